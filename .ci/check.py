@@ -1,0 +1,228 @@
+"""Run every notebook's tests and the project's checks: `python .ci/check.py [NAME ...]`, a name being a notebook's path or a check's.
+
+Prints a line `PASS name` or `FAIL name` for each, what went wrong above it, and the counts last. A check is a function that
+yields (or returns) its complaints, one sentence each; none means it passed. Each notebook and each heavy check runs in processes of its own."""
+import ast, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
+from configparser import ConfigParser
+from functools import cache
+from pathlib import Path
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN, LIB, NBS = Path(sys.executable).parent, ROOT/'deep_metric_compare', ROOT/'nbs'
+ENV = {**os.environ, 'PATH': f"{BIN}{os.pathsep}{os.environ['PATH']}", 'OMP_NUM_THREADS': '1'}
+LIGHT = 'distances sampling losses synthetic metrics geometry'.split()
+HEAVY = 'fastai transformers pandas scipy sklearn matplotlib'.split()
+CHECKS = []
+
+def check(f): CHECKS.append(f); return f
+
+class Failed(Exception): "A command a check relies on failed; its output is the message."
+
+def sh(*cmd, cwd=ROOT):
+    "Output of a command, which must succeed"
+    r = subprocess.run([str(c) for c in cmd], cwd=cwd, env=ENV, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if r.returncode: raise Failed(r.stdout)
+    return r.stdout
+
+def py(code, *args, cwd=ROOT): return sh(sys.executable, '-c', code, *args, cwd=cwd)
+
+# ---- What is there ----
+@cache
+def files():
+    "Every file of the project, committed or not yet"
+    names = sh('git', 'ls-files', '-coz', '--exclude-standard').split('\0')
+    return [ROOT/n for n in sorted(set(names)) if n and ((ROOT/n).exists() or (ROOT/n).is_symlink())]
+
+@cache
+def notebooks(): return sorted(NBS.glob('[0-9i]*.ipynb'))
+
+@cache
+def cells(nb):
+    "The cells of a notebook, with `src`, Quarto's options `opts`, nbdev's `directives`, and whether a reader of the page sees them"
+    res = json.loads(nb.read_text(encoding='utf-8'))['cells']
+    for i, c in enumerate(res):
+        c['src'] = ''.join(c['source'])
+        c['where'] = f'{nb.name}, cell {i}'
+        lines = re.findall(r'^#\|\s*(.+)$', c['src'], flags=re.M) if c['cell_type'] == 'code' else []
+        c['opts'] = dict(re.match(r'([\w-]+)\s*:\s*(.*)', l).groups() for l in lines if re.match(r'[\w-]+\s*:', l))
+        c['directives'] = {l.split()[0] for l in lines if ':' not in l}
+        c['shown'] = not c['directives'] & {'hide', 'export', 'exporti', 'default_exp'} and c['opts'].get('include') != 'false'
+    return res
+
+def code_cells(): return [c for nb in notebooks() for c in cells(nb) if c['cell_type'] == 'code']
+
+def prose(nb):
+    "What is written on a page, without code, formulas and links' addresses"
+    md = '\n\n'.join(c['src'] for c in cells(nb) if c['cell_type'] == 'markdown')
+    md += '\n\n'.join(c['opts'].get('fig-cap', '') for c in cells(nb) if c['shown'])
+    return re.sub(r'```.*?```|`[^`\n]*`|\]\([^)]*\)', ' ', md, flags=re.S)
+
+@cache
+def settings():
+    cfg = ConfigParser(delimiters=['='])
+    cfg.read(ROOT/'settings.ini', encoding='utf-8')
+    return cfg['DEFAULT']
+
+def module_of(nb):
+    m = re.search(r'^#\|\s*default_exp\s+(\S+)', '\n'.join(c['src'] for c in cells(nb)), flags=re.M)
+    return m and m[1]
+
+def number(nb): return re.match(r'\d*[a-z]?(?=_)|', nb.name)[0] or 'z'   # index reads everything
+
+def copy_tree(to):
+    for f in files():
+        new = Path(to)/f.relative_to(ROOT)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(f, new, follow_symlinks=False)
+    return Path(to)
+
+# ---- Notebooks and what is made of them ----
+@check
+def notebooks_and_modules_agree():
+    with tempfile.TemporaryDirectory() as tmp:
+        copy_tree(tmp)
+        sh(BIN/'nbdev_clean', cwd=tmp)
+        sh(BIN/'nbdev_export', cwd=tmp)
+        for new in sorted([*Path(tmp, 'nbs').glob('*.ipynb'), *Path(tmp, LIB.name).rglob('*.py')]):
+            name = new.relative_to(tmp)
+            if not (ROOT/name).exists() or not filecmp.cmp(ROOT/name, new, shallow=False): yield f'{name} changes when cleaned and exported: run make sync'
+        made = {module_of(nb) for nb in notebooks()} | {'__init__', '_modidx'}
+        for f in files():
+            if f.parent == LIB and f.suffix == '.py' and f.stem not in made: yield f'{f.relative_to(ROOT)} comes from no notebook'
+
+@check
+def readme_is_the_index(): sh(sys.executable, ROOT/'.ci/readme.py', '--check')
+
+@check
+def pages_can_be_processed():
+    with tempfile.TemporaryDirectory() as tmp:
+        copy_tree(tmp)
+        out = py('from nbdev.quarto import refresh_quarto_yml; from nbdev.serve import proc_nbs; refresh_quarto_yml(); proc_nbs(n_workers=0)', cwd=tmp)
+        if 'imports and other code' in out: yield out
+        if not filecmp.cmp(NBS/'nbdev.yml', Path(tmp, 'nbs/nbdev.yml'), shallow=False): yield 'nbs/nbdev.yml is not what settings.ini says'
+
+@check
+def sidebar_lists_the_pages():
+    site = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))
+    listed = [p for e in site['website']['sidebar']['contents'] for p in (e['contents'] if isinstance(e, dict) else [e])]
+    there = [nb.name for nb in notebooks()]
+    yield from (f'_quarto.yml lists {p}, which is not there' for p in listed if p not in there)
+    yield from (f'_quarto.yml does not list {p}' for p in there if p not in listed)
+    if os.path.islink(NBS/'_quarto.yml') < 1 or os.readlink(NBS/'_quarto.yml') != '../_quarto.yml': yield 'nbs/_quarto.yml is not a link to ../_quarto.yml'
+
+# ---- Pages ----
+@check
+def cell_options_are_yaml():
+    for c in code_cells():
+        for k, v in c['opts'].items():
+            try: yaml.safe_load(f'{k}: {v}')
+            except yaml.YAMLError: yield f"{c['where']}: quote the value of {k}"
+
+@check
+def references_resolve():
+    keys = re.findall(r'^@\w+\{([^,\s]+),', (NBS/'references.bib').read_text(encoding='utf-8'), flags=re.M)
+    yield from (f'references.bib has {k} twice' for k in sorted(set(keys)) if keys.count(k) > 1)
+    for nb in notebooks():
+        text = prose(nb)
+        labels = re.findall(r'\{#((?:fig|eq|tbl|sec|lst)-[\w-]+)', text)
+        labels += [c['opts']['label'] for c in cells(nb) if c['shown'] and 'label' in c['opts']]
+        yield from (f'{nb.name} has the label {l} twice' for l in sorted(set(labels)) if labels.count(l) > 1)
+        docs = ''.join(c['src'] for c in cells(nb) if 'export' in c['directives'])     # docstrings are shown on the page
+        for ref in re.findall(r'(?<![\w@\\])@([A-Za-z][\w:-]*\w)', text) + re.findall(r'@((?:fig|eq|tbl)-[\w-]+)', docs):
+            known = labels if re.match('(fig|eq|tbl|sec|lst)-', ref) else keys
+            if ref not in known: yield f'{nb.name}: @{ref} is defined nowhere {"on this page" if known is labels else "in references.bib"}'
+
+@check
+def figures_say_what_they_show():
+    for c in code_cells():
+        picture = any(k.startswith('image/') for o in c['outputs'] for k in o.get('data', {}))
+        label = c['opts'].get('label', '')
+        if c['shown'] and picture:
+            missing = [k for k in ('label', 'fig-cap', 'fig-alt') if not c['opts'].get(k)]
+            if missing: yield f"{c['where']}: a figure without {', '.join(missing)}"
+            elif not label.startswith('fig-'): yield f"{c['where']}: the label {label} should begin with fig-"
+        if label.startswith('fig-') and not picture: yield f"{c['where']}: {label} has no stored picture; run the notebook and store its outputs"
+
+@check
+def stored_outputs_are_presentable():
+    bad = re.compile(r'\w*Warning:|site-packages|Traceback \(most recent|(?<![\w./:~-])/(?:root|home|Users|work|tmp|opt|usr|var)/\S*')
+    for c in code_cells():
+        if any(o['output_type'] == 'error' for o in c['outputs']): yield f"{c['where']}: a stored error"
+        data = [v for o in c['outputs'] for k, v in [('text', o.get('text', '')), *o.get('data', {}).items()] if k.startswith('text')]
+        for m in set(bad.findall('\n'.join(''.join(v) for v in data))): yield f"{c['where']}: an output with {m!r}"
+
+# ---- Modules ----
+@check
+def imports_follow_the_numbers():
+    numbers = {module_of(nb): number(nb) for nb in notebooks() if module_of(nb)}
+    for nb in notebooks():
+        for c in cells(nb):
+            if c['cell_type'] != 'code': continue
+            for used in re.findall(r'^\s*(?:from|import)\s+(?:deep_metric_compare)?\.(\w+)', c['src'], flags=re.M):
+                if used not in numbers: yield f"{c['where']} imports {used}, which no notebook makes"
+                elif numbers[used] >= number(nb) and (used != module_of(nb) or 'export' in c['directives']):
+                    yield f"{c['where']} imports {used} ({numbers[used]}), which does not come before it"
+
+@check
+def names_differ_from_fastai():
+    theirs = set(py('from fastai.basics import *\nfrom fastai.callback.all import *\nprint(*dir())').split())
+    for f in sorted(LIB.glob('[a-z]*.py')):
+        found = re.search(r'^__all__ = (\[.*?\])', f.read_text(encoding='utf-8'), flags=re.M | re.S)
+        both = theirs & set(ast.literal_eval(found[1])) if found else ()
+        if both: yield f'{f.name} exports {sorted(both)}, which fastai exports too'
+
+@check
+def imports_are_light():
+    "The console before torch, so that --help is quick; the losses and what they need without anything but torch"
+    out = py("""import importlib, sys
+for module, unwanted in [('console', ['torch']), *((m, sys.argv[2:]) for m in sys.argv[1].split())]:
+    importlib.import_module(f'deep_metric_compare.{module}')
+    if extra := set(unwanted) & set(sys.modules): sys.exit(print(f'importing {module} imports {sorted(extra)}'))""", ' '.join(LIGHT), *HEAVY)
+    return out.splitlines()
+
+# ---- The project's files ----
+@check
+def versions_and_commands_agree():
+    version = settings()['version']
+    for f, pattern in [(LIB/'__init__.py', r'__version__ = "(.*)"'), (ROOT/'CITATION.cff', r'^version: (.*)$')]:
+        if re.findall(pattern, f.read_text(encoding='utf-8'), flags=re.M) != [version]: yield f'{f.name} has another version than settings.ini ({version})'
+    for command in settings()['console_scripts'].split():
+        name, module, function = re.split('[=:]', command)
+        tree = ast.parse((ROOT/(module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
+        if function not in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}: yield f'{name} has no function {function} in {module}'
+
+@check
+def files_hold_nothing_local():
+    bad = re.compile(r'pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|(?<![\w.:/~<>+-])/(?:root|home|Users|work|tmp)/\w+')
+    for f in files():
+        if f.is_symlink() or f == Path(__file__): continue
+        try: text = f.read_text(encoding='utf-8')
+        except UnicodeDecodeError: continue
+        for m in sorted(set(bad.findall(text))): yield f'{f.relative_to(ROOT)} has {m!r}'
+
+# ---- Running them ----
+def notebook(nb):
+    def f(): sh(BIN/'nbdev_test', '--path', nb, '--n_workers', 0)
+    f.__name__ = str(nb.relative_to(ROOT))
+    return f
+
+def run(f):
+    start = time.time()
+    try: complaints = [*(f() or ())]
+    except Failed as e: complaints = [str(e).strip()]
+    except Exception as e: complaints = [f'{type(e).__name__}: {e}']
+    name = f.__name__.replace('_', ' ') if f in CHECKS else f.__name__
+    text = ''.join(f'    {l}\n' for c in complaints for l in c.splitlines()[-40:])
+    print(f"{text}{'FAIL' if complaints else 'PASS'} {name} ({time.time() - start:.0f} s)", flush=True)
+    return not complaints
+
+def main(names):
+    jobs = [notebook(nb) for nb in reversed(notebooks())] + CHECKS     # the long ones first
+    jobs = [f for f in jobs if not names or f.__name__ in names]
+    with ThreadPoolExecutor(2) as pool: passed = [*pool.map(run, jobs)]
+    print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed')
+    return 0 if passed and all(passed) else 1
+
+if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
