@@ -12,6 +12,7 @@ import hashlib, math
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from fastcore.basics import patch
 import torch, torch.nn as nn
 from .core import UserError, check_choice, check_range, stream
 
@@ -180,7 +181,10 @@ class ClsToken(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), fast:
             return self.net(pixel_values=x).last_hidden_state[:, 0].float()   # (B, T, H) → (B, H)
 
-# %% ../nbs/07_models.ipynb #34c71655
+# %% ../nbs/07_models.ipynb #bbc5ae61
+def _check_images(shape, given):
+    if len(shape) != 3 or shape[0] not in (1, 3): raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
+
 class ViTEmbedder(Embedder):
     "A pretrained vision transformer, and a linear head on its CLS token"
     def __init__(self,
@@ -206,17 +210,20 @@ class ViTEmbedder(Embedder):
                ):
         "What the transformer takes, (B, 3, H, W)"
         return to_pixels(x, self.how)
-    def features(self, x  # Images
-                ):
-        "The states of the CLS token, (B, hidden size)"
-        self.check(x)
-        return self.layers[0](self.prepare(x))
-    def head_only(self):
-        "An embedder of `features`, with the weights of this model's head"
-        return Embedder(self.layers[1], (self.layers[1].in_features,), self.embed_dim, self.normalize)
 
-def _check_images(shape, given):
-    if len(shape) != 3 or shape[0] not in (1, 3): raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
+# %% ../nbs/07_models.ipynb #6916aeb0
+@patch
+def features(self:ViTEmbedder,
+    x  # Images, (B, 1 or 3, h, w)
+):     # (B, hidden size), in float32
+    "The states of the CLS token"
+    self.check(x)
+    return self.layers[0](self.prepare(x))
+
+@patch
+def head_only(self:ViTEmbedder):
+    "An embedder of `features`, with the weights of this model's head"
+    return Embedder(self.layers[1], (self.layers[1].in_features,), self.embed_dim, self.normalize)
 
 # %% ../nbs/07_models.ipynb #44ca5f08
 def vit_splitter(
