@@ -181,7 +181,7 @@ class ClsToken(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), fast:
             return self.net(pixel_values=x).last_hidden_state[:, 0].float()   # (B, T, H) → (B, H)
 
-# %% ../nbs/07_models.ipynb #bbc5ae61
+# %% ../nbs/07_models.ipynb #cbc22929
 def _check_images(shape, given):
     if len(shape) != 3 or shape[0] not in (1, 3): raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
 
@@ -198,7 +198,7 @@ class ViTEmbedder(Embedder):
     ):
         net, how = load_backbone(checkpoint, revision)
         if gradient_checkpointing and not freeze: # by its new name, or the one before
-            getattr(net, 'activation_checkpointing_enable', net.gradient_checkpointing_enable)(dict(use_reentrant=False))
+            (getattr(net, 'activation_checkpointing_enable', None) or net.gradient_checkpointing_enable)(dict(use_reentrant=False))
         layers = nn.Sequential(ClsToken(net, freeze, bf16), nn.Linear(net.config.hidden_size, embed_dim))
         super().__init__(layers, ('1 or 3', 'height', 'width'), embed_dim, normalize)
         self.how, self.checkpoint, self.revision = how, str(checkpoint), revision
