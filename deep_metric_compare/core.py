@@ -9,6 +9,7 @@ __all__ = ['PURPOSES', 'FORMAT', 'UserError', 'check_choice', 'check_range', 'co
 # %% ../nbs/00_core.ipynb #3a93147b
 import argparse, difflib, errno, hashlib, inspect, json, math, numbers, os, shutil, sys, types, typing, warnings
 from dataclasses import dataclass, fields, asdict, replace
+from contextlib import ExitStack
 from functools import cached_property, wraps
 from pathlib import Path
 from fastcore.docments import docments
@@ -241,13 +242,14 @@ def write_run(
     per_class:list=(),   # A dict per class
     pairing:dict=None,   # Hashes of what paired runs share
     embeddings:dict=None,# Tensors
-    weights:dict=None    # The model's state
+    weights:dict=None,   # The model's state
+    execution:str='lone' # 'lone', or 'stacked' with other replicas
 ):
     "Write the files of a run"
     import pandas as pd
     from safetensors.torch import save
     path = Path(path)
-    for n, d in dict(config=asdict(config), environment=environment(), pairing=pairing or {}, metrics=metrics).items(): write_json(path/f'{n}.json', d)
+    for n, d in dict(config=asdict(config), environment=dict(environment(), execution=execution), pairing=pairing or {}, metrics=metrics).items(): write_json(path/f'{n}.json', d)
     for n, d in dict(history=history, per_class=per_class).items(): pd.DataFrame(list(d) or [{'epoch': 0}]).to_csv(path/f'{n}.csv', index=False)
     for n, d in dict(embeddings=embeddings, weights=weights).items(): (path/f'{n}.safetensors').write_bytes(save({k: v.detach().cpu().contiguous() for k, v in (d or {}).items()}))
 
@@ -304,25 +306,35 @@ class RunStore:
         return [Run(p.parent) for p in sorted(self.root.glob('*/metrics.json')) if p.parent.suffix not in ('.part', '.old')]
 
 # %% ../nbs/00_core.ipynb #cb341091
-def _make(self, config, f, fresh=False):
+def _make_all(self, configs, f, fresh=False):
     from filelock import FileLock
-    final, part, old = self.path(config), self.root/f'{config.hash}.part', self.root/f'{config.hash}.old'
-    lock = self.root/f'.{config.hash}.lock'
-    with FileLock(lock):
-        if old.exists():  # stopped between the two renames of a repeated run
-            shutil.rmtree(old) if final.exists() else old.rename(final)
-        run = None if fresh else self.get(config)
-        if run is not None: self._note_version(run)
-        else:
-            shutil.rmtree(part, ignore_errors=True); part.mkdir()
-            try: f(config, part); _sync(part)
-            except BaseException: shutil.rmtree(part, ignore_errors=True); lock.unlink(missing_ok=True); raise
-            if final.exists(): final.rename(old)
-            part.rename(final)
-            shutil.rmtree(old, ignore_errors=True)
-            run = Run(final)
-    lock.unlink(missing_ok=True)
-    return run
+    path = lambda c, end: self.root/f'{c.hash}{end}'
+    locks = [self.root/f'.{c.hash}.lock' for c in sorted(configs, key=lambda c: c.hash)]       # in one order, so that two processes cannot wait for each other
+    done, todo = {}, []
+    with ExitStack() as held:
+        for l in locks: held.enter_context(FileLock(l))
+        for c in configs:
+            old, final = path(c, '.old'), path(c, '')
+            if old.exists(): shutil.rmtree(old) if final.exists() else old.rename(final)         # stopped between the two renames of a repeated run
+            run = None if fresh else self.get(c)
+            if run is None: todo.append(c)
+            else: self._note_version(run); done[c] = run
+        parts = [path(c, '.part') for c in todo]
+        try:
+            for p in parts: shutil.rmtree(p, ignore_errors=True); p.mkdir()
+            if todo: f(todo, parts)
+            for p in parts: _sync(p)
+            for c, p in zip(todo, parts):
+                if path(c, '').exists(): path(c, '').rename(path(c, '.old'))
+                p.rename(path(c, ''))
+                shutil.rmtree(path(c, '.old'), ignore_errors=True)
+                done[c] = Run(path(c, ''))
+        finally:
+            for p in parts: shutil.rmtree(p, ignore_errors=True)
+            for l in locks: l.unlink(missing_ok=True)
+    return [done[c] for c in configs]
+
+def _make(self, config, f, fresh=False): return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]
 
 def _note_version(self, run):
     now, then = environment(), run.environment
@@ -330,5 +342,6 @@ def _note_version(self, run):
     note = f"runs made by {', '.join(other)} were reused; --fresh repeats them" if other else ''
     if note and note not in self.notes: self.notes.append(note)
 
-RunStore.make, RunStore._note_version = _make, _note_version
+RunStore.make_all, RunStore.make, RunStore._note_version = _make_all, _make, _note_version
 _make.__doc__ = "The finished run of `config`: read if it is there, else made by `f(config, folder)` under a lock and moved into place by one rename"
+_make_all.__doc__ = "The finished runs of several configurations; what is missing is made together by `f(configs, folders)`, each under its lock and with a rename of its own"

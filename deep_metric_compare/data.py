@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'LabelledData', 'treat_outliers', 'toy_data', 'digits_data', 'load_data', 'check_arrays', 'array_data',
-           'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class', 'metric_dls']
+           'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class', 'metric_dls', 'ReplicaDL', 'replica_dls']
 
 # %% ../nbs/08_data.ipynb #5f7500ba
 import hashlib, math, random
@@ -336,6 +336,39 @@ def metric_dls(
     train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, **kwargs)
     valid = GatherDL(TensorSet(data.x_test, data.y_test), max(1, min(1024, len(data.x_test))), seed, shuffle=False, device=device)
     return DataLoaders(train, valid, device=train.device)
+
+# %% ../nbs/08_data.ipynb #b80c0002
+class ReplicaDL(GatherDL):
+    "The batches of several loaders side by side: inputs (R, B, …), labels (R, B)"
+    def __init__(self, dls  # `GatherDL`s of equal length and batch size
+                ):
+        dls, a = list(dls), dls[0]
+        if len({(d.n, d.bs, d.groups, d.k_per_class) for d in dls}) > 1 or a.k_per_class:
+            raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one after another')
+        super().__init__(a.dataset, a.bs, a.seed, a.shuffle, a.groups, 0, a.device)
+        key = lambda d: id(d.dataset.tensors[0])
+        sets = {key(d): d for d in dls}
+        place = {k: i*a.n for i, k in enumerate(sets)}
+        self.members, self.offset = dls, torch.tensor([place[key(d)] for d in dls])[:, None]
+        self.x, self.y = (torch.cat([getattr(d, k) for d in sets.values()]) for k in 'xy')
+    def to(self, device  # Where to
+          ):
+        "Move the arrays to `device`"
+        if hasattr(self, 'members'): self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
+        else: super().to(device)
+    def __iter__(self):
+        self.before_iter()
+        each = [d.indices(self.epoch) for d in self.members]
+        idx = (torch.stack([torch.cat(i) for i in each]) + self.offset).to(self.device)             # (R, all samples of the epoch)
+        for i in idx.split([len(b) for b in each[0]], 1): yield self.after_batch((self.x.index_select(0, i.reshape(-1)).view(*i.shape, *self.x.shape[1:]), self.y[i]))
+        self.epoch += 1
+        self.after_iter()
+
+def replica_dls(
+    dls  # `DataLoaders` from `metric_dls`
+)->DataLoaders:
+    "Training batches side by side; held-out points are those of the first"
+    return DataLoaders(ReplicaDL([d.train for d in dls]), dls[0].valid, device=dls[0].train.device)
 
 # %% ../nbs/08_data.ipynb #c1430ffc
 @patch

@@ -28,18 +28,26 @@ class EpochStreams(Callback):
     "Start the named random streams of each epoch, and set the margin of each step"
     order = -5
     def __init__(self,
-        seed:int=0,          # The run's seed
+        seed=0,              # The run's seed; a list has one for each replica
         start_epoch:int=0    # Of the first epoch of this fit
     ): store_attr()
     def before_train(self):
         "Renew the streams of order, sampling and margin"
-        e = self.start_epoch + self.epoch
+        e, f = self.start_epoch + self.epoch, self.loss_func
+        self.losses = getattr(f, 'replicas', None) or [f]
+        seeds = self.seed if isinstance(self.seed, (list, tuple)) else [self.seed]
+        for dl, _ in zip(getattr(self.dls.train, 'members', [self.dls.train]), seeds):
+            if hasattr(dl, 'epoch'): dl.epoch = e
         if hasattr(self.dls.train, 'epoch'): self.dls.train.epoch = e
-        if hasattr(self.loss_func, 'generator'): self.loss_func.generator = stream(self.seed, 'sampling', e, device=self.dls.device)
-        self.margins, self.moves = stream(self.seed, 'margin', e), isinstance(getattr(self.loss_func, 'spec', None), str)
+        for l, s in zip(self.losses, seeds):
+            if hasattr(l, 'generator'): l.generator = stream(s, 'sampling', e, device=self.dls.device)
+        self.margins = [(l, stream(s, 'margin', e)) for l, s in zip(self.losses, seeds) if isinstance(getattr(l, 'spec', None), str)]
+        if self.losses[0] is not f: f.pull()
     def before_batch(self):
         "Set the margin, where it moves"
-        if self.moves and self.learn.training: self.loss_func.margin = self.loss_func.schedule(float(self.pct_train), self.margins)
+        if not self.margins or not self.learn.training: return
+        for l, g in self.margins: l.margin = l.schedule(float(self.pct_train), g)
+        if self.losses[0] is not self.loss_func: self.loss_func.pull()
 
 # %% ../nbs/11_learner.ipynb #49495274
 class DeviceSmoothLoss(AvgSmoothLoss):
@@ -101,22 +109,23 @@ def metric_learner(
     dls,                  # fastai DataLoaders, for example from `metric_dls`
     model,                # Inputs → (B, D) embeddings
     loss,                 # Embeddings and labels → scalar: `ContrastiveLoss`, `TripletLoss` or one of your own
-    seed:int=0,           # Seed of the streams 'sampling', 'margin' and 'evaluation'
+    seed=0,               # Seed of the streams 'sampling', 'margin' and 'evaluation'; a list has one for each replica
     lr:float=1e-3,        # Learning rate
     opt_func=published_adam, # Optimiser
     probe_size:int=256,   # Most points in the probe, and of the held-out points of the history
-    held_out:tuple=None,  # (inputs, labels) for the history; None: the validation data
+    held_out:tuple=None,  # (inputs, labels) for the history, or a list with one for each replica; None: the validation data
     geometry_every:int=1, # Epochs between two measurements on held-out points
     notify=warnings.warn, # Called with a sentence when something should be known
+    names:list=None,      # What to call the replicas in such a sentence
     cbs=None,             # Further callbacks
     **kwargs              # Of `Learner`
 )->Learner:
     "A fastai Learner with the diagnostics attached"
     check_range(lr, 'lr', 0, open_low=True)
-    if held_out is not None:
-        i = balanced_subset(held_out[1], probe_size, seed)
-        held_out = held_out[0][i], held_out[1][i]
-    ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify),
+    def some(h, s): i = balanced_subset(h[1], probe_size, s); return h[0][i], h[1][i]
+    if isinstance(held_out, list): held_out = tuple(torch.stack(t) for t in zip(*map(some, held_out, seed)))
+    elif held_out is not None: held_out = some(held_out, seed)
+    ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names),
             GeometryHistory(held_out, geometry_every, probe_size, seed), NoValidationPass()]
     learn = MetricLearner(dls, model, loss, opt_func=opt_func, lr=lr, cbs=ours + L(cbs), **kwargs)
     learn.recorder.smooth_loss, learn.recorder.loss = DeviceSmoothLoss(), ValueMetric(partial(_latest, learn, 'valid_loss'), 'valid_loss')
@@ -133,15 +142,20 @@ class Display:
         every:float=.1       # Seconds between two updates on a terminal
     ):
         self.total, self.runs, self.every, self.file = max(total, 1), runs, every, file or sys.stderr
-        self.done, self.run, self.start, self.shown, self.name, self.width = 0, 0, time.time(), 0., '', 0
+        self.done, self.run, self.n, self.start, self.shown, self.name, self.width = 0, 0, 1, time.time(), 0., '', 0
         self.live = self.file.isatty()
-    def begin(self, name  # What is running
+    def begin(self,
+        name,      # What is running
+        n:int=1    # How many runs at once
+    ):
+        "One run starts, or several side by side"
+        self.name, self.n, self.run, self.epoch0 = name, n, self.run + n, time.time(); self.show(force=True)
+    def epoch(self, n:int=1  # Of how many runs at once
              ):
-        "A run starts"
-        self.name, self.run, self.epoch0 = name, self.run + 1, time.time(); self.show(force=True)
-    def epoch(self):
         "An epoch is done"
-        self.done += 1; self.show()
+        self.done += n; self.show()
+    def which(self): return f'run {self.run}' if self.n == 1 else f'runs {self.run - self.n + 1}–{self.run}'
+
     def left(self):
         "Seconds that remain, by the pace so far; None at the start"
         return (time.time() - self.start)/self.done*(self.total - self.done) if self.done else None
@@ -152,13 +166,13 @@ class Display:
         self.shown, left = time.time(), self.left()
         share = min(self.done/max(self.total, 1), 1)
         bar = '█'*round(20*share) + '░'*(20 - round(20*share))
-        self._line(f"{bar} {share:4.0%}  run {self.run} of {self.runs}: {self.name}  {'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}")
+        self._line(f"{bar} {share:4.0%}  {self.which()} of {self.runs}: {self.name}  {'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}")
     def _line(self, s):
         self.file.write('\r' + s.ljust(self.width)); self.width = len(s); self.file.flush()
     def end(self, note:str=''  # To add to the line
            ):
         "A run is finished"
-        if not self.live: print(f'run {self.run} of {self.runs}: {self.name}{note}, {time.time() - self.epoch0:.1f} s', file=self.file, flush=True)
+        if not self.live: print(f'{self.which()} of {self.runs}: {self.name}{note}, {time.time() - self.epoch0:.1f} s', file=self.file, flush=True)
     def busy(self, s  # What is being done
             ):
         "Show something that has no epochs"
@@ -175,8 +189,10 @@ class Display:
 class ShowProgress(Callback):
     "Tell a `Display` about every epoch"
     order = 60
-    def __init__(self, display  # A `Display`
-                ): store_attr()
+    def __init__(self,
+        display,   # A `Display`
+        n:int=1    # How many runs train at once
+    ): store_attr()
     def after_epoch(self):
         "Count it"
-        self.display.epoch()
+        self.display.epoch(self.n)

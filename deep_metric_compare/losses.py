@@ -97,7 +97,7 @@ class PairLoss(nn.Module):
         self.distance = check_choice(distance, DISTANCES, 'distance')
         self.reduction = check_choice(reduction, REDUCTIONS, 'reduction')
         self.schedule = margin_schedule(margin)
-        self.margin, self.spec, self.balance, self.generator, self.latest, self.replicas = self.schedule(0.), margin, False, None, None, None
+        self.margin, self.spec, self.balance, self.generator, self.latest, self.value, self.replicas = self.schedule(0.), margin, False, None, None, None, None
         if self.margin == 'soft' and (strategy == 'semi-hard' or not isinstance(self, TripletLoss)):
             raise UserError(f"margin 'soft' with {type(self).__name__} and strategy '{strategy}': only the triplet loss has a soft form, and semi-hard needs a margin; give a number above 0")
     def forward(self,
@@ -115,7 +115,9 @@ class PairLoss(nn.Module):
         "The loss of a batch, or of each replica's batch"
         t = self.terms(emb, labels)
         self.latest = t.detach()
-        return reduce_terms(t, self.reduction, self.balance).to(_out_dtype(emb))
+        v = reduce_terms(t, self.reduction, self.balance).to(_out_dtype(emb))
+        self.value = v.detach()
+        return v
     def over_all(self):
         "The same loss over every pair or triplet, averaged, with the margin it began with"
         if self.replicas: return stack_losses([l.over_all() for l in self.replicas])

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['VIT', 'MODELS', 'l2_normalize', 'Embedder', 'MLP', 'ConvNetEmbedder', 'checkpoint_folder', 'load_backbone',
            'to_pixels', 'ClsToken', 'ViTEmbedder', 'vit_splitter', 'param_groups', 'RawInput', 'seeded', 'make_model',
-           'weights_hash', 'eval_mode', 'embed']
+           'weights_hash', 'eval_mode', 'embed', 'Replicas']
 
 # %% ../nbs/07_models.ipynb #bf0da41a
-import hashlib, math
+import copy, hashlib, math
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -317,8 +317,32 @@ def embed(
     batch_size:int=1024,   # Inputs per block
     device=None            # Where to compute: the model is moved there; None: where its weights are
 ):                         # Embeddings, (N, D), on that device
-    "The embeddings of all of `x`, a block at a time"
+    "The embeddings of all of `x`, a block at a time; of replicas (R, N, …), each its own"
     if device is not None: model.to(device)
     p = next(model.parameters(), None)
     dev = device or (x.device if p is None and torch.is_tensor(x) else p.device if p is not None else 'cpu')
-    with eval_mode(model): return torch.cat([model(b.to(dev)) for b in torch.as_tensor(x).split(batch_size)])
+    dim = 1 if getattr(model, 'replicas', 0) else 0
+    with eval_mode(model): return torch.cat([model(b.to(dev)) for b in torch.as_tensor(x).split(batch_size, dim)], dim)
+
+# %% ../nbs/07_models.ipynb #b70c0002
+class Replicas(nn.Module):
+    "Several models of one kind side by side: inputs (R, B, …) → embeddings (R, B, D)"
+    def __init__(self, models  # Models that differ in their weights only, without buffers
+                ):
+        super().__init__()
+        models = list(models)
+        weights, buffers = torch.func.stack_module_state(models)
+        if buffers: raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: statistics of batches cannot be kept for replicas")
+        self.names, self.replicas, self.normalize = list(weights), len(models), getattr(models[0], 'normalize', False)
+        self.weights = nn.ParameterList(nn.Parameter(w.detach(), w.requires_grad) for w in weights.values())   # (R, …) each
+        self.__dict__['one'] = copy.deepcopy(models[0]).to('meta')      # the plan of one model; its weights are elsewhere
+    def forward(self, x  # Inputs, (R, B, …)
+               ):
+        "Embeddings, (R, B, D)"
+        return torch.vmap(lambda w, x: torch.func.functional_call(self.one, w, (x,)))(dict(zip(self.names, self.weights)), x)
+    def lone(self, r:int  # Which replica
+            ):
+        "One model by itself, with a copy of its weights"
+        model = copy.deepcopy(self.one).to_empty(device=self.weights[0].device)
+        model.load_state_dict({n: w[r] for n, w in zip(self.names, self.weights)})
+        return model
