@@ -9,6 +9,7 @@ __all__ = ['DATASETS', 'LabelledData', 'treat_outliers', 'toy_data', 'digits_dat
 # %% ../nbs/08_data.ipynb #5f7500ba
 import hashlib, math, random
 from dataclasses import dataclass
+from importlib import import_module
 import numpy as np, torch
 from .core import UserError, RunConfig, check_choice, check_range, stream
 from .sampling import STRATEGIES, PKSampler
@@ -24,7 +25,7 @@ from torch.utils.data import TensorDataset
 class LabelledData:
     "Training and held-out inputs with the labels a user has and the true ones"
     name:str                 # What the data are called
-    x:torch.Tensor           # Training inputs, (N, …) float32
+    x:torch.Tensor           # Training inputs, (N, …) float32, or images (N, C, H, W) uint8
     y:torch.Tensor           # Labels for training, (N) int64; −1: outlier
     clean:torch.Tensor       # True labels of the same
     x_test:torch.Tensor      # Held-out inputs, (M, …)
@@ -33,6 +34,8 @@ class LabelledData:
     split:str=''             # How training and held-out data were separated
     source:str=''            # Where the data come from
     licence:str=''           # Under which terms
+    found:str=''             # What was found when the data were read, and what was left out
+    names:tuple=()           # Names of the classes 0, 1, …, where they have some
     @property
     def in_shape(self):
         "Shape of one input"
@@ -51,7 +54,7 @@ def description(self:LabelledData)->dict: # Text and numbers, ready for a table
     wrong = (self.y != self.clean)[inlier].float().mean().item() if inlier.any() else 0.
     d = dict(name=self.name, train=len(self.x), test=len(self.x_test), input='×'.join(map(str, self.in_shape)),
              classes=len(self.classes), outliers=int((self.y < 0).sum()), wrong_labels=round(wrong, 4))
-    return d | {k: v for k in ('split', 'source', 'licence') if (v := getattr(self, k))}
+    return d | {k: v for k in ('split', 'source', 'licence', 'found') if (v := getattr(self, k))}
 
 # %% ../nbs/08_data.ipynb #c865ad53
 def treat_outliers(
@@ -97,22 +100,24 @@ def digits_data(
 DATASETS = dict(toy=toy_data, digits=digits_data)
 
 def load_data(
-    config:RunConfig # Its `dataset` names the data
+    config:RunConfig, # Its `dataset` names the data
+    **kwargs          # `data_dir` and `download`, for published image data sets
 )->LabelledData:
     "The data set of a run"
-    later = ('mnist', 'fashion_mnist', 'cifar10', 'cub', 'cars')
-    if config.dataset in later:
-        raise UserError(f"dataset was '{config.dataset}', which comes with a later version; available now: {', '.join(sorted(DATASETS))}, and arrays of your own through array_data")
-    return DATASETS[check_choice(config.dataset, DATASETS, 'data set')](config)
+    if config.dataset in DATASETS: return DATASETS[config.dataset](config)
+    images = import_module('deep_metric_compare.images').IMAGE_DATASETS
+    return images[check_choice(config.dataset, images | DATASETS, 'data set')](config, **kwargs)
 
 # %% ../nbs/08_data.ipynb #2b4204af
 def _check_x(x, what):
     if not torch.is_tensor(x):
         x = np.asarray(x)
         if x.dtype.kind not in 'fiub': raise UserError(f"{what} inputs have type {x.dtype}, expected numbers: encode text and categories as numbers first")
-        with np.errstate(over='ignore'): x = torch.from_numpy(np.array(x, dtype=np.float32))
+        dtype = np.uint8 if x.dtype == np.uint8 and x.ndim == 4 else np.float32
+        with np.errstate(over='ignore'): x = torch.from_numpy(np.array(x, dtype=dtype))
     if x.is_complex(): raise UserError(f"{what} inputs have type {x.dtype}, expected real numbers: use their absolute values, or real and imaginary parts as columns")
-    x = x.detach().cpu().float()
+    x = x.detach().cpu()
+    if x.dtype != torch.uint8 or x.ndim != 4: x = x.float()
     if x.ndim < 2: raise UserError(f"{what} inputs have shape {tuple(x.shape)}, expected one row per sample, (N, …): reshape(-1, 1) makes a column of them")
     if not x.numel(): raise UserError(f"{what} inputs have shape {tuple(x.shape)} and hold no numbers, expected at least one sample")
     bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
@@ -141,7 +146,7 @@ def check_arrays(
     y,                     # Labels, (N) whole numbers from 0; −1: outlier
     what:str='training',   # Which data these are, for the messages
     min_classes:int=2      # Smallest number of classes
-):                         # Inputs as float32 and labels as int64 tensors
+):                         # Inputs as float32 tensor, images (N, C, H, W) of bytes as uint8; labels as int64 tensor
     "Refuse arrays that cannot be trained on, with a message that says why and what to do"
     x = _check_x(x, what)
     y = _check_y(y, len(x), what)
