@@ -9,8 +9,8 @@ __all__ = ['IMAGE_TYPES', 'LABEL_NAMES', 'VECTOR_NAMES', 'PUBLISHED', 'IDX_SUMS'
            'read_idx', 'mnist_data', 'ArrayUnpickler', 'read_archive', 'cifar10_data', 'disjoint_split', 'ImageFiles',
            'cub_data', 'cars_data', 'register_data']
 
-# %% ../nbs/08b_images.ipynb #3105bc83
-import gzip, hashlib, io, json, os, pickle, sys, tarfile, unicodedata, warnings
+# %% ../nbs/08b_images.ipynb #98324595
+import gzip, hashlib, io, json, os, pickle, shutil, sys, tarfile, unicodedata, warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,7 +42,7 @@ def read_image(
         if im.mode == 'F': raise ValueError('its pixels are decimal numbers')
         grey = im.mode in ('1', 'L', 'LA') or im.mode[0] == 'I'
         if im.mode[0] == 'I': im = Image.fromarray((np.asarray(im).clip(0, 65535)//257).astype(np.uint8))       # 16 bits per pixel
-        if im.has_transparency_data: im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
+        if im.mode in ('LA', 'PA', 'RGBA') or 'transparency' in im.info: im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
         im = im.convert('L' if grey else 'RGB')
         if size: im = ImageOps.fit(im, (size[1], size[0]), Image.Resampling.BICUBIC)
     return np.array(im)[None] if grey else np.array(im).transpose(2, 0, 1)
@@ -79,8 +79,11 @@ def common_size(
     text = ' to '.join(f'{w}×{h}' for h, w in dict.fromkeys(sizes[:1] + sizes[-1:]))
     return sizes[0] if len(sizes) == 1 and max(sizes[0]) <= 64 else (32, 32), text or 'no'
 
-# %% ../nbs/08b_images.ipynb #7fb76ab5
-def _key(*facts): return hashlib.sha256(repr((1, facts)).encode()).hexdigest()[:16]     # 1: raise it when pictures are decoded otherwise
+# %% ../nbs/08b_images.ipynb #86c38ddc
+def _key(files, *more):
+    "A name made of the names, sizes and times of files; ctime sees changed permissions too"
+    facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, f in files.items() if f.exists() and (s := f.stat())]
+    return hashlib.sha256(repr((1, facts, more)).encode()).hexdigest()[:16]     # 1: raise it when pictures are decoded otherwise
 
 def _store(path, tensors, text):
     from safetensors.torch import save
@@ -129,9 +132,9 @@ def _walk(path):
 def _parts(dirs):
     "The beginnings of the names of training and held-out files: ('train/', 'test/'), ('train/',) or ('',)"
     tops = {d.lower(): f'{d}/' for d in dirs if '/' not in d}
-    pick = lambda *names: [tops[n] for n in names if n in tops][:1]
-    train = pick('train', 'training')
-    return tuple(train + pick('test', 'testing', 'valid', 'validation', 'val')) if train else ('',)
+    pick = lambda *names: [tops[n] for n in names if n in tops and any(d.startswith(tops[n]) for d in dirs)][:1]
+    train, test = pick('train', 'training'), pick('test', 'testing', 'valid', 'validation', 'val')
+    return tuple(train + test) if train and (test or len(tops) == 1) else ('',)
 
 def _class_of(name, part):
     "The folder below `part` that a file lies in; None: in none"
@@ -193,8 +196,7 @@ def folder_data(
     if not path.is_dir(): raise UserError(f"{path} is {'a file' if path.exists() else 'not there'}, expected a folder that holds a folder of pictures per class")
     if size is not None: check_range(size, 'size', 4, 1024, whole=True); size = int(size), int(size)
     files, dirs = _walk(path)
-    facts = [(n, (s := f.stat()).st_size, s.st_mtime_ns) for n, f in files.items() if f.exists()]
-    t, text = cached(path, _key(size, facts, dirs), lambda: read_folder(files, dirs, size))
+    t, text = cached(path, _key(files, dirs, size), lambda: read_folder(files, dirs, size))
     if not len(t['x']): raise UserError(f"{path} holds no pictures to train on, expected a folder of at least two per class; {text['found']}")
     if not len(t.get('x_test', t['x'])): raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove it to hold out a third of the others")
     try: data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), name or path.resolve().name, split_seed=split_seed)
@@ -275,9 +277,9 @@ def embeddings_data(
     return replace(data, names=names, found='\n'.join(lines + [f'left out: {len(v)} × {what}: {_some(v)}' for what, v in out.items() if v]))
 
 # %% ../nbs/08b_images.ipynb #78d37d73
-PUBLISHED = {    # title, megabytes to download, what may be there (looked for in this order), how to say it
-    'mnist':         ('MNIST', 12, ('MNIST/raw',), "MNIST/raw with the four IDX files, plain or .gz"),
-    'fashion_mnist': ('Fashion-MNIST', 31, ('FashionMNIST/raw',), "FashionMNIST/raw with the four IDX files, plain or .gz"),
+PUBLISHED = {    # title, megabytes to download, what shows that it is there (looked for in this order), how to say it
+    'mnist':         ('MNIST', 12, ('MNIST/raw/t10k-labels-idx1-ubyte', 'MNIST/raw/t10k-labels-idx1-ubyte.gz'), "MNIST/raw with the four IDX files, plain or .gz"),
+    'fashion_mnist': ('Fashion-MNIST', 31, ('FashionMNIST/raw/t10k-labels-idx1-ubyte', 'FashionMNIST/raw/t10k-labels-idx1-ubyte.gz'), "FashionMNIST/raw with the four IDX files, plain or .gz"),
     'cifar10':       ('CIFAR-10', 168, ('cifar-10-batches-py', 'cifar10', 'cifar10.tgz'), "cifar-10-batches-py, or cifar10 with train and test folders of pictures, or cifar10.tgz of those"),
     'cub':           ('CUB-200-2011', 1151, ('CUB_200_2011', 'CUB_200_2011.tgz'), "CUB_200_2011 with images.txt, image_class_labels.txt, train_test_split.txt and images"),
     'cars':          ('CARS196', 1958, ('stanford-cars', 'stanford_cars', 'cars196', 'stanford-cars.tgz'), "stanford-cars with cars_annos.mat and car_ims, or with the annotations of cars_train and cars_test, or with train and test folders")}
@@ -329,7 +331,7 @@ def check_sum(
 )->bytes:          # The content
     "Refuse a file whose sum is not the published one"
     given = expected and hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if given != expected: raise UserError(f"{name} has the md5 sum {given}, expected {expected}: the file is damaged or another one, so download it again")
+    if given != expected: raise UserError(f"{name} has the md5 sum {given}, expected {expected}: the file is damaged or another one, so remove it and download it again")
     return content
 
 def check_counts(
@@ -380,7 +382,7 @@ def mnist_data(
     name:str='mnist'       # Or 'fashion_mnist'
 )->LabelledData:           # uint8 pictures (N, 1, 28, 28)
     "Handwritten digits, or articles of clothing, in 28×28 grey pixels"
-    folder = find_published(name, data_dir, download)
+    folder = find_published(name, data_dir, download).parent      # of the file that is downloaded last
     files = [f'{part}-{what}-ubyte' for part in ('train', 't10k') for what in ('images-idx3', 'labels-idx1')]
     x, y, x_test, y_test = (read_idx(folder/f, s if verify else None) for f, s in zip(files, IDX_SUMS[name]))
     names, source, licence = ((FASHION, 'Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf)', 'MIT') if name == 'fashion_mnist' else
@@ -393,7 +395,10 @@ fashion_mnist_data = partial(mnist_data, name='fashion_mnist')
 class ArrayUnpickler(pickle.Unpickler):
     "Reads numbers, text, lists, dicts and numpy arrays, and refuses everything else"
     allowed = dict(ndarray=np.ndarray, dtype=np.dtype, _reconstruct=np.empty(0).__reduce__()[0])
-    def find_class(self, module, name):
+    def find_class(self,
+        module,  # Where it is defined
+        name     # What it is called
+    ):           # One of `allowed`
         "The numpy class or function of that name, if arrays are made of it"
         if module.split('.')[0] == 'numpy' and name in self.allowed: return self.allowed[name]
         raise UserError(f"a data file asks for {module}.{name}, expected arrays and lists: it is not the published file, so download it again")
@@ -448,9 +453,10 @@ def cifar10_data(
         t = dict(x=torch.cat([x for x, _ in b[:-1]]), y=torch.cat([y for _, y in b[:-1]]), x_test=b[-1][0], y_test=b[-1][1])
     else:
         files, dirs = _walk(path) if path.is_dir() else ({path.name: path}, None)
-        facts = [(n, (s := f.stat()).st_size, s.st_mtime_ns) for n, f in files.items()]
-        def make(): return read_folder(*((files, dirs) if dirs is not None else ({n.removeprefix('cifar10/'): b for n, b in read_archive(path).items()}, ('train', 'test'))), (32, 32))
-        t, text = cached(path.parent, _key('cifar10', facts), make)
+        def make():
+            inside = files if dirs is not None else {n.removeprefix('cifar10/'): b for n, b in read_archive(path).items()}
+            return read_folder(inside, {d for n in inside for d in (n.split('/')[0], n.rpartition('/')[0])}, (32, 32))
+        t, text = cached(path.parent, _key(files), make)
         if 'x_test' not in t: raise UserError(f"{path} has no train and test folders, expected both, with a folder of pictures per class: unpack or download it again")
     return _image_data('cifar10', t['x'], t['y'], t['x_test'], t['y_test'], json.loads(text['names']), verify and (50_000, 10_000), found=text['found'],
                        source='CIFAR-10 (A. Krizhevsky)', licence='none stated')
@@ -517,9 +523,10 @@ def _unpacked(path):
     if path.is_dir(): return path
     folder, part = path.with_suffix(''), path.with_name(f'.{path.name}.{os.getpid()}')
     def unpack(t): t.extractall(part, [*_members(t, path)], **(dict(filter='data') if hasattr(tarfile, 'data_filter') else {}))
-    _opened(path, unpack)
-    inside = part/folder.name
-    os.replace(inside if inside.is_dir() else part, folder)
+    try:
+        _opened(path, unpack)
+        os.replace(part/folder.name if (part/folder.name).is_dir() else part, folder)
+    finally: shutil.rmtree(part, ignore_errors=True)
     return folder
 
 # %% ../nbs/08b_images.ipynb #3c027898
