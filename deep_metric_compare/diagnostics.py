@@ -153,13 +153,13 @@ def _over_all(loss, z, y):
     loss = loss.over_all() if isinstance(loss, PairLoss) else loss
     return loss.each(z, y) if getattr(loss, 'replicas', None) else loss(z[0], y[0])[None]
 
-def _measured(cb, x, y):
+def _measured(cb, x, y, loss=True):
     "Embeddings (R, N, D), labels (R, N) and losses over all pairs (R) of some points"
     lone = not getattr(cb.model, 'replicas', 0)
     with eval_mode(cb.model):
         z = embed(cb.model, x)
         if lone: z, y = z[None], y[None]
-        return z, y, _over_all(cb.loss_func, z, y).tolist()
+        return z, y, _over_all(cb.loss_func, z, y).tolist() if loss else [None]*len(z)
 
 @patch
 def _probe(self:OptimizationDiagnostics):
@@ -248,6 +248,7 @@ class GeometryHistory(Callback):
         points:tuple=None,   # (inputs, labels); None: a class-balanced set of the validation data
         every:int=1,         # Epochs between two measurements; the first and the last epoch are always measured
         size:int=256,        # Most points in that set
+        loss:bool=True,      # Compute the loss over all pairs, `valid_loss`, too?
         seed=0               # Its stream is (seed, 'evaluation'); a list has one for each replica
     ):
         store_attr()
@@ -267,9 +268,9 @@ class GeometryHistory(Callback):
         due = e % self.every == 0 or self.epoch == self.n_epoch - 1
         for t, d in zip(self.tables, self._measure(e) if due else [dict(epoch=e)]*len(self.tables)): t.append(d)
     def _measure(self, epoch):
-        z, y, v = _measured(self, *self.held)
-        return [dict(epoch=epoch, valid_loss=l, **(self._geometry(a, b) if a.isfinite().all() else {})) for l, a, b in zip(v, z, y)]
-    def _geometry(self, z, y): return class_geometry(z, y, per_class=False) | {'recall@1': retrieval_metrics(z, y, ks=(1,))['recall@1']}
+        z, y, v = _measured(self, *self.held, self.loss)
+        return [dict(epoch=epoch, **({'valid_loss': l} if self.loss else {}), **(self._geometry(a, b) if a.isfinite().all() else {})) for l, a, b in zip(v, z, y)]
+    def _geometry(self, z, y): return class_geometry(z, y, per_class=False, spectrum=False) | {'recall@1': retrieval_metrics(z, y, ks=(1,))['recall@1']}
 
 # %% ../nbs/10_diagnostics.ipynb #c6e1d8d2
 @patch

@@ -82,7 +82,7 @@ def _train(parts, configs, notify, cbs):
         model, loss, dls = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts])
         seed, held, names = [q.seed for q in configs], [(p[0].x_test, p[0].clean_test) for p in parts], [f'seed {q.seed}, margin {q.margin}' for q in configs]
     model.to(dls.device)
-    learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held, geometry_every=c.geometry_every, notify=notify, names=names, cbs=list(cbs))
+    learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held, geometry_every=c.geometry_every, valid_loss=False, notify=notify, names=names, cbs=list(cbs))
     diag = learn.optimization_diagnostics
     try:
         with learn.no_bar(), learn.no_logging(): learn.fit(c.epochs)
