@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from .core import RunConfig, RunStore, UserError, check_choice, check_range, write_run
-from .data import load_data, metric_dls, replica_dls
+from .data import load_data, metric_dls, replica_dls, validation_split
 from .diagnostics import Diverged
 from .geometry import class_geometry
 from .learner import Display, ShowProgress, metric_learner
@@ -46,14 +46,16 @@ MODEL_OF = dict(toy='mlp', digits='convnet')   # The network a data set gets unl
 _DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob', 'outlier_frac', 'outliers')
 
 @lru_cache(maxsize=16)
-def _load(config): return load_data(config)
+def _load(config):
+    data = load_data(config)
+    return validation_split(data) if config.validation else data
 
 def data_of(
     config:RunConfig  # Names the data set and its arguments
 ):                    # `LabelledData`, the same object for configurations that share it
     "The data of a run"
     seed = config.seed if config.data_seed is None else config.data_seed
-    return _load(RunConfig(**{k: getattr(config, k) for k in _DATA_FIELDS}, seed=seed if config.dataset == 'toy' else 0))
+    return _load(RunConfig(**{k: getattr(config, k) for k in (*_DATA_FIELDS, 'validation')}, seed=seed if config.dataset == 'toy' else 0))
 
 def prepare(
     config:RunConfig,  # What is to be run
@@ -164,7 +166,7 @@ def plan(
     datasets=('toy', 'digits'),             # Names of data sets
     losses=('contrastive', 'triplet'),      # Names of arms
     seeds=3,                                # How many, or a list of them
-    margin=1.,                              # One for all, or one per arm: see `parse_margin`
+    margin=1.,                              # One for all, or one per arm: see `parse_margin`; a dict of these by data set
     baselines:bool=True,                    # Add raw inputs and the untrained network?
     **fields                                # Further fields of `RunConfig`
 )->list:                                    # A `RunConfig` per run
@@ -175,11 +177,12 @@ def plan(
         if not names: raise UserError(f'no {what} were given, expected at least one')
         if len(set(names)) < len(names): raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
     check_range(fields.get('epochs', 1), 'epochs', 0, 10**6, whole=True)
-    margins, out = parse_margin(margin, losses), []
+    own = isinstance(margin, dict) and set(margin) <= set(datasets)
+    margins, out = {d: parse_margin(margin.get(d, 1.) if own else margin, losses) for d in datasets}, []
     if (e := fields.get('epochs', 1)) < 1: raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     for d in datasets:
         common = dict(fields, dataset=d, model=fields.get('model') or MODEL_OF.get(d, 'mlp'))
-        arms = [dict(arm_fields(l), margin=margins[l]) for l in losses]
+        arms = [dict(arm_fields(l), margin=margins[d][l]) for l in losses]
         still = {k: v for k, v in common.items() if k in (*_DATA_FIELDS, 'data_seed', 'embed_dim', 'normalize')}
         base = [dict(still, model='identity', epochs=0, loss='none'), dict(still, model=common['model'], epochs=0, loss='none')] if baselines else []
         for s in seeds:
