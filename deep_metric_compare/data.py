@@ -36,6 +36,8 @@ class LabelledData:
     licence:str=''           # Under which terms
     found:str=''             # What was found when the data were read, and what was left out
     names:tuple=()           # Names of the classes 0, 1, …, where they have some
+    pictures:torch.Tensor=None      # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
+    pictures_test:torch.Tensor=None # The same of the held-out inputs
     @property
     def in_shape(self):
         "Shape of one input"
