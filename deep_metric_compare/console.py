@@ -30,11 +30,11 @@ def _one_thread():
     "Networks this small are faster on one thread (measured: the default comparison takes two thirds of the time); a setting of the user's own is left alone"
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-def _own(data, embeddings, label):
+def _own(data, embeddings=None, label=None, size=None):
     "Names of data of the user's own, after saying what was found in them"
     from deep_metric_compare.experiments import own_data
     if label and not embeddings: raise UserError(f"label was '{label}' without embeddings, expected both: name the file with --embeddings")
-    return own_data(data, embeddings, label, say=lambda s: print(s, end='\n\n', flush=True)) if data or embeddings else []
+    return own_data(data, embeddings, label, size, say=lambda s: print(s, end='\n\n', flush=True)) if data or embeddings else []
 
 def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size, **fields):
     "The epochs that were asked for, or as many as a first look takes, and then a sentence"
@@ -147,9 +147,9 @@ def dmc_train_retrieval(
 ):
     "The retrieval experiment of the original study (arXiv:2510.02161), in its settings: Recall@K and MAP@R on classes that training has not seen"
     _one_thread()
-    from deep_metric_compare.experiments import train_retrieval
+    from deep_metric_compare.experiments import picture_size, train_retrieval
     from deep_metric_compare.stats import ACCURACY
-    name, = _own(data, None, None) or [dataset]
+    name, = _own(data, size=data and picture_size(backbone)) or [dataset]
     runs = train_retrieval(name, loss, epochs, backbone, freeze_vit_backbone, closed_set, seeds, margin, strategy, out, data_dir, download,
                            batch_size=batch_size, lr=lr, fresh=fresh, command=_argv('dmc_train_retrieval'))
     _finish(runs, out, tuple(ACCURACY))

@@ -6,8 +6,8 @@
 __all__ = ['MEASURED', 'GALLERY', 'KEPT', 'MODEL_OF', 'STACKED', 'MOST', 'STEPS', 'RETRIEVAL', 'measured', 'probe_points',
            'evaluate', 'picture_sample', 'find_data', 'data_of', 'model_of', 'prepare', 'run_together', 'run_one',
            'together', 'arm_fields', 'parse_margin', 'plan', 'run_all', 'write_results', 'compare', 'found_text',
-           'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'retrieval_task',
-           'train_retrieval']
+           'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size',
+           'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import hashlib, math, os, time, warnings
@@ -452,6 +452,14 @@ def _pictures(dataset, size):
     data = load_data(RunConfig(dataset=dataset), **_where)
     return decoded(data, size) if isinstance(data.x, ImageFiles) else data
 
+def picture_size(
+    backbone:str  # As for `retrieval_task`
+)->int:           # Pixels per side that it takes; None: as the pictures are
+    "How large pictures have to be for a backbone"
+    if backbone in (None, 'convnet'): return None
+    if '/' not in backbone and not Path(backbone).is_dir(): check_choice(backbone, ('vit-b-32', 'convnet'), 'backbone')
+    return max(v for v in load_backbone(VIT if backbone == 'vit-b-32' else backbone)[1]['size'].values() if v)
+
 def retrieval_task(
     dataset:str,           # One of `RETRIEVAL`, or a name from `own_data`
     backbone:str=None,     # 'vit-b-32', 'convnet', or a checkpoint: a folder, or a name with a slash; None: as in `RETRIEVAL`
@@ -463,14 +471,13 @@ def retrieval_task(
     "What `compare` is to train on, and which network"
     if dataset not in DATASETS: check_choice(dataset, RETRIEVAL, 'data set')
     backbone = str(backbone or RETRIEVAL.get(dataset, 'convnet'))
-    if '/' not in backbone and not Path(backbone).is_dir(): check_choice(backbone, ('vit-b-32', 'convnet'), 'backbone')
+    side = picture_size(backbone)
     halves = dataset in ('cub', 'cars')                               # published halves
     name, disjoint = f"{dataset}{'-closed'*(halves and closed_set)}", not (halves or closed_set)
     if backbone == 'convnet':
         if f'{name}-disjoint' in IMAGE_DATASETS: return f"{name}{'-disjoint'*disjoint}", backbone
         return register_data(_pictures(name, 64), disjoint), backbone
     checkpoint = VIT if backbone == 'vit-b-32' else backbone
-    side = max(v for v in load_backbone(checkpoint)[1]['size'].values() if v)
     data = _pictures(name, side)
     if not freeze: return register_data(data, disjoint), register_backbone(checkpoint, freeze=False, bf16=torch.cuda.is_available())
     return register_data(frozen_data(data, checkpoint, _cache(data_folder(_where['data_dir'])), device, notify), disjoint), 'linear'
