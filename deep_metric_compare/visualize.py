@@ -355,7 +355,7 @@ def plot_neighbours(
     one = _pictured(runs)
     if not one: raise UserError('the records hold no pictures; this figure needs runs on pictures that did not diverge')
     cols = min(len(one), 2); rows = -(-len(one)//cols)
-    axs = _grid(fig, cols, (4.2*cols, 5.7*rows), rows)
+    axs = _grid(fig, cols, (8.4, 5.7*rows), rows)
     for ax in axs[len(one):]: ax.set_axis_off()
     for ax, (a, r), st in zip(axs, one.items(), arm_styles(one).values()):
         _neighbour_rows(ax, r); ax.set_title(arm_label(a), color=st['color'], fontweight='bold')
