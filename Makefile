@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test sync docs
+.PHONY: help demo test bench sync docs
 help:  ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -12,6 +12,9 @@ demo: .venv/.ready  ## Compare both losses on synthetic clusters and handwritten
 
 test: .venv/.ready  ## Run every notebook's tests and the project's checks
 	@$(BIN)/python .ci/check.py
+
+bench: .venv/.ready  ## Measure every hot path against pytorch-metric-learning and plain PyTorch (some minutes)
+	@$(BIN)/dmc_bench --out nbs/results
 
 sync: .venv/.ready  ## After editing notebooks: clean them, export the modules, write README.md
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export && $(BIN)/python .ci/readme.py

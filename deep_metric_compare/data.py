@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'LabelledData', 'treat_outliers', 'toy_data', 'digits_data', 'load_data', 'check_arrays', 'array_data',
-           'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class', 'metric_dls', 'ReplicaDL', 'replica_dls']
+           'validation_split', 'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class', 'metric_dls', 'ReplicaDL',
+           'replica_dls']
 
 # %% ../nbs/08_data.ipynb #5f7500ba
 import hashlib, math, random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 import numpy as np, torch
 from .core import UserError, RunConfig, check_choice, check_range, stream
@@ -187,6 +188,17 @@ def _stratified(y, seed):
         held.append(i[torch.randperm(len(i), generator=g)[:round(len(i)/3) if len(i) > 2 else len(i)//2]])
     held = torch.cat(held).sort().values
     return torch.ones(len(y), dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0], held
+
+# %% ../nbs/08_data.ipynb #b80c0012
+def validation_split(
+    data:LabelledData, # With arrays as inputs
+    split_seed:int=0   # Seed of the split, the same for every run
+)->LabelledData:       # Two thirds of the training data, and the last third held out
+    "Hold out a part of the training data instead of the test data"
+    a, b = _stratified(data.y, split_seed)
+    look = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
+    return replace(data, **look, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b],
+                   split=f'{len(b)} of {len(data.y)} training samples held out for validation, stratified by class, split seed {split_seed}; test data not used')
 
 # %% ../nbs/08_data.ipynb #5469e4be
 def draw_partners(

@@ -119,10 +119,14 @@ class OptimizationDiagnostics(Callback):
         self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.rows, self.tables, self.collapses, self.all_steps, self.dead = [], [[] for _ in range(self.R)], [None]*self.R, [], set()
-        self.start = self.last = self._flat(self.params)
+        self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
+        self.before, self.start = [p.clone() for p in self.bare], self._flat(self.params)
         for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=0, **d))
         self._bury()
     def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
+    def _norm(self, ts):
+        if self.R > 1: return torch.linalg.vector_norm(self._flat(ts), dim=1)
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(ts)))           # all tensors in one call
     def after_pred(self):
         "Ask for the gradient on the embeddings"
         l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
@@ -131,7 +135,7 @@ class OptimizationDiagnostics(Callback):
         "Note the loss, its terms and the gradients of this step"
         l = self.learn
         g = sample_gradients(l.pred, l.pred.grad, getattr(l.model, 'normalize', True))
-        norm = torch.linalg.vector_norm(self._flat([p.grad for p in self.params if p.grad is not None]), dim=1)
+        norm = self._norm([p.grad for p in self.params if p.grad is not None])
         self.row = [l.loss.detach() if self.R == 1 else l.loss_func.value, g.shape[-1], participation(g), norm, g.sum(-1), *self._activity()]
     def _activity(self):
         f = self.learn.loss_func
@@ -143,9 +147,8 @@ class OptimizationDiagnostics(Callback):
         return [*(getattr(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
     def after_step(self):
         "Note how far the optimiser has moved the weights"
-        now = self._flat(self.params)
-        self.rows.append(self.row + [torch.linalg.vector_norm(now - self.last, dim=1)])
-        self.last = now
+        self.rows.append(self.row + [self._norm(torch._foreach_sub(self.bare, self.before))])
+        torch._foreach_copy_(self.before, self.bare)
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a04
 def _over_all(loss, z, y):
@@ -153,13 +156,13 @@ def _over_all(loss, z, y):
     loss = loss.over_all() if isinstance(loss, PairLoss) else loss
     return loss.each(z, y) if getattr(loss, 'replicas', None) else loss(z[0], y[0])[None]
 
-def _measured(cb, x, y):
+def _measured(cb, x, y, loss=True):
     "Embeddings (R, N, D), labels (R, N) and losses over all pairs (R) of some points"
     lone = not getattr(cb.model, 'replicas', 0)
     with eval_mode(cb.model):
         z = embed(cb.model, x)
         if lone: z, y = z[None], y[None]
-        return z, y, _over_all(cb.loss_func, z, y).tolist()
+        return z, y, _over_all(cb.loss_func, z, y).tolist() if loss else [None]*len(z)
 
 @patch
 def _probe(self:OptimizationDiagnostics):
@@ -236,7 +239,7 @@ def summary(self:OptimizationDiagnostics,
         v = s[a]/s[b]                                       # NaN where a step has none
         d |= {k: v.nanmean().item(), f'{k}_last': v[last].nanmean().item()}
     u = s['update_size']; path = u.sum().item()
-    d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self.last[r] - self.start[r]).norm().item()/max(path, 1e-30))
+    d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
     return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(), skipped_per_step=s['skipped'].mean().item(), steps=n,
                     active_constant=isinstance(self.loss_func, TripletLoss) and (self.loss_func.strategy == 'semi-hard' or isinstance(self.loss_func.margin, str)))
 
@@ -248,6 +251,7 @@ class GeometryHistory(Callback):
         points:tuple=None,   # (inputs, labels); None: a class-balanced set of the validation data
         every:int=1,         # Epochs between two measurements; the first and the last epoch are always measured
         size:int=256,        # Most points in that set
+        loss:bool=True,      # Compute the loss over all pairs, `valid_loss`, too?
         seed=0               # Its stream is (seed, 'evaluation'); a list has one for each replica
     ):
         store_attr()
@@ -267,9 +271,9 @@ class GeometryHistory(Callback):
         due = e % self.every == 0 or self.epoch == self.n_epoch - 1
         for t, d in zip(self.tables, self._measure(e) if due else [dict(epoch=e)]*len(self.tables)): t.append(d)
     def _measure(self, epoch):
-        z, y, v = _measured(self, *self.held)
-        return [dict(epoch=epoch, valid_loss=l, **(self._geometry(a, b) if a.isfinite().all() else {})) for l, a, b in zip(v, z, y)]
-    def _geometry(self, z, y): return class_geometry(z, y, per_class=False) | {'recall@1': retrieval_metrics(z, y, ks=(1,))['recall@1']}
+        z, y, v = _measured(self, *self.held, self.loss)
+        return [dict(epoch=epoch, **({'valid_loss': l} if self.loss else {}), **(self._geometry(a, b) if a.isfinite().all() else {})) for l, a, b in zip(v, z, y)]
+    def _geometry(self, z, y): return class_geometry(z, y, per_class=False, spectrum=False) | {'recall@1': retrieval_metrics(z, y, ks=(1,))['recall@1']}
 
 # %% ../nbs/10_diagnostics.ipynb #c6e1d8d2
 @patch

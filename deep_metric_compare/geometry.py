@@ -111,6 +111,7 @@ def class_geometry(
     labels,                 # Labels (N); negative: outliers
     outliers:str='exclude', # 'exclude' from all averages, or count them 'as_class'
     per_class:bool=True,    # Add the table of classes? It costs two decompositions per class
+    spectrum:bool=True,     # Add uniformity, effective rank and spectral decay? They cost most of the time
     entries:int=2**20       # Largest number of pairs in a block: bounds the memory
 )->dict:                    # Numbers, and under `per_class` a dict of lists with one entry per class (label −1: the outliers)
     "Variances, shares, CDNV, alignment, uniformity and ranks of an embedding"
@@ -127,7 +128,7 @@ def class_geometry(
     points = z[-int(n[counted].sum()):]                                                           # outliers come first
     values = dict(intra_variance=intra, inter_variance=inter, inter_distance=dist, offset=mu[counted].mean(0).square().sum(), variance_ratio=intra/inter,
                   **dict(zip(('share_within', 'share_between', 'share_offset'), shares(mu[counted], v[counted]))), cdnv=cdnv,
-                  alignment=alignment(n[counted], v[counted]), uniformity=uniformity(points, entries),
-                  effective_rank=effective_rank(points), spectral_decay=spectral_decay(points))
+                  alignment=alignment(n[counted], v[counted]))
+    if spectrum: values |= dict(uniformity=uniformity(points, entries), effective_rank=effective_rank(points), spectral_decay=spectral_decay(points))
     res = dict(zip(values, torch.stack([*values.values()]).tolist()))
     return res | dict(per_class=_per_class(z, classes, n, v, pairs)) if per_class else res

@@ -115,6 +115,7 @@ def metric_learner(
     probe_size:int=256,   # Most points in the probe, and of the held-out points of the history
     held_out:tuple=None,  # (inputs, labels) for the history, or a list with one for each replica; None: the validation data
     geometry_every:int=1, # Epochs between two measurements on held-out points
+    valid_loss:bool=True, # Is the loss on held-out points one of them?
     notify=warnings.warn, # Called with a sentence when something should be known
     names:list=None,      # What to call the replicas in such a sentence
     cbs=None,             # Further callbacks
@@ -126,7 +127,7 @@ def metric_learner(
     if isinstance(held_out, list): held_out = tuple(torch.stack(t) for t in zip(*map(some, held_out, seed)))
     elif held_out is not None: held_out = some(held_out, seed)
     ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names),
-            GeometryHistory(held_out, geometry_every, probe_size, seed), NoValidationPass()]
+            GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed), NoValidationPass()]
     learn = MetricLearner(dls, model, loss, opt_func=opt_func, lr=lr, cbs=ours + L(cbs), **kwargs)
     learn.recorder.smooth_loss, learn.recorder.loss = DeviceSmoothLoss(), ValueMetric(partial(_latest, learn, 'valid_loss'), 'valid_loss')
     learn.metrics = L(ValueMetric(partial(_latest, learn, c), c) for c in COLUMNS) + learn.metrics

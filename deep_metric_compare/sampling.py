@@ -31,14 +31,15 @@ def _search(t, d, right, at):
 
 def _table_ranks(t, d, right):
     (N, P), cells = t.shape, 8*t.shape[1]
-    lo = t[:, :1].clamp_min(0); scale = cells/(t[:, -1:] - lo).clamp_min(1e-9)
-    def cell(v): return (v - lo).mul_(scale).clamp_(0, cells).long()
+    lo = torch.where(t < 0, t[:, -1:], t).amin(1, keepdim=True); scale = (cells - 1)/(t[:, -1:] - lo).clamp_min(1e-9)
+    def cell(v): return (v - lo).mul_(scale).add_(1).clamp_(0, cells).long()           # 0: below all thresholds but the negative ones, which count for nothing
     ct, cd = cell(t), cell(d)
     held = torch.zeros(N, cells + 1, dtype=torch.int32).scatter_add_(1, ct, torch.ones_like(ct, dtype=torch.int32))
     below = held.cumsum(1, dtype=torch.int32).sub_(held).masked_fill_(held > 1, -2)    # −2: not settled by one comparison
-    edge = torch.full((N, cells + 1), math.nan, dtype=t.dtype).scatter_(1, ct, t).gather(1, cd)
-    r = below.gather(1, cd)
-    r += (edge <= d) if right else (edge < d)                                          # NaN, no threshold here: neither
+    edge = torch.full((N, cells + 1), math.nan, dtype=t.dtype).scatter_(1, ct, t)
+    below[:, 0], edge[:, 0] = held[:, 0], math.nan                                     # NaN, no threshold here: no comparison is true
+    edge, r = edge.gather(1, cd), below.gather(1, cd)
+    r += (edge <= d) if right else (edge < d)
     at = (r.view(-1) < 0).nonzero()[:, 0]
     r.view(-1)[at] = _search(t, d, right, at)
     return r
@@ -51,11 +52,11 @@ def row_ranks(
 )->Tensor:        # (N, M) int32
     "How many thresholds of its row lie at or below each distance"
     P = t.shape[1]
-    if P <= 6:
-        r = torch.zeros(d.shape, dtype=torch.int32, device=d.device)
-        for p in range(P): r += (t[:, p:p+1] <= d) if right else (t[:, p:p+1] < d)
-        return r
-    if P < 48 or d.device.type != 'cpu' or t.isnan().any() or d.isnan().any(): return torch.searchsorted(t, d, right=right, out_int32=True)
+    if P <= 12:
+        r, below = torch.zeros(d.shape, dtype=torch.uint8, device=d.device), torch.empty(d.shape, dtype=torch.bool, device=d.device)
+        for p in range(P): r += (torch.le if right else torch.lt)(t[:, p:p+1], d, out=below).view(torch.uint8)
+        return r.int()
+    if d.device.type != 'cpu' or d.numel() < 2**17 or t.isnan().any() or d.isnan().any(): return torch.searchsorted(t, d, right=right, out_int32=True)
     return _table_ranks(t, d, right)
 
 # %% ../nbs/02_sampling.ipynb #b435055a
