@@ -37,6 +37,8 @@ class LabelledData:
     licence:str=''           # Under which terms
     found:str=''             # What was found when the data were read, and what was left out
     names:tuple=()           # Names of the classes 0, 1, …, where they have some
+    pictures:torch.Tensor=None      # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
+    pictures_test:torch.Tensor=None # The same of the held-out inputs
     @property
     def in_shape(self):
         "Shape of one input"
@@ -194,7 +196,8 @@ def validation_split(
 )->LabelledData:       # Two thirds of the training data, and the last third held out
     "Hold out a part of the training data instead of the test data"
     a, b = _stratified(data.y, split_seed)
-    return replace(data, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b],
+    look = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
+    return replace(data, **look, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b],
                    split=f'{len(b)} of {len(data.y)} training samples held out for validation, stratified by class, split seed {split_seed}; test data not used')
 
 # %% ../nbs/08_data.ipynb #5469e4be

@@ -6,8 +6,8 @@
 __all__ = ['IMAGE_TYPES', 'LABEL_NAMES', 'VECTOR_NAMES', 'PUBLISHED', 'IDX_SUMS', 'fashion_mnist_data', 'CIFAR_SUMS', 'COUNTS',
            'IMAGE_DATASETS', 'read_image', 'decode_images', 'common_size', 'cached', 'read_folder', 'folder_data',
            'embeddings_data', 'data_folder', 'find_published', 'fetch', 'check_sum', 'check_counts', 'read_idx',
-           'mnist_data', 'ArrayUnpickler', 'read_archive', 'cifar10_data', 'disjoint_split', 'ImageFiles', 'cub_data',
-           'cars_data', 'register_data']
+           'mnist_data', 'ArrayUnpickler', 'read_archive', 'cifar10_data', 'disjoint_split', 'ImageFiles', 'decoded',
+           'cub_data', 'cars_data', 'register_data']
 
 # %% ../nbs/08b_images.ipynb #98324595
 import gzip, hashlib, io, json, os, pickle, shutil, sys, tarfile, unicodedata, warnings
@@ -496,7 +496,9 @@ def disjoint_split(
     called = lambda c: ', '.join(str(data.names[k] if data.names else k) for k in c.tolist())
     split = f'class-disjoint, seed {seed}: trained on {called(seen)}; held out {called(unseen)}'
     if left := len(y) - len(i) - len(j): split += f'; {left} left out because their label is of the other half'
-    return replace(data, name=f'{data.name}-disjoint', x=x[i], y=y[i], clean=clean[i], x_test=x[j], y_test=y[j], clean_test=clean[j], split=split)
+    both = data.pictures is not None and torch.cat([data.pictures, data.pictures_test])
+    shown = dict(pictures=both[i], pictures_test=both[j]) if torch.is_tensor(both) else {}
+    return replace(data, **shown, name=f'{data.name}-disjoint', x=x[i], y=y[i], clean=clean[i], x_test=x[j], y_test=y[j], clean_test=clean[j], split=split)
 
 # %% ../nbs/08b_images.ipynb #9094b064
 class ImageFiles:
@@ -519,6 +521,25 @@ class ImageFiles:
         return torch.from_numpy(x.repeat(3//len(x), 0)), self.labels[i]
     def __add__(self, other): return type(self)(self.paths + other.paths, torch.cat([self.labels, other.labels]), self.size)
     def __repr__(self): return f'{type(self).__name__}({len(self)} pictures, {self.size}×{self.size})'
+
+# %% ../nbs/08b_images.ipynb #d3c00002
+def decoded(
+    data,                # `LabelledData` of `ImageFiles`
+    size:int=None,       # Pixels per side; None: as the files say
+    budget:float=4e9     # Most bytes of all pictures together
+)->LabelledData:         # The same with arrays of bytes
+    "Large pictures as arrays in memory"
+    size = size or data.x.size
+    files = data.x + data.x_test
+    if (need := len(files)*3*size**2) > budget:
+        raise UserError(f"{data.name} takes {need/1e6:,.0f} MB at {size}×{size} pixels, expected at most {budget/1e6:,.0f} MB: use smaller pictures, or features of a frozen backbone")
+    def make():
+        x = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+        for i in range(len(x)): x[i] = type(files)(files.paths, files.labels, size)[i][0]
+        return dict(x=x), dict(size=str(size))
+    key = _key({p: Path(p) for p in files.paths}, size, 'decoded')
+    x = cached(os.path.commonpath([os.path.dirname(p) for p in files.paths]), key, make)[0]['x']
+    return replace(data, x=x[:len(data.x)], x_test=x[len(data.x):])
 
 # %% ../nbs/08b_images.ipynb #be200971
 COUNTS = {'cub': (5864, 5924), 'cub-closed': (5994, 5794), 'cars': (8054, 8131), 'cars-closed': (8144, 8041)}   # training and held-out pictures
@@ -614,11 +635,12 @@ IMAGE_DATASETS |= {f'{n}-closed': partial(IMAGE_DATASETS[n], closed=True) for n 
 IMAGE_DATASETS |= {f'{n}-disjoint': partial(_disjoint, IMAGE_DATASETS[n]) for n in ('mnist', 'fashion_mnist', 'cifar10')}
 
 def register_data(
-    data   # `LabelledData` of arrays
-)->str:    # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
+    data,                # `LabelledData` of arrays
+    disjoint:bool=False  # Draw other classes for the held-out data than for training, anew for each seed?
+)->str:                  # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
     "Give data of one's own a name made of what they are called and what is in them"
     h = hashlib.sha256()
     for t in (data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test): h.update(f'{t.dtype}{tuple(t.shape)}'.encode()); h.update(t.contiguous().numpy())
-    name = f'{data.name}:{h.hexdigest()[:12]}'
-    DATASETS[name] = lambda config: data
+    name = f"{data.name}{'-disjoint'*disjoint}:{h.hexdigest()[:12]}"
+    DATASETS[name] = partial(_disjoint, lambda config: data) if disjoint else lambda config: data
     return name

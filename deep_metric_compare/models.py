@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VIT', 'MODELS', 'l2_normalize', 'Embedder', 'MLP', 'ConvNetEmbedder', 'checkpoint_folder', 'load_backbone',
            'to_pixels', 'ClsToken', 'ViTEmbedder', 'vit_splitter', 'param_groups', 'RawInput', 'seeded', 'make_model',
-           'weights_hash', 'eval_mode', 'embed', 'Replicas']
+           'weights_hash', 'register_backbone', 'eval_mode', 'embed', 'Replicas']
 
 # %% ../nbs/07_models.ipynb #bf0da41a
 import copy, hashlib, math
@@ -249,6 +249,11 @@ class RawInput(Embedder):
     def check(self, x  # Inputs
              ):
         "Any shape will do"
+    def prepare(self, x  # Inputs
+               ):
+        "As they are; of pictures with more than 4,096 numbers the averages over 32×32 fields"
+        x = super().prepare(x)
+        return nn.functional.adaptive_avg_pool2d(x, 32) if x.ndim == 4 and x[0].numel() > 4096 else x
 
 # %% ../nbs/07_models.ipynb #8bac101c
 @contextmanager
@@ -262,18 +267,21 @@ def seeded(
 
 # %% ../nbs/07_models.ipynb #28de555b
 def _mlp(in_shape, **kw): return MLP(math.prod(in_shape), **kw)
+def _linear(in_shape, embed_dim=128, **kw):
+    k = math.prod(in_shape)
+    return Embedder(nn.Sequential(nn.Flatten(), nn.Linear(k, embed_dim)), (k,), embed_dim, **kw)
 def _raw(in_shape, embed_dim=None, **kw): return RawInput(**kw)
 def _vit(in_shape, checkpoint=VIT, **kw):
     _check_images(in_shape, f'model vit was given inputs of shape {in_shape}')
     return ViTEmbedder(checkpoint, **kw)
 
-MODELS = {'mlp': _mlp, 'convnet': ConvNetEmbedder, 'identity': _raw, 'vit': _vit, 'vit-b-32': _vit}
+MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'vit': _vit, 'vit-b-32': _vit}
 
 # %% ../nbs/07_models.ipynb #12de3eaa
 def make_model(
     name:str='mlp',         # One of `MODELS`, or a vision transformer's checkpoint: a folder, or a name with a slash
     in_shape:tuple=(128,),  # Shape of one input, without the batch
-    embed_dim:int=None,     # Dimension of the embedding; None: the model's own (MLP 32, ConvNetEmbedder 64, ViTEmbedder 128)
+    embed_dim:int=None,     # Dimension of the embedding; None: the model's own (MLP 32, ConvNetEmbedder 64, ViTEmbedder and linear 128)
     normalize:bool=True,    # Divide embeddings by their length?
     seed:int=0,             # The run's seed: weights come from its stream 'init'
     **kwargs                # Further arguments of the model, such as `freeze` of `ViTEmbedder`
@@ -296,6 +304,17 @@ def weights_hash(
         h.update(f'{n}|{v.dtype}|{tuple(v.shape)}|'.encode())
         h.update(v.reshape(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()
+
+# %% ../nbs/07_models.ipynb #c7a10002
+def register_backbone(
+    checkpoint:str=VIT, # A folder, or the name of a checkpoint
+    **kwargs            # Of `ViTEmbedder`, such as `freeze` and `bf16`
+)->str:                 # A name for `make_model`, such as 'vit-free:1f0c3a9be2d4'
+    "Give a vision transformer a name made of what its weights are"
+    weights = weights_hash(load_backbone(checkpoint)[0])[:12]
+    name = f"{Path(str(checkpoint)).name}{'' if kwargs.get('freeze', True) else '-free'}:{weights}"
+    MODELS[name] = partial(_vit, checkpoint=checkpoint, **kwargs)
+    return name
 
 # %% ../nbs/07_models.ipynb #0b16773b
 @contextmanager

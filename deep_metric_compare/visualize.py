@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'LINES', 'MARKERS', 'STYLE', 'Spec', 'FIGURES', 'arm_styles', 'plot_history', 'plot_loss', 'plot_activity',
-           'plot_steps', 'plot_optimisation', 'plot_shares', 'plot_class_variance', 'plot_tsne', 'draw_figures',
-           'save_figures']
+           'plot_steps', 'plot_optimisation', 'plot_shares', 'plot_class_variance', 'plot_tsne', 'plot_neighbours',
+           'draw_figures', 'save_figures']
 
 # %% ../nbs/13_visualize.ipynb #5c800353
 import inspect, math
@@ -29,7 +29,7 @@ _more = ['#009E73', '#E69F00', '#000000', '#999933', '#882255']
 LINES = {'contrastive': '-', 'triplet': (0, (5, 1.5)), 'triplet-sq': (0, (5, 1.5, 1, 1.5)), 'contrastive-sq': (0, (1, 1))}
 MARKERS = {'contrastive': 'o', 'triplet': '^', 'triplet-sq': 'v', 'contrastive-sq': 'P'}
 STYLE = {'font.size': 9.5, 'axes.titlesize': 10, 'axes.titlelocation': 'left', 'axes.labelsize': 9.5, 'legend.fontsize': 9, 'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.frameon': False,
-         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'lines.linewidth': 1.8, 'hatch.linewidth': .6, 'svg.hashsalt': 'deep_metric_compare', 'figure.facecolor': 'white'}
+         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'lines.linewidth': 1.8, 'hatch.linewidth': .6, 'svg.hashsalt': 'deep_metric_compare', 'image.composite_image': False, 'figure.facecolor': 'white'}
 
 def arm_styles(
     arms  # Names of the arms of one figure
@@ -306,6 +306,67 @@ def plot_tsne(
                                        path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground='white')])
     return axs
 
+# %% ../nbs/13_visualize.ipynb #d1300002
+_FRAMES = {True: dict(edgecolor='#00704A', linestyle='-'), False: dict(edgecolor='#C8102E', linestyle=(0, (1.6, 1)))}
+
+def _class_name(run, c, most=14):
+    "What a class is called; its number where it has no name that the font can write"
+    names = (run.pairing.get('description') or {}).get('names') or []
+    s = str(names[c]) if 0 <= c < len(names) else str(c)
+    s = s if all(ord(k) < 0x530 for k in s) else f'class {c}'
+    return s if len(s) <= most else s[:most - 1] + '…'
+
+def _tile(ax, picture, x, y, right=None):
+    "One picture in a square of .9, with a frame if it is right or wrong"
+    p = picture.numpy().transpose(1, 2, 0)
+    h, w = (.9*k/max(p.shape[:2]) for k in p.shape[:2])
+    x0, y0 = x + (.9 - w)/2, y + (.9 - h)/2
+    ax.imshow(p.repeat(3, 2) if p.shape[2] == 1 else p, extent=(x0, x0 + w, y0 + h, y0), interpolation='none')
+    if right is not None: ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **_FRAMES[bool(right)]))
+
+def _neighbour_rows(ax, run):
+    "Queries and neighbours, hardest negatives, the most spread-out class, one below the other"
+    e = run.embeddings
+    pics, y, name = e['pictures'], e['picture_labels'].tolist(), lambda i: _class_name(run, y[i])
+    write = lambda x, y, s, **kw: ax.text(x, y, s, fontsize=8, va='bottom', **kw)
+    write(0, -.08, 'query'); write(1.25, -.08, 'five nearest, the nearest first')
+    for r, (q, near) in enumerate(zip(e['queries'].tolist(), e['near'].tolist())):
+        _tile(ax, pics[q], 0, r); ax.text(-.12, r + .45, name(q), fontsize=8, ha='right', va='center')
+        for k, i in enumerate(near): _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
+    top = len(e['queries']) + .55
+    write(0, top - .08, 'hardest negatives: nearest pairs of different classes')
+    for k, (i, j) in enumerate(e['hard'].tolist()):
+        for l, m in enumerate((i, j)): _tile(ax, pics[m], 2.1*k + .95*l, top)
+        ax.text(2.1*k + .93, top + 1.02, f'{name(i)} – {name(j)}', fontsize=7, ha='center', va='top')
+    last, s = top + 1.95, e['spread'].tolist()
+    write(0, last - .08, f'most spread-out class, {name(s[0])}: from its mean outwards')
+    for k, i in enumerate(s): _tile(ax, pics[i], 1.05*k, last)
+    ax.set(xlim=(-1.4, 6.4), ylim=(last + 1, -.5)); ax.set_axis_off()
+
+# %% ../nbs/13_visualize.ipynb #d1300003
+def _pictured(runs): return {a: r for a, r in _tsne_runs([r for r in runs if r.arm not in BASELINES]).items() if 'pictures' in r.embeddings}
+
+@_styled
+def plot_neighbours(
+    runs,     # Runs of one data set of pictures; one seed of each loss is drawn
+    fig=None  # Figure, or part of one, to draw in
+):            # One axes per loss
+    "Held-out pictures with their nearest neighbours, hardest negatives, and the most spread-out class"
+    one = _pictured(runs)
+    if not one: raise UserError('the records hold no pictures; this figure needs runs on pictures that did not diverge')
+    cols = min(len(one), 2); rows = -(-len(one)//cols)
+    axs = _grid(fig, cols, (8.4, 5.7*rows), rows)
+    for ax in axs[len(one):]: ax.set_axis_off()
+    for ax, (a, r), st in zip(axs, one.items(), arm_styles(one).values()):
+        _neighbour_rows(ax, r); ax.set_title(arm_label(a), color=st['color'], fontweight='bold')
+    return axs
+
+def _right_neighbours(run):
+    "How many of the neighbours that are shown have the query's class, and how many are shown"
+    e = run.embeddings; y = e['picture_labels']
+    same = y[e['near']] == y[e['queries']][:, None]
+    return int(same.sum()), same.numel()
+
 # %% ../nbs/13_visualize.ipynb #1abb6601
 def _loss_name(loss):
     "The arm that a loss function belongs to"
@@ -367,7 +428,11 @@ FIGURES = [Spec(*s) for s in (
      lambda rs: 'One point per class and loss. The mean over classes is ' + ', '.join(f'{fmt(mean_interval([r.metrics.get("test/intra_variance") for r in v]).mean)} ({arm_label(a)})' for a, v in _trained(rs).items()) + '.'),
     ('tsne', plot_tsne, lambda rs: any('test' in r.embeddings for r in rs if r.arm not in BASELINES),
      lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_join_seeds(rs)}. Colours, markers and numbers are classes. Sizes of groups and distances between them mean little.',
-     lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points coloured by class.'))]
+     lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points coloured by class.'),
+    ('neighbours', plot_neighbours, lambda rs: bool(_pictured(rs)),
+     lambda rs: f'Five held-out pictures and their nearest neighbours among all that were measured, seed {_join_seeds(rs)}: solid green frames have the class of the query, dashed red ones another. Below, the nearest pairs of different classes (hardest negatives), '
+                'and three members of the class with the largest variance that are nearest to its mean, then the three farthest from it. The queries are the same for each loss.',
+     lambda rs: 'Small pictures in rows, a block per loss. Of the neighbours shown, ' + ', '.join('{} of {} have the class of the query ({})'.format(*_right_neighbours(r), arm_label(a)) for a, r in _pictured(rs).items()) + '.'))]
 
 def _join_seeds(runs): return ' and '.join(sorted({str(r.config.seed) for r in _tsne_runs(runs).values()}))
 
