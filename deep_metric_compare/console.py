@@ -46,6 +46,16 @@ def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size
     if n < 15: print(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about {STEPS:,} steps; --epochs sets another number.\n", flush=True)
     return n
 
+def _tune(names, losses, margin, out, fresh, data_dir, download, **fields):
+    "Margins chosen on validation data, after saying which"
+    from deep_metric_compare.experiments import find_data
+    from deep_metric_compare.tuning import tune_margins, tuning_text
+    if margin != '1': raise UserError(f"margin was '{margin}' together with tune, expected one of them: leave --margin out, or --tune")
+    find_data(data_dir, download)
+    margins, table = tune_margins(names, losses, out, fresh=fresh, **fields)
+    print(tuning_text(table), end='\n\n', flush=True)
+    return margins
+
 def _argv(name): return shlex.join([name, *sys.argv[1:]])
 
 # %% ../nbs/16_console.ipynb #ffe96dd9
@@ -60,6 +70,7 @@ def dmc_compare(
     epochs:int=None,                      # Passes over the training data (default: 15, or fewer where all runs would take more than 20,000 steps)
     batch_size:int=64,                    # Samples per step
     margin:str='1',                       # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
+    tune:bool=False,                      # Choose each loss's margin among five on validation data first?
     strategy:str='all',                   # Which pairs and triplets of a batch: all, matched, random, published, hard, semi-hard or distance-weighted
     lr:float=1e-3,                        # Learning rate of Adam
     data_dir:str=None,                    # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
@@ -73,6 +84,7 @@ def dmc_compare(
     names = _own(data, embeddings, label)
     names += _list('toy,digits' if datasets is None and not names else datasets or '')
     epochs = _budget(epochs, data_dir, download, names, _list(losses), seeds, margin, batch_size, strategy=strategy, lr=lr)
+    if tune: margin = _tune(names, _list(losses), margin, out, fresh, data_dir, download, epochs=epochs, batch_size=batch_size, strategy=strategy, lr=lr)
     _finish(compare(names, _list(losses), seeds, margin, out, fresh, command=_argv('dmc_compare'), data_dir=data_dir, download=download,
                     epochs=epochs, batch_size=batch_size, strategy=strategy, lr=lr), out)
 

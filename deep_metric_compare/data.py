@@ -195,10 +195,14 @@ def validation_split(
     split_seed:int=0   # Seed of the split, the same for every run
 )->LabelledData:       # Two thirds of the training data, and the last third held out
     "Hold out a part of the training data instead of the test data"
-    a, b = _stratified(data.y, split_seed)
-    look = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
-    return replace(data, **look, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b],
-                   split=f'{len(b)} of {len(data.y)} training samples held out for validation, stratified by class, split seed {split_seed}; test data not used')
+    if torch.isin(data.y_test, data.y).any(): (a, b), what = _stratified(data.y, split_seed), 'samples held out for validation, stratified by class'
+    else:
+        order = data.classes[torch.randperm(len(data.classes), generator=torch.Generator().manual_seed(split_seed))]
+        held = torch.isin(data.y, order[:max(2, round(len(order)/3))])
+        a, b = (m.nonzero()[:, 0] for m in (~held, held))
+        what = f'samples held out for validation, all of {len(data.y[held].unique())} classes'
+    return replace(data, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b], pictures_test=None,
+                   split=f'{len(b)} of {len(data.y)} training {what}, split seed {split_seed}; test data not used')
 
 # %% ../nbs/08_data.ipynb #5469e4be
 def draw_partners(
