@@ -336,8 +336,8 @@ def _neighbour_rows(ax, run):
     top = len(e['queries']) + .55
     write(0, top - .08, 'hardest negatives: nearest pairs of different classes')
     for k, (i, j) in enumerate(e['hard'].tolist()):
-        for l, m in enumerate((i, j)): _tile(ax, pics[m], 2.1*k + .95*l, top)
-        ax.text(2.1*k + .93, top + 1.02, f'{name(i)} – {name(j)}', fontsize=7, ha='center', va='top')
+        for l, m in enumerate((i, j)):
+            _tile(ax, pics[m], x := 2.1*k + .98*l, top); ax.text(x + .45, top + 1.02, _class_name(run, y[m], 10), fontsize=6.5, ha='center', va='top')
     last, s = top + 1.95, e['spread'].tolist()
     write(0, last - .08, f'most spread-out class, {name(s[0])}: from its mean outwards')
     for k, i in enumerate(s): _tile(ax, pics[i], 1.05*k, last)
