@@ -190,7 +190,7 @@ def _train(parts, configs, notify, cbs):
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter, rate = vit_splitter, slice(c.lr)    # the backbone at a tenth of the rate
     try:
         with learn.no_bar(), learn.no_logging(): learn.fit(c.epochs, rate)
-    except Diverged as e: notify(str(e).splitlines()[-1].strip()); diag.dead |= set(range(R)) if R == 1 else set()   # fastai puts a line of its own before it
+    except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
     return [(model.lone(r) if R > 1 else model, diag.summary(r), learn.replica_history(r), outcome(r)) for r in range(R)], time.perf_counter() - start
 
@@ -222,7 +222,7 @@ def run_one(
     run_together([config], [folder], device, notify, cbs)
 
 # %% ../nbs/15_experiments.ipynb #f15c0002
-STACKED, MOST = ('mlp', 'linear'), 50    # Networks small enough that replicas pay (measured, see the page on speed), and the most in one stack
+STACKED, MOST = ('mlp', 'linear'), 50    # Networks small enough that replicas pay, and the most in one stack
 
 def together(
     configs  # A list of `RunConfig`

@@ -155,7 +155,9 @@ class Display:
              ):
         "An epoch is done"
         self.done += n; self.show()
-    def which(self): return f'run {self.run}' if self.n == 1 else f'runs {self.run - self.n + 1}–{self.run}'
+    def which(self):
+        "Which runs are running, in words"
+        return f'run {self.run}' if self.n == 1 else f'runs {self.run - self.n + 1}–{self.run}'
 
     def left(self):
         "Seconds that remain, by the pace so far; None at the start"

@@ -122,7 +122,9 @@ class PairLoss(nn.Module):
         "The same loss over every pair or triplet, averaged, with the margin it began with"
         if self.replicas: return stack_losses([l.over_all() for l in self.replicas])
         return type(self)(margin=self.schedule(0.), distance=self.distance, **({'balance': True} if self.balance else {}))
-    def extra_repr(self): return f'margin={self.spec}, strategy={self.strategy}, distance={self.distance}, reduction={self.reduction}'
+    def extra_repr(self):
+        "The arguments, for `repr`"
+        return f'margin={self.spec}, strategy={self.strategy}, distance={self.distance}, reduction={self.reduction}'
 
 def _out_dtype(emb): return torch.float64 if emb.dtype == torch.float64 else torch.float32
 
@@ -260,7 +262,7 @@ class _TripletPass(torch.autograd.Function):
     def forward(ctx, emb, labels, margin, squared, semi_hard, limit):
         lead, B = labels.shape[:-1], labels.shape[-1]
         emb, labels = emb.reshape(-1, *emb.shape[-2:]), labels.reshape(-1, B)
-        few = labels.numel()*B**2 <= 2**17                                                 # measured, see the page on speed
+        few = labels.numel()*B**2 <= 2**17                                                 # below this, looking is quicker than sorting
         if not few:
             labels, order = labels.sort(dim=-1, stable=True)
             order = order[..., None].expand_as(emb); emb = emb.gather(1, order)
