@@ -42,7 +42,7 @@ def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size
     from deep_metric_compare.experiments import STEPS, affordable_epochs, find_data, plan
     find_data(data_dir, download)
     plan(names, losses, seeds, margin, batch_size=batch_size, **fields)         # says what is wrong, before anything else is said
-    n = affordable_epochs(names, seeds*len(losses), batch_size)
+    n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
     if n < 15: print(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about {STEPS:,} steps; --epochs sets another number.\n", flush=True)
     return n
 
@@ -69,6 +69,7 @@ def dmc_compare(
     seeds:int=3,                          # Paired seeds per data set and loss
     epochs:int=None,                      # Passes over the training data (default: 15, or fewer where all runs would take more than 20,000 steps)
     batch_size:int=64,                    # Samples per step
+    train_size:int=0,                     # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     margin:str='1',                       # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
     tune:bool=False,                      # Choose each loss's margin among five on validation data first?
     strategy:str='all',                   # Which pairs and triplets of a batch: all, matched, random, published, hard, semi-hard or distance-weighted
@@ -83,10 +84,10 @@ def dmc_compare(
     from deep_metric_compare.experiments import compare
     names = _own(data, embeddings, label)
     names += _list('toy,digits' if datasets is None and not names else datasets or '')
-    epochs = _budget(epochs, data_dir, download, names, _list(losses), seeds, margin, batch_size, strategy=strategy, lr=lr)
-    if tune: margin = _tune(names, _list(losses), margin, out, fresh, data_dir, download, epochs=epochs, batch_size=batch_size, strategy=strategy, lr=lr)
+    epochs = _budget(epochs, data_dir, download, names, _list(losses), seeds, margin, batch_size, strategy=strategy, lr=lr, train_size=train_size)
+    if tune: margin = _tune(names, _list(losses), margin, out, fresh, data_dir, download, epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr)
     _finish(compare(names, _list(losses), seeds, margin, out, fresh, command=_argv('dmc_compare'), data_dir=data_dir, download=download,
-                    epochs=epochs, batch_size=batch_size, strategy=strategy, lr=lr), out)
+                    epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr), out)
 
 # %% ../nbs/16_console.ipynb #a5f7b3e3
 @command
@@ -120,6 +121,7 @@ def dmc_train_classification(
     loss:str=None,                # contrastive, triplet or triplet-sq, or several with commas (default: contrastive and triplet)
     epochs:int=50,                # Passes over the training data
     batch_size:int=64,            # Anchors per step
+    train_size:int=0,             # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     margin:str='1',               # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
     strategy:str='published',     # Which pairs and triplets: published (partners from the whole training set), or as in dmc_compare
     seeds:int=1,                  # Paired seeds
@@ -133,7 +135,7 @@ def dmc_train_classification(
     _one_thread()
     from deep_metric_compare.experiments import train_classification
     from deep_metric_compare.stats import ACCURACY
-    runs = train_classification(dataset, loss, epochs, seeds, margin, strategy, out, batch_size=batch_size, lr=lr, data_dir=data_dir, download=download, fresh=fresh,
+    runs = train_classification(dataset, loss, epochs, seeds, margin, strategy, out, batch_size=batch_size, train_size=train_size, lr=lr, data_dir=data_dir, download=download, fresh=fresh,
                                 command=_argv('dmc_train_classification'))
     _finish(runs, out, tuple(ACCURACY))
 
@@ -144,6 +146,7 @@ def dmc_train_retrieval(
     loss:str=None,                # contrastive, triplet or triplet-sq, or several with commas (default: contrastive and triplet)
     epochs:int=30,                # Passes over the training data
     batch_size:int=64,            # Anchors per step
+    train_size:int=0,             # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     freeze_vit_backbone:bool=True,# Train the linear head of a vision transformer only?
     backbone:str=None,            # vit-b-32, convnet, or a checkpoint: a folder, or a name with a slash (default: vit-b-32 for cub, cars and cifar10, else convnet)
     closed_set:bool=False,        # Hold out pictures of the trained classes, instead of whole classes?
@@ -163,7 +166,7 @@ def dmc_train_retrieval(
     from deep_metric_compare.stats import ACCURACY
     name, = _own(data, size=data and picture_size(backbone)) or [dataset]
     runs = train_retrieval(name, loss, epochs, backbone, freeze_vit_backbone, closed_set, seeds, margin, strategy, out, data_dir, download,
-                           batch_size=batch_size, lr=lr, fresh=fresh, command=_argv('dmc_train_retrieval'))
+                           batch_size=batch_size, train_size=train_size, lr=lr, fresh=fresh, command=_argv('dmc_train_retrieval'))
     _finish(runs, out, tuple(ACCURACY))
 
 # %% ../nbs/16_console.ipynb #c16c0002

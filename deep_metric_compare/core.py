@@ -128,7 +128,7 @@ def stream(
     return torch.Generator(device).manual_seed(stream_seed(seed, purpose, epoch))
 
 # %% ../nbs/00_core.ipynb #126b0421
-FORMAT = 2  # Raise it whenever the same configuration would give other numbers
+FORMAT = 3  # Raise it whenever the same configuration would give other numbers
 
 def _coerce(value, anno, name):
     kinds = typing.get_args(anno) or (anno,)
@@ -175,6 +175,7 @@ class RunConfig:
     probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
+    train_size:int = 0               # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     validation:bool = False          # Hold out a third of the training data, and leave the test data alone?
 
     def __post_init__(self):

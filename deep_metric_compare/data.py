@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'LabelledData', 'treat_outliers', 'toy_data', 'digits_data', 'load_data', 'check_arrays', 'array_data',
-           'validation_split', 'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class', 'metric_dls', 'ReplicaDL',
-           'replica_dls']
+           'validation_split', 'training_sample', 'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class',
+           'metric_dls', 'ReplicaDL', 'replica_dls']
 
 # %% ../nbs/08_data.ipynb #5f7500ba
 import hashlib, math, random
@@ -203,6 +203,21 @@ def validation_split(
         what = f'samples held out for validation, all of {len(data.y[held].unique())} classes'
     return replace(data, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b], pictures_test=None,
                    split=f'{len(b)} of {len(data.y)} training {what}, split seed {split_seed}; test data not used')
+
+# %% ../nbs/08_data.ipynb #b80c0022
+def training_sample(
+    data:LabelledData, # With arrays as inputs
+    size:int,          # Training samples to keep
+    seed:int=0         # They are drawn from the stream 'data'
+)->LabelledData:
+    "A class-balanced part of the training data, all held-out data"
+    check_range(size, 'train_size', 2, len(data.x), whole=True)
+    y, order = data.y, torch.randperm(len(data.y), generator=stream(seed, 'data'))
+    place = torch.zeros_like(y)
+    for c in y.unique(): i = order[y[order] == c]; place[i] = torch.arange(len(i))     # the 1st, 2nd, … of its class
+    i = order[place[order].argsort(stable=True)[:size]].sort().values
+    return replace(data, x=data.x[i], y=y[i], clean=data.clean[i], pictures=None if data.pictures is None else data.pictures[i],
+                   split=f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, drawn anew for each seed')
 
 # %% ../nbs/08_data.ipynb #5469e4be
 def draw_partners(

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from .core import RunConfig, RunStore, UserError, check_choice, check_range, stream, write_run
-from .data import DATASETS, load_data, metric_dls, replica_dls, validation_split
+from .data import DATASETS, load_data, metric_dls, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset
 from .features import frozen_features
 from .geometry import class_geometry
@@ -127,7 +127,7 @@ def picture_sample(
 MODEL_OF = dict(toy='mlp', digits='convnet') | {d: 'convnet' for n in ('mnist', 'fashion_mnist', 'cifar10') for d in (n, f'{n}-disjoint')}   # The network a data set gets unless told otherwise
 _where = dict(data_dir=None, download=False)
 
-_DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob', 'outlier_frac', 'outliers')
+_DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob', 'outlier_frac', 'outliers', 'train_size')
 
 def find_data(
     data_dir=None,       # Folder of published data; None: DMC_DATA, else fastai's data folder
@@ -137,17 +137,18 @@ def find_data(
     _where.update(data_dir=None if data_dir is None else str(data_dir), download=download)
 
 def _load(config, **where):
+    if config.validation: return validation_split(data_of(replace(config, validation=False)))
+    if config.train_size: return training_sample(data_of(replace(config, train_size=0)), config.train_size, config.seed)
     data = load_data(config, **where)
-    if isinstance(data.x, ImageFiles): data = decoded(data)
-    return validation_split(data) if config.validation else data
-_little, _large = lru_cache(maxsize=16)(_load), lru_cache(maxsize=2)(_load)
+    return decoded(data) if isinstance(data.x, ImageFiles) else data
+_little, _large = lru_cache(maxsize=16)(_load), lru_cache(maxsize=3)(_load)
 
 def data_of(
     config:RunConfig  # Names the data set and its arguments
 ):                    # `LabelledData`, the same object for configurations that share it
     "The data of a run"
     seed = config.seed if config.data_seed is None else config.data_seed
-    c = RunConfig(**{k: getattr(config, k) for k in (*_DATA_FIELDS, 'validation')}, seed=seed if config.dataset == 'toy' or '-disjoint' in config.dataset else 0)
+    c = RunConfig(**{k: getattr(config, k) for k in (*_DATA_FIELDS, 'validation')}, seed=seed if config.dataset == 'toy' or '-disjoint' in config.dataset or config.train_size else 0)
     return _little(c) if c.dataset in ('toy', 'digits') else _large(c, **_where)
 
 def model_of(
@@ -392,10 +393,11 @@ def affordable_epochs(
     runs:int=6,        # Trained runs on each
     batch_size:int=64, # Samples per step
     epochs:int=15,     # The most
+    train_size:int=0,  # Training samples per run; 0: all
     steps:int=STEPS    # Most steps of all runs together
 )->int:                # At least 1
     "How many epochs a first look takes"
-    each = sum(math.ceil(len(data_of(RunConfig(dataset=d)).x)/max(1, batch_size)) for d in datasets)
+    each = sum(math.ceil(len(data_of(RunConfig(dataset=d, train_size=train_size)).x)/max(1, batch_size)) for d in datasets)
     return max(1, min(epochs, steps//(each*max(1, runs))))
 
 # %% ../nbs/15_experiments.ipynb #c0317ceb

