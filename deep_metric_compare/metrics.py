@@ -7,7 +7,7 @@ __all__ = ['check_embeddings', 'rank_scores', 'ranked_hits', 'retrieval_metrics'
            'linear_accuracy', 'nmi']
 
 # %% ../nbs/05_metrics.ipynb #fe8260b8
-import torch
+import numpy as np, torch
 from .core import UserError, check_range, stream
 
 # %% ../nbs/05_metrics.ipynb #d57404a0
@@ -56,62 +56,69 @@ _UNITS = 16  # Squared distances closer than this many rounding units (of points
 def _tie(d): return _UNITS*torch.finfo(d.dtype).eps
 
 def _centred(q, g):
-    "Queries and gallery, moved to the gallery's mean and scaled into a unit ball: ranks stay, and rounding becomes relative to the spread"
+    "Queries and gallery, moved to the gallery's mean and scaled into a unit ball: ranks stay, and rounding becomes relative to the spread. With two more columns, so that one product is the squared distance"
     dtype = torch.promote_types(torch.promote_types(q.dtype, g.dtype), torch.float32)
     m = g.to(dtype).mean(0)
     q, g = q.to(dtype) - m, g.to(dtype) - m
     r = torch.maximum(q.norm(dim=1).max(), g.norm(dim=1).max()).clamp(min=torch.finfo(dtype).tiny)
-    return q/r, g/r
+    q, g = q/r, g/r
+    with_two = lambda *ts: torch.cat(ts, 1)
+    sq, one = lambda t: t.square().sum(1, keepdim=True), lambda t: torch.ones_like(t[:, :1])
+    return with_two(-2*q, sq(q), one(q)), with_two(g, one(g), sq(g))
 
-def _sqdist(q, g):
+def _sqdist(q, g, out=None):
     "Squared distances (Q, G) by one matrix product, never negative"
-    return torch.addmm(g.square().sum(1), q, g.T, alpha=-2).add_(q.square().sum(1, keepdim=True)).clamp_(min=0)
+    return torch.mm(q, g.T, out=out).clamp_(min=0)
 
 # %% ../nbs/05_metrics.ipynb #3bc74754
-def _candidates(d, k):
+def _candidates(a, k):
     "The entries of each row that can be among its `k` smallest, (Q, at least k), filled up with inf"
-    groups = 2*k
-    width = d.shape[1]//groups
-    low = d[:, :groups*width].view(len(d), groups, width).amin(2).numpy()      # of k groups with the smallest minima each has one entry at or below the k-th:
-    low.partition(k - 1, axis=1)                                               # so the k smallest of all are not above it
-    near = d <= torch.from_numpy(low[:, k-1:k].copy())
-    n = near.sum(1)
-    row, col = near.nonzero(as_tuple=True)
-    place = torch.arange(len(row)) - (n.cumsum(0) - n)[row]
-    return d.new_full((len(d), int(n.max())), torch.inf).index_put_((row, place), d[row, col])
+    Q, N = a.shape
+    G = 2*k
+    low = a[:, :N//G*G].reshape(Q, -1, G).min(1)           # of k groups with the smallest minima each has one entry at or below the k-th:
+    low.partition(k - 1, axis=1)                           # so the k smallest of all are not above it
+    near = np.flatnonzero(a <= low[:, k-1:k])
+    n = np.diff(np.searchsorted(near, np.arange(Q + 1)*N))[:, None]            # candidates per row
+    few = np.full((Q, n.max()), np.inf, a.dtype)
+    few[np.arange(few.shape[1]) < n] = a.reshape(-1)[near]
+    return few
+
+def _few(a, k):
+    if 4*k <= a.shape[1]: a = _candidates(a, k)
+    if 2*k < a.shape[1]: a.partition(k - 1, axis=1); a = a[:, :k].copy()
+    a.sort(axis=1)
+    return a[:, :k]
 
 def _smallest(d, k):
-    "The `k` smallest of each row, in order; on a CPU numpy's partition is the fast way, among few candidates where k is small"
+    "The `k` smallest of each row, in order; on a CPU numpy's partition and sort are the fast way, among few candidates where k is small"
     if d.device.type != 'cpu': return d.topk(k, largest=False).values
-    if 16*k <= d.shape[1]: d = _candidates(d, k)
-    a = d.numpy()
-    if k < a.shape[1]: a.partition(k - 1, axis=1)
-    a = a[:, :k].copy()
-    a.sort(axis=1)
-    return torch.from_numpy(a)
+    return torch.from_numpy(_few(d.numpy(), k))
 
 # %% ../nbs/05_metrics.ipynb #04d104ef
 def ranked_hits(
-    q,        # Queries (Q, D), float32 or float64, within a unit ball
-    g,        # Gallery (G, D)
-    same,     # (Q, G) bool: which gallery points match which query
+    d,        # Squared distances (Q, G) of points within a unit ball, float32 or float64; changed in place
+    first,    # (Q): the gallery is sorted by class, and a query's own class begins at this column
+    n,        # (Q): so many points are in it, 1 or more
     k:int,    # How many ranks, at most G
-    own=None  # (Q): each query's own row in the gallery, which goes to the end; None: it is not there
+    own=None  # (Q): each query's own column, which goes to the end; None: it has none
 )->torch.Tensor:  # (Q, k) bool, nearest first
     "Which of the `k` nearest match; among equal distances those that do not match come first"
-    d = _sqdist(q, g)
-    d.add_(same, alpha=_tie(d))
-    if own is not None: d.scatter_(1, own[:, None], torch.inf)
     bits = torch.int32 if d.dtype == torch.float32 else torch.int64
-    d.view(bits).bitwise_and_(-2).bitwise_or_(same)    # the last bit of a distance says: it matches
-    return _smallest(d, k).view(bits).bitwise_and_(1).bool()
+    d.view(bits).bitwise_and_(-2)                          # the last bit of a distance says: it matches
+    cols = first[:, None] + torch.minimum(torch.arange(int(n.max()), device=d.device), n[:, None] - 1)     # (Q, largest n)
+    match = d.gather(1, cols).add_(_tie(d))
+    match.view(bits).bitwise_or_(1)
+    d.scatter_(1, cols, match)
+    if own is not None: d.scatter_(1, own[:, None], torch.inf)
+    return _smallest(d, k).view(bits).bitwise_and(1).bool()
 
 # %% ../nbs/05_metrics.ipynb #cd5f3c23
 def _matches(labels, gallery_labels):
-    "Labels as small ids, for queries and gallery, and the number of gallery points with each query's label"
+    "For each query: where its class begins in the gallery sorted by class, and how many it has there; and the order that sorts the gallery"
     _, ids = torch.unique(torch.cat([labels, gallery_labels]), return_inverse=True)
-    q, g = ids.int().split([len(labels), len(gallery_labels)])
-    return q, g, g.bincount(minlength=int(ids.max()) + 1)[q]
+    q, g = ids.split([len(labels), len(gallery_labels)])
+    n = g.bincount(minlength=int(ids.max()) + 1)
+    return (n.cumsum(0) - n)[q], n[q], g.argsort(stable=True)
 
 # %% ../nbs/05_metrics.ipynb #74fcfb73
 def retrieval_metrics(
@@ -130,20 +137,21 @@ def retrieval_metrics(
     alone = gallery is None
     gal, gal_labels = (emb, labels) if alone else _like(emb, *check_embeddings(gallery, gallery_labels, 'gallery'))
     q, g = _centred(emb, gal)
-    ids, gal_ids, R = _matches(labels, gal_labels)
-    R = R - int(alone)
+    first, n, order = _matches(labels, gal_labels)
+    g, place = g[order], order.argsort()
+    R = n - int(alone)
     asked = labels >= 0
     todo = (asked & (R > 0)).nonzero()[:, 0]
     todo = todo[R[todo].argsort()]                                         # alike R together: little of a block is wasted
-    total = {}
-    for i in todo.split(max(1, int(entries)//len(g))) if len(todo) else ():
-        same = ids[i][:, None] == gal_ids                                  # (block, G)
-        if alone: same.scatter_(1, i[:, None], False)
-        hits = ranked_hits(q[i], g, same, min(len(g), max(*ks, int(R[i[-1]]))), i if alone else None)
+    total, size = {}, max(1, int(entries)//len(g))
+    room = g.new_empty(min(size, len(todo)), len(g))                       # for the distances of a block, again and again
+    for i in todo.split(size) if len(todo) else ():
+        d = _sqdist(q[i], g, room[:len(i)])
+        hits = ranked_hits(d, first[i], n[i], min(len(g), max(*ks, int(R[i[-1]]))), place[i] if alone else None)
         for k, v in rank_scores(hits, R[i], ks).items(): total[k] = total.get(k, 0) + v.sum()
     names = [f'recall@{k}' for k in ks] + ['r_precision', 'map@r']
-    n = len(todo)
-    return {k: float(total[k])/n if n else float('nan') for k in names} | dict(queries=n, left_out=int(asked.sum()) - n)
+    Q = len(todo)
+    return {k: float(total[k])/Q if Q else float('nan') for k in names} | dict(queries=Q, left_out=int(asked.sum()) - Q)
 
 # %% ../nbs/05_metrics.ipynb #d35da7a6
 def _like(emb, other, labels):
