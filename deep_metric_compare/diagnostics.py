@@ -11,6 +11,7 @@ import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
 import math, warnings, torch
+from itertools import groupby
 from .core import UserError, check_range, stream
 from .geometry import class_geometry
 from .losses import PairLoss, TripletLoss
@@ -118,25 +119,24 @@ class OptimizationDiagnostics(Callback):
         self.R = getattr(self.model, 'replicas', 0) or 1
         self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
         self.params = [p for p in self.model.parameters() if p.requires_grad]
-        self.rows, self.tables, self.collapses, self.all_steps, self.dead = [], [[] for _ in range(self.R)], [None]*self.R, [], set()
+        self.kept, self.held, self.blocks, self.tables, self.collapses, self.all_steps, self.dead = [], 0, [], [[] for _ in range(self.R)], [None]*self.R, [], set()
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
         self.before, self.start = [p.clone() for p in self.bare], self._flat(self.params)
         for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=0, **d))
         self._bury()
     def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
-    def _norm(self, ts):
-        if self.R > 1: return torch.linalg.vector_norm(self._flat(ts), dim=1)
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(ts)))           # all tensors in one call
+    def _norms(self, ts):
+        "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
+        return torch.linalg.vector_norm(self._flat(ts), dim=1)[:, None] if self.R > 1 else torch.stack(torch._foreach_norm(ts))
     def after_pred(self):
         "Ask for the gradient on the embeddings"
         l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
         if l.training and l.pred.requires_grad: l.pred.retain_grad()
     def before_step(self):
-        "Note the loss, its terms and the gradients of this step"
+        "Keep the loss, its terms and the gradients of this step"
         l = self.learn
-        g = sample_gradients(l.pred, l.pred.grad, getattr(l.model, 'normalize', True))
-        norm = self._norm([p.grad for p in self.params if p.grad is not None])
-        self.row = [l.loss.detach() if self.R == 1 else l.loss_func.value, g.shape[-1], participation(g), norm, g.sum(-1), *self._activity()]
+        norms = self._norms([p.grad for p in self.params if p.grad is not None])
+        self.step = [l.loss.detach() if self.R == 1 else l.loss_func.value, l.pred.detach(), l.pred.grad, norms, self._activity()]
     def _activity(self):
         f = self.learn.loss_func
         t = getattr(f, 'latest', None)
@@ -146,9 +146,11 @@ class OptimizationDiagnostics(Callback):
         m = getattr(f, 'margin', nan)
         return [*(getattr(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
     def after_step(self):
-        "Note how far the optimiser has moved the weights"
-        self.rows.append(self.row + [self._norm(torch._foreach_sub(self.bare, self.before))])
+        "Keep how far the optimiser has moved the weights"
+        self.kept.append(self.step + [self._norms(torch._foreach_sub(self.bare, self.before))])
         torch._foreach_copy_(self.before, self.bare)
+        self.held += self.step[1].numel()
+        if self.held >= 2**20: self._condense()        # 8 MB of embeddings and gradients
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a04
 def _over_all(loss, z, y):
@@ -188,12 +190,10 @@ def _call(self:OptimizationDiagnostics, r, text): return f'{self.names[r]}: {tex
 @patch
 def after_train(self:OptimizationDiagnostics):
     "Make the row of the epoch"
-    if not self.rows: return
-    dev = self.start.device
-    wide = torch.float32 if dev.type == 'mps' else torch.float64
-    col = lambda v: (torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v, device=dev)).to(wide).reshape(len(v), -1).expand(-1, self.R)
-    S = torch.stack([col(v) for v in zip(*self.rows)]).cpu()              # (columns, steps, R): the one wait for the device
-    self.rows = []; self.all_steps.append(S)
+    self._condense()
+    if not self.blocks: return
+    S = torch.cat(self.blocks, 1).cpu()                                   # (columns, steps, R): the one wait for the device
+    self.blocks = []; self.all_steps.append(S)
     probe = self._probe()
     self.broken += (~S[0].isfinite().all(0)).nonzero()[:, 0].tolist()
     for r in range(self.R):
@@ -209,6 +209,26 @@ def _row(self:OptimizationDiagnostics, s, table, probe):
     return dict(epoch=len(table), loss=((s['loss']*s['samples']).sum()/s['samples'].sum()).item(), **probe,
                 active_ratio=n('active', 'count'), active_candidates=n('active', 'candidates'), active_positive=n('pos_active', 'pos_count'), active_negative=n('neg_active', 'neg_count'),
                 **{k: s[k].mean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')}, path=path, margin=s['margin'].mean().item())
+
+# %% ../nbs/10_diagnostics.ipynb #329a4a06
+def _length(vs): return torch.linalg.vector_norm(nn.utils.rnn.pad_sequence(vs, batch_first=True), dim=-1)
+
+@patch
+def _condense(self:OptimizationDiagnostics):
+    "What the kept steps say, as numbers (columns, steps, R) on the device"
+    if not self.kept: return
+    losses, zs, grads, norms, terms, moves = zip(*self.kept)
+    self.kept, self.held, moved = [], 0, []
+    for _, i in groupby(range(len(zs)), lambda i: zs[i].shape):           # the last batch is shorter
+        i = list(i)
+        g = sample_gradients(*(torch.stack([t[j] for j in i]) for t in (zs, grads)), getattr(self.model, 'normalize', True))     # (steps, …, B)
+        moved.append((participation(g), g.sum(-1)))
+    part, total = map(torch.cat, zip(*moved))
+    wide = torch.float32 if part.device.type == 'mps' else torch.float64
+    def col(v):
+        if not torch.is_tensor(v): v = torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v, device=part.device)
+        return v.to(wide).reshape(len(v), -1).expand(-1, self.R)
+    self.blocks.append(torch.stack([col(v) for v in (list(losses), [z.shape[-2] for z in zs], part, _length(norms), total, *map(list, zip(*terms)), _length(moves))]))
 
 # %% ../nbs/10_diagnostics.ipynb #00c6bf03
 @patch

@@ -129,30 +129,49 @@ class PairLoss(nn.Module):
 def _out_dtype(emb): return torch.float64 if emb.dtype == torch.float64 else torch.float32
 
 # %% ../nbs/03_losses.ipynb #b30c0008
+def _contrast_all(x, labels, margin, squared):
+    "Sums over positives and negatives, active negatives, and the gradients of the sums, of (R, B, D): every pair looked at from both sides, least work for a small batch"
+    x = x - x.mean(1, keepdim=True)
+    _, d = next(distance_blocks(x, x.shape[0]*x.shape[1]**2))
+    same = labels[:, :, None] == labels[:, None]
+    w = same.to(d.dtype)
+    pos = _wide((w*d).sum(2)).sum(1)/2
+    if not squared: d.sqrt_()
+    h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(same, 0)
+    neg, active = _wide(h.square().sum(2)).sum(1)/2, (h > 0).sum((1, 2))//2
+    v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
+    return pos, neg, active, *(v.sum(2)[..., None]*x - v @ x for v in (w.mul_(2), v))
+
+def _contrast_blocks(x, labels, margin, squared, limit):
+    "The same, sorted by class: positives through their mean, negatives once each, some rows at a time"
+    labels, order = labels.sort(dim=-1, stable=True)
+    order = order[..., None].expand_as(x)
+    x = x.gather(1, order); x = x - x.mean(1, keepdim=True)
+    start, end = torch.searchsorted(labels, labels), torch.searchsorted(labels, labels, right=True)
+    to, n = start[..., None].expand_as(x), (end - start)[..., None]                    # a class is known by the place of its first member
+    dev = x - torch.zeros_like(x).scatter_add_(1, to, x).gather(1, to)/n
+    pull, pos = 2*n*dev, _wide(n*dev.square()).sum((1, 2))                             # @eq-scatter
+    push, neg, active = torch.zeros_like(x), torch.zeros_like(pos), torch.zeros_like(pos, dtype=torch.long)
+    cols = torch.arange(x.shape[1], device=x.device)
+    for s, d in distance_blocks(x, limit, upper=True):
+        if not squared: d.sqrt_()
+        h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(cols[s.start:] < end[:, s, None], 0)
+        neg += h.square().sum((1, 2), dtype=neg.dtype); active += (h > 0).sum((1, 2))
+        v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
+        xs, xc = x[:, s], x[:, s.start:]
+        push[:, s] += v.sum(2)[..., None]*xs - v @ xc
+        push[:, s.start:] += v.sum(1)[..., None]*xc - v.mT @ xs
+    return pos, neg, active, *(torch.empty_like(g).scatter_(1, order, g) for g in (pull, push))
+
 class _ContrastivePass(torch.autograd.Function):
     "Sums over positives and negatives and active negatives (…) of embeddings (…, B, D), the gradients computed on the way"
     @staticmethod
     def forward(ctx, emb, labels, margin, squared, limit):
         shape, lead = emb.shape, labels.shape[:-1]
+        few = labels.numel()*shape[-2] <= limit
         emb, labels = emb.reshape(-1, *shape[-2:]), labels.reshape(-1, shape[-2])
-        labels, order = labels.sort(dim=-1, stable=True)
-        order = order[..., None].expand_as(emb)
-        x = emb.gather(1, order); x = x - x.mean(1, keepdim=True)
-        start, end = torch.searchsorted(labels, labels), torch.searchsorted(labels, labels, right=True)
-        to, n = start[..., None].expand_as(x), (end - start)[..., None]                    # a class is known by the place of its first member
-        dev = x - torch.zeros_like(x).scatter_add_(1, to, x).gather(1, to)/n
-        pull, pos = 2*n*dev, _wide(n*dev.square()).sum((1, 2))                             # @eq-scatter
-        push, neg, active = torch.zeros_like(x), torch.zeros_like(pos), torch.zeros_like(pos, dtype=torch.long)
-        cols = torch.arange(x.shape[1], device=x.device)
-        for s, d in distance_blocks(x, limit, upper=True):
-            if not squared: d.sqrt_()
-            h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(cols[s.start:] < end[:, s, None], 0)
-            neg += h.square().sum((1, 2), dtype=neg.dtype); active += (h > 0).sum((1, 2))
-            v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
-            xs, xc = x[:, s], x[:, s.start:]
-            push[:, s] += v.sum(2)[..., None]*xs - v @ xc
-            push[:, s.start:] += v.sum(1)[..., None]*xc - v.mT @ xs
-        ctx.save_for_backward(*(torch.empty_like(g).scatter_(1, order, g).view(shape) for g in (pull, push)))
+        pos, neg, active, *grads = _contrast_all(emb, labels, margin, squared) if few else _contrast_blocks(emb, labels, margin, squared, limit//2)
+        ctx.save_for_backward(*(g.view(shape) for g in grads))
         ctx.mark_non_differentiable(active := active.view(lead))
         return pos.view(lead), neg.view(lead), active
     @staticmethod
@@ -168,7 +187,7 @@ def contrastive_sums(
     labels:Tensor,            # (…, B)
     margin,                   # m: a number, or (R) one for each replica
     distance:str='euclidean', # 'euclidean' or 'sqeuclidean'
-    limit:int=2**16           # Most distances held at once
+    limit:int=2**17           # Most distances held at once
 )->tuple:                     # (…) sum over positives, (…) sum over negatives, float64; (…) active negatives, int64
     "The two sums of @eq-contrastive over all pairs. Once differentiable"
     with torch.autocast(emb.device.type, enabled=False):
