@@ -116,14 +116,24 @@ class OptimizationDiagnostics(Callback):
         if hasattr(self.learn, 'lr_finder'): self.run = False
         elif self.epoch == 0: self._start()
     def _start(self):
+        self._prepare()
+        for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=0, **d))
+        self._bury()
+    def _prepare(self):
         self.R = getattr(self.model, 'replicas', 0) or 1
         self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.kept, self.held, self.blocks, self.tables, self.collapses, self.all_steps, self.dead = [], 0, [], [[] for _ in range(self.R)], [None]*self.R, [], set()
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
         self.before, self.start = [p.clone() for p in self.bare], self._flat(self.params)
-        for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=0, **d))
-        self._bury()
+    def state(self):
+        "What is needed to go on from the end of an epoch: tensors, lists, numbers"
+        return dict(tables=self.tables, collapses=self.collapses, dead=sorted(self.dead), all_steps=self.all_steps, start=self.start)
+    def resume(self, state  # From `state`, of the same run; its model has its weights already
+              ):
+        "Go on from there"
+        self._prepare()
+        self.tables, self.collapses, self.all_steps, self.dead, self.start = state['tables'], state['collapses'], state['all_steps'], set(state['dead']), state['start'].to(self.start.device)
     def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
     def _norms(self, ts):
         "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
@@ -281,10 +291,18 @@ class GeometryHistory(Callback):
         "Measure before the first step; stay out of `lr_find`"
         if hasattr(self.learn, 'lr_finder'): self.run = False
         elif self.epoch == 0: self._start()
+    def state(self):
+        "What is needed to go on from the end of an epoch"
+        return dict(tables=self.tables)
+    def resume(self, state  # From `state`
+              ):
+        "Go on from there"
+        self._hold(); self.tables = state['tables']
     def _start(self):
+        self._hold(); self.tables = [[d] for d in self._measure(0)]
+    def _hold(self):
         x, y = self.points if self.points is not None else replica_points(self.dls.valid, self.size, self.seed)
         self.held = x.to(self.dls.device), y.to(self.dls.device)
-        self.tables = [[d] for d in self._measure(0)]
     def after_train(self):
         "Measure, where it is due"
         e = len(self.tables[0])

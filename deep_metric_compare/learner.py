@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoValidationPass', 'MetricLearner', 'metric_learner',
-           'Display', 'ShowProgress']
+           'training_state', 'resume', 'write_checkpoint', 'read_checkpoint', 'Checkpoint', 'Display', 'ShowProgress']
 
 # %% ../nbs/11_learner.ipynb #c4ddc27b
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import math, sys, time
+import io, math, os, random, sys, time
+import numpy as np
+from pathlib import Path
 from .core import UserError, check_range, stream
 from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset
 from .losses import PairLoss
@@ -132,6 +134,80 @@ def metric_learner(
     learn.recorder.smooth_loss, learn.recorder.loss = DeviceSmoothLoss(), ValueMetric(partial(_latest, learn, 'valid_loss'), 'valid_loss')
     learn.metrics = L(ValueMetric(partial(_latest, learn, c), c) for c in COLUMNS) + learn.metrics
     return learn
+
+# %% ../nbs/11_learner.ipynb #c11d0002
+def _random_state():
+    "The state of the global random streams, in plain numbers and tensors"
+    name, keys, *rest = np.random.get_state()
+    return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                python=random.getstate(), numpy=(name, keys.tolist(), *(o.item() if hasattr(o, 'item') else o for o in rest)))
+
+def _set_random_state(s):
+    torch.set_rng_state(s['torch'])
+    if torch.cuda.is_available() and s['cuda']: torch.cuda.set_rng_state_all(s['cuda'])
+    random.setstate(s['python'])
+    np.random.set_state(s['numpy'])
+
+def training_state(
+    learn  # A Learner from `metric_learner`, at the end of an epoch
+)->dict:   # Tensors, lists, numbers and text
+    "Everything the rest of a fit depends on"
+    f, rng = learn.loss_func, getattr(learn.dls.train, 'rng', None)
+    return dict(model=learn.model.state_dict(), opt=learn.opt.state_dict(), loss=f.state_dict() if isinstance(f, nn.Module) else {}, random=_random_state(),
+                loader=rng.getstate() if rng else None, diagnostics=learn.optimization_diagnostics.state(), geometry=learn.geometry_history.state())
+
+def resume(
+    learn,      # A Learner made in the same way, which has not trained
+    state:dict  # From `training_state`
+):
+    "Put a Learner where another one was; `fit(..., start_epoch=…)` goes on from there"
+    learn.create_opt()
+    learn.model.load_state_dict(state['model']); learn.opt.load_state_dict(state['opt'])
+    if state['loss']: learn.loss_func.load_state_dict(state['loss'])
+    learn.optimization_diagnostics.resume(state['diagnostics']); learn.geometry_history.resume(state['geometry'])
+    if state['loader']: learn.dls.train.rng.setstate(state['loader'])
+    _set_random_state(state['random'])
+
+# %% ../nbs/11_learner.ipynb #c11d0003
+def write_checkpoint(
+    path,   # File; it is replaced as a whole or not at all
+    d:dict  # Tensors, lists, numbers and text
+):
+    "Write a checkpoint to a temporary name, flush it, move it into place"
+    path, data = Path(path), io.BytesIO()
+    torch.save(d, data)
+    part = path.with_suffix('.tmp')
+    try:
+        with open(part, 'wb') as f: f.write(data.getbuffer()); f.flush(); os.fsync(f.fileno())
+        part.replace(path)
+    except OSError: part.unlink(missing_ok=True); raise
+
+def read_checkpoint(
+    path,                 # File
+    notify=warnings.warn  # Called with a sentence if it cannot be read
+)->dict:                  # What was written; None if there is nothing that can be read
+    "Read a checkpoint"
+    if not Path(path).exists(): return None
+    try: return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e: notify(f'{path} cannot be read ({type(e).__name__}), so the run begins anew')     # a damaged file can raise anything
+
+class Checkpoint(Callback):
+    "Write down at the end of an epoch what it takes to go on from there"
+    order = 80   # after everything else an epoch does
+    def __init__(self,
+        path,             # File
+        about=dict,       # Function without arguments: further values to keep
+        start_epoch:int=0,# Epochs that were done before this fit
+        every:float=1.    # Least number of seconds between two checkpoints
+    ): store_attr()
+    def before_fit(self):
+        "The clock starts"
+        self.last = time.perf_counter()
+    def after_epoch(self):
+        "Write, if it is time"
+        if self.epoch < self.start_epoch or time.perf_counter() - self.last < self.every: return
+        write_checkpoint(self.path, dict(self.about(), epochs=self.epoch + 1, state=training_state(self.learn)))
+        self.last = time.perf_counter()
 
 # %% ../nbs/11_learner.ipynb #36dea412
 class Display:
