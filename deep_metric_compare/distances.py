@@ -62,7 +62,7 @@ def distance_blocks(
     R, B = x.shape[:2]
     rows = max(1, min(B, limit//(R*B)))
     blocks = [slice(i, min(i + rows, B)) for i in range(0, B, rows)]
-    one = x @ x.mT if len(blocks) == 1 else None                               # (R, B) squared norms come from the product itself
+    one = torch.bmm(x, x.mT) if len(blocks) == 1 else None                               # (R, B) squared norms come from the product itself
     n = one.diagonal(dim1=1, dim2=2) if one is not None else torch.cat([(x[:, s] @ x[:, s].mT).diagonal(dim1=1, dim2=2) for s in blocks], 1)
     for s in blocks:
         cols = slice(s.start, None) if upper else slice(None)

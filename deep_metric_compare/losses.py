@@ -140,7 +140,7 @@ def _contrast_all(x, labels, margin, squared):
     h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(same, 0)
     neg, active = _wide(h.square().sum(2)).sum(1)/2, (h > 0).sum((1, 2))//2
     v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
-    return pos, neg, active, *(v.sum(2)[..., None]*x - v @ x for v in (w.mul_(2), v))
+    return pos, neg, active, *(torch.baddbmm(v.sum(2)[..., None]*x, v, x, alpha=-1) for v in (w.mul_(2), v))
 
 def _contrast_blocks(x, labels, margin, squared, limit):
     "The same, sorted by class: positives through their mean, negatives once each, some rows at a time"
@@ -171,6 +171,7 @@ class _ContrastivePass(torch.autograd.Function):
         few = labels.numel()*shape[-2] <= limit
         emb, labels = emb.reshape(-1, *shape[-2:]), labels.reshape(-1, shape[-2])
         pos, neg, active, *grads = _contrast_all(emb, labels, margin, squared) if few else _contrast_blocks(emb, labels, margin, squared, limit//2)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*(g.view(shape) for g in grads))
         ctx.mark_non_differentiable(active := active.view(lead))
         return pos.view(lead), neg.view(lead), active
@@ -178,7 +179,8 @@ class _ContrastivePass(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, g_pos, g_neg, _):
         pull, push = ctx.saved_tensors
-        return g_pos.to(pull.dtype)[..., None, None]*pull + g_neg.to(push.dtype)[..., None, None]*push, *[None]*4
+        grads = [g.to(v.dtype)[..., None, None]*v for g, v in ((g_pos, pull), (g_neg, push)) if g is not None]
+        return sum(grads[1:], grads[0]) if grads else None, *[None]*4
 
 def _full(emb): return emb if emb.dtype == torch.float64 else emb.float()
 
@@ -285,23 +287,25 @@ class _TripletPass(torch.autograd.Function):
         if not few:
             labels, order = labels.sort(dim=-1, stable=True)
             order = order[..., None].expand_as(emb); emb = emb.gather(1, order)
-        x, total, active, grad = emb - emb.mean(1, keepdim=True), 0, 0, None
+        x, totals, actives, grad = emb - emb.mean(1, keepdim=True), [], [], None
         for s, d in distance_blocks(x, limit if not few else labels.numel()*B):
             if not squared: d.sqrt_()
             w, a = _weigh_all(d, labels, _per(margin, d), semi_hard) if few else _weigh_rows(d, labels, s, margin, semi_hard)
-            active, total = active + a, total + (w*d).sum((1, 2), dtype=torch.float64 if d.device.type != 'mps' else None)
+            actives.append(a); totals.append(_wide((w*d).sum(2)).sum(1))
             if not ctx.needs_input_grad[0]: continue
             v = w.mul_(2) if squared else w.div_(d).masked_fill_(d <= 0, 0)
-            if d.shape[1] == B: v = v + v.mT; grad = v.sum(2)[..., None]*x - v @ x; break   # @eq-pass
+            if d.shape[1] == B: v = v + v.mT; grad = torch.baddbmm(v.sum(2)[..., None]*x, v, x, alpha=-1); break   # @eq-pass
             if grad is None: grad = torch.zeros_like(x)
             grad[:, s] += v.sum(2)[..., None]*x[:, s] - v @ x                              # rows of the block, then its columns
             grad += v.sum(1)[..., None]*x - v.mT @ x[:, s]
         if grad is not None: ctx.save_for_backward((grad if few else torch.empty_like(grad).scatter_(1, order, grad)).view(*lead, B, -1))
+        ctx.set_materialize_grads(False)
+        total, active = (t[0] if len(t) == 1 else sum(t[1:], t[0]) for t in (totals, actives))
         ctx.mark_non_differentiable(active := active.view(lead))
         return (total + margin*active.to(total.dtype)).view(lead), active
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, g, _): return g.to(ctx.saved_tensors[0].dtype)[..., None, None]*ctx.saved_tensors[0], *[None]*5
+    def backward(ctx, g, _): return None if g is None else g.to(ctx.saved_tensors[0].dtype)[..., None, None]*ctx.saved_tensors[0], *[None]*5
 
 # %% ../nbs/03_losses.ipynb #b30c0002
 def triplet_sums(

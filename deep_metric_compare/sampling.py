@@ -52,7 +52,7 @@ def row_ranks(
 )->Tensor:        # (N, M) int32
     "How many thresholds of its row lie at or below each distance"
     P = t.shape[1]
-    if P <= 12:
+    if P <= 12 and d.numel() >= 2**14:
         r, below = torch.zeros(d.shape, dtype=torch.uint8, device=d.device), torch.empty(d.shape, dtype=torch.bool, device=d.device)
         for p in range(P): r += (torch.le if right else torch.lt)(t[:, p:p+1], d, out=below).view(torch.uint8)
         return r.int()
