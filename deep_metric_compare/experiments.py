@@ -27,7 +27,7 @@ from .losses import LOSSES, make_loss, stack_losses, stackable
 from .metrics import knn_accuracy, linear_accuracy, retrieval_metrics
 from .models import VIT, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
 from .report import write_report
-from .stats import runs_frame, tables
+from .stats import data_label, runs_frame, tables
 from fastai.torch_core import default_device
 
 # %% ../nbs/15_experiments.ipynb #eda91b66
@@ -332,8 +332,8 @@ def run_all(
         for group in together(todo) if stack else [[c] for c in todo]:
             c, many = group[0], len(group)
             seeds, ms = (list(dict.fromkeys(getattr(c, k) for c in group)) for k in ('seed', 'margin'))
-            name = f"{c.dataset}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" + (f", margins {', '.join(f'{m:g}' if m == m and not isinstance(m, str) else m for m in ms)}" if len(ms) > 1 else '')
-            def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{c.dataset}, {c.arm}, {s}' if many > 1 else f'{name}: {s}'), [ShowProgress(d, many)] if d else [])
+            name = f"{data_label(c.dataset)}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" + (f", margins {', '.join(f'{m:g}' if m == m and not isinstance(m, str) else m for m in ms)}" if len(ms) > 1 else '')
+            def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{data_label(c.dataset)}, {c.arm}, {s}' if many > 1 else f'{name}: {s}'), [ShowProgress(d, many)] if d else [])
             if d: d.begin(name, many)
             made = store.make_all(group, make, fresh=fresh)
             if d: d.end(''.join(f' ({sum(r.outcome == o for r in made)} {o})' if many > 1 else f' ({o})' for o in ('collapsed', 'diverged') if any(r.outcome == o for r in made)))

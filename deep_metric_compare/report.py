@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 import jinja2, matplotlib as mpl
 from .core import RunConfig
-from .stats import BASELINES, CLAIMS, HELD_OUT, MEASURES, MIN_SEEDS, TRAINING, _pair_cells, arm_label, arm_order, runs_frame, sentence, table_notes, table_rows, told, verdicts
+from .stats import BASELINES, CLAIMS, HELD_OUT, MEASURES, MIN_SEEDS, TRAINING, _pair_cells, arm_label, arm_order, data_label, runs_frame, sentence, table_notes, table_rows, told, verdicts
 from .visualize import STYLE, arm_styles, draw_figures
 
 # %% ../nbs/14_report.ipynb #c22f1458
@@ -159,14 +159,14 @@ def _sections(runs):
         for _, fig, caption, alt in draw_figures([r for r in runs if r.config.dataset == d]):
             number += 1
             figs.append(dict(src=embed_figure(fig), caption=caption, alt=alt, number=number))
-        if figs: out.append(dict(name=d, figures=figs))
+        if figs: out.append(dict(name=data_label(d), figures=figs))
     return out
 
 def _outcomes(runs, frame):
     for d in frame.dataset.unique():
         for a in arm_order(frame[frame.dataset == d].arm):
             rs = [r for r in runs if r.config.dataset == d and r.arm == a]
-            yield dict(dataset=d, arm=arm_label(a), seeds=', '.join(str(r.config.seed) for r in rs), records=' '.join(r.path.name for r in rs),
+            yield dict(dataset=data_label(d), arm=arm_label(a), seeds=', '.join(str(r.config.seed) for r in rs), records=' '.join(r.path.name for r in rs),
                        seconds=f"{sum(r.metrics.get('seconds') or 0 for r in rs):.1f}", **{o: sum(r.outcome == o for r in rs) for o in ('finished', 'collapsed', 'diverged')})
 
 def _unbroken(s): return s.replace('5-NN', '5\u2011NN').replace(' %', '\u00a0%')
@@ -185,7 +185,7 @@ def _table(frame, measures):
     colors, seen, rows = arm_styles(frame.arm), None, table_rows(frame, measures)
     for r in told(rows, measures):
         n = [q['n'] for q in rows if q['dataset'] == r['dataset'] and q['kind'] == 'arm']
-        head = f"{r['dataset']}, {min(n) if min(n) == max(n) else f'{min(n)} to {max(n)}'} seed{'s' if max(n) > 1 else ''}" if r['dataset'] != seen else ''
+        head = f"{data_label(r['dataset'])}, {min(n) if min(n) == max(n) else f'{min(n)} to {max(n)}'} seed{'s' if max(n) > 1 else ''}" if r['dataset'] != seen else ''
         seen = r['dataset']
         yield dict(r, head=head, color=colors[r['arm']]['color'] if r['kind'] == 'arm' else '')
 
@@ -201,7 +201,7 @@ def write_report(
     html = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE).render(
         title=title, css=CSS, subtitle=_subtitle(runs, frame), sentences=[_unbroken(sentence(frame, d, v)) for d in frame.dataset.unique()], groups=groups, short={m: s.short for m, s in MEASURES.items()},
         notes=table_notes(frame), claims=claim_rows(frame, v), judged=v.p_holm.notna().any(), tests=v[v.p_holm.notna()][['dataset', 'claim']].drop_duplicates().shape[0], min_seeds=MIN_SEEDS,
-        datasets=list(frame.dataset.unique()), sections=_sections(runs), command=command, config=config_rows(runs), environment=environment_rows(runs), outcomes=list(_outcomes(runs, frame)), glossary=GLOSSARY)
+        datasets=list(map(data_label, frame.dataset.unique())), sections=_sections(runs), command=command, config=config_rows(runs), environment=environment_rows(runs), outcomes=list(_outcomes(runs, frame)), glossary=GLOSSARY)
     path = Path(path); part = path.with_name(f'.part-{path.name}')
     part.write_text(html, encoding='utf-8'); part.replace(path)    # a reader never finds half a report
     return path

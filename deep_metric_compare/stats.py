@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'ARM_LABELS', 'PAIRING', 'Measure', 'HELD_OUT', 'TRAINING', 'MEASURES', 'ACCURACY', 'KNOWN', 'CENSORED',
-           'Claim', 'CLAIMS', 'MIN_SEEDS', 'arm_label', 'arm_order', 'runs_frame', 'Interval', 'mean_interval',
-           'summarise', 'check_paired', 'paired_differences', 't_test', 'sign_flip_test', 'bca_interval', 'holm',
-           'verdict', 'verdicts', 'overall', 'fmt', 'sentence', 'table_rows', 'table_notes', 'told', 'table_text',
-           'tables']
+           'Claim', 'CLAIMS', 'MIN_SEEDS', 'arm_label', 'data_label', 'arm_order', 'runs_frame', 'Interval',
+           'mean_interval', 'summarise', 'check_paired', 'paired_differences', 't_test', 'sign_flip_test',
+           'bca_interval', 'holm', 'verdict', 'verdicts', 'overall', 'fmt', 'sentence', 'table_rows', 'table_notes',
+           'told', 'table_text', 'tables', 'markdown_table', 'cell_text', 'paired_text', 'table_runs']
 
 # %% ../nbs/12_stats.ipynb #b4a0c53e
 import hashlib, json, math, textwrap
 from collections import namedtuple
+from types import SimpleNamespace
 import numpy as np, pandas as pd
 from .core import UserError
 
@@ -24,6 +25,12 @@ def arm_label(
 )->str:      # The name that readers see
     "How tables and figures call an arm"
     return ARM_LABELS.get(arm, arm)
+
+def data_label(
+    dataset:str  # Name of a data set; data of one's own have a fingerprint after a colon
+)->str:          # The name that readers see
+    "How tables and figures call a data set"
+    return dataset.split(':')[0]
 
 def arm_order(
     arms  # Names of arms, in any order, repeated or not
@@ -381,14 +388,14 @@ def sentence(
     "What was found on a data set, in words"
     g = frame[frame.dataset == dataset]
     losses = [a for a in arm_order(g.arm) if a not in BASELINES]
-    if not losses: return f'On {dataset}, no loss was trained.'
+    if not losses: return f'On {data_label(dataset)}, no loss was trained.'
     first = _baseline_clause(g, losses[::-1]) if 'raw' in set(g.arm) else ''
     found = [_contrast_clause(g, a, losses[0]) for a in losses[1:]] or [_alone_clause(g, losses[0])]
     n = min(n for _, n in found)
     over = f' over {n} seeds (95 % intervals)' if n > 1 else ' on one seed, which has no interval' if n else ''
     words = {} if n < MIN_SEEDS else overall((lambda v: v[v.dataset == dataset])(verdicts(frame) if judged is None else judged))
     end = '; ' + _verdict_clause(words) if words else f': no verdict below {MIN_SEEDS} seeds' if len(losses) > 1 and 0 < n < MIN_SEEDS else ''
-    return f"On {dataset}, " + '; '.join(filter(None, [first, '; '.join(t for t, _ in found) + over + end, *_outcome_clauses(g)])) + '.'
+    return f"On {data_label(dataset)}, " + '; '.join(filter(None, [first, '; '.join(t for t, _ in found) + over + end, *_outcome_clauses(g)])) + '.'
 
 # %% ../nbs/12_stats.ipynb #f6f48f12
 def _value_cell(s, places=None):
@@ -445,7 +452,7 @@ def table_notes(
     if 'pair' in kinds: notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference" + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
     if any(t.startswith('>') for t in text): notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
-    for ds in frame.dataset.unique(): notes += [f'{ds}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
+    for ds in frame.dataset.unique(): notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
     return notes
 
 # %% ../nbs/12_stats.ipynb #c9444cdc
@@ -468,7 +475,7 @@ def _block(rows, measures, title):
         if r['dataset'] != seen:
             seen, n = r['dataset'], [q['n'] for q in rows if q['dataset'] == r['dataset'] and q['kind'] == 'arm']
             seeds = f"{min(n)} to {max(n)}" if min(n) < max(n) else f'{n[0]}'
-            out.append(f"{seen}, {seeds} seed{'s' if max(n) > 1 else ''}")
+            out.append(f"{data_label(seen)}, {seeds} seed{'s' if max(n) > 1 else ''}")
         out.append(line(label(r), [r['cells'][m] for m in measures]))
     return '\n'.join(out)
 
@@ -499,3 +506,47 @@ def tables(
     pairs = [paired_differences(frame, measures, a, losses[0]) for a in losses[1:]]
     cols = 'dataset measure a b compare estimate low high n left_out undefined'.split()
     return dict(runs=frame, summary=summarise(frame, measures), differences=pd.concat(pairs) if pairs else pd.DataFrame(columns=cols), verdicts=verdicts(frame))
+
+# %% ../nbs/12_stats.ipynb #c12d0002
+def markdown_table(
+    head, # Titles of the columns
+    rows  # Lists of cells
+)->str:   # In Markdown
+    "A table for a page"
+    return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [head, ['---']*len(head), *rows])
+
+def cell_text(
+    frame:pd.DataFrame, # From `runs_frame`, one data set
+    arm:str,            # Which arm
+    column:str          # Which measure
+)->str:                 # Mean ± half the 95 % interval over seeds; '>E' where it is not reached
+    "A measure of an arm, for a table"
+    v = frame[frame.arm == arm][column] if column in frame else pd.Series(dtype=float)
+    if not len(v): return '–'
+    if v.isna().all(): return f'>{frame.epochs.max()}' if column in CENSORED and arm not in BASELINES else '–'
+    i = mean_interval(list(v.dropna()))
+    return fmt(i.mean) + (f' ±{fmt(i.half)}' if i.n > 1 else '') + (f' ({v.isna().sum()} of {len(v)} not reached)' if v.isna().any() else '')
+
+def paired_text(
+    frame:pd.DataFrame,  # From `runs_frame`, one data set
+    column:str,          # Which measure
+    a:str='triplet',     # The arm in the numerator
+    b:str='contrastive', # The arm in the denominator
+    points:bool=True     # Differences of shares in hundredths?
+)->str:                  # Such as '×1.20 (1.10 to 1.31)' or '−1.2 (−1.5 to −0.9)'
+    "A ratio or a difference of two arms with its 95 % interval"
+    r = paired_differences(frame, [column], a, b).iloc[0]
+    f = 100 if r['compare'] == 'difference' and points else 1
+    say = lambda v: fmt(f*v, 1 if f == 100 else None, sign=r['compare'] == 'difference')
+    return ('×' if r['compare'] == 'ratio' and r.estimate == r.estimate else '') + say(r.estimate) + (f' ({say(r.low)} to {say(r.high)})' if r.low == r.low else '')
+
+# %% ../nbs/12_stats.ipynb #c12d0005
+def table_runs(
+    frame:pd.DataFrame,        # From `runs_frame`, one data set
+    history:pd.DataFrame=None  # Columns arm, seed and those of the runs' histories; None: no histories
+)->list:                       # With `arm`, `outcome`, `metrics`, `history`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
+    "The rows of a table, as runs"
+    def one(r):
+        h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed']) if history is not None else pd.DataFrame(dict(epoch=[0]))
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
+    return [one(r) for _, r in frame.iterrows()]

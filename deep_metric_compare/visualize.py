@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'LINES', 'MARKERS', 'STYLE', 'Spec', 'FIGURES', 'arm_styles', 'plot_history', 'plot_loss', 'plot_activity',
            'plot_steps', 'plot_optimisation', 'plot_shares', 'plot_class_variance', 'plot_tsne', 'plot_neighbours',
-           'draw_figures', 'save_figures']
+           'plot_paired', 'draw_figures', 'save_figures']
 
 # %% ../nbs/13_visualize.ipynb #5c800353
 import inspect, math
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .core import UserError
 from .diagnostics import OptimizationDiagnostics, GeometryHistory
-from .stats import BASELINES, arm_label, arm_order, fmt, mean_interval
+from .stats import BASELINES, arm_label, arm_order, fmt, mean_interval, paired_differences
 from fastai.learner import Learner
 
 # %% ../nbs/13_visualize.ipynb #57f52ebc
@@ -187,7 +187,7 @@ def _area(ax, runs, color, label):
     cols = [_band(_matrix(runs, c)[0])[0] for c in _shares]
     e = _matrix(runs, 'share_within')[1]
     ax.stackplot(e, *cols, colors=_tints(color), edgecolor='white', lw=.5)
-    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), max(e.max(), e.min() + 1)), yticks=(0, .25, .5, .75, 1))
+    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), max(e.max(), e.min() + 1)), yticks=(0, .25, .5, .75, 1)); ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
 
 def _bars(ax, runs, styles):
     arms = arm_order(r.arm for r in runs)
@@ -389,6 +389,36 @@ def plot_diagnostics(
     if fig is None: fig = plt.figure()
     fig.set_size_inches(8.4, 2.8*len(fs)); fig.set_layout_engine('constrained')
     return [ax for f, part in zip(fs, np.atleast_1d(fig.subfigures(len(fs), 1))) for ax in f([run], part)]
+
+# %% ../nbs/13_visualize.ipynb #d13f0002
+@_styled
+def plot_paired(
+    frames:dict,    # Strategy → table from `runs_frame`
+    measures:dict,  # Name → column: ratios only, or differences only
+    arms=('triplet', 'triplet-sq'), # Losses in the numerator
+    base:str='contrastive',         # The loss in the denominator
+    fig=None        # Figure, or part of one, to draw in
+):                  # Axes, one per data set
+    "Ratios or differences of losses, paired by seed: mean and 95 % interval"
+    d = pd.concat([paired_differences(f, list(measures.values()), a, base).assign(strategy=s) for s, f in frames.items() for a in arms if a in set(f.arm)])
+    if len(kinds := set(d['compare'])) > 1: raise UserError(f"measures were {', '.join(measures)}, expected ratios only or differences only: draw them in two figures")
+    log, sets, styles = 'ratio' in kinds, list(dict.fromkeys(d.dataset)), arm_styles([*arms, base])
+    axs = _grid(fig, len(sets), (8.4, 1.1 + .46*len(measures)), sharey=True, sharex=log)
+    f, gap = 1 if log else 100, .8/(len(frames)*len(arms))
+    for ax, ds in zip(axs, sets):
+        for i, col in enumerate(measures.values()):
+            for j, (s, a) in enumerate((s, a) for s in frames for a in arms):
+                for r in d[(d.dataset == ds) & (d.measure == col) & (d.strategy == s) & (d.a == a)].itertuples():
+                    pos, c = i + (j - (len(frames)*len(arms) - 1)/2)*gap, styles[a]['color']
+                    ax.plot([f*r.low, f*r.high], [pos, pos], color=c, lw=1.4); ax.plot(f*r.estimate, pos, 'os^Dv'[list(frames).index(s) % 5], color=c, ms=5, mec='white', mew=.5)
+        ax.axvline(1 if log else 0, color='.4', lw=.8, zorder=0)
+        for i in range(1, len(measures)): ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
+        ax.set(title=ds if len(sets) > 1 else '', ylim=(len(measures) - .5, -.5), xlabel=f"ratio to {base}" if log else f'minus {base}, points'); ax.set_yticks(range(len(measures)), list(measures))
+        if log:
+            ax.set_xscale('log'); ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}'); ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' and len(sets) == 1 else '')
+    key = [mpl.lines.Line2D([], [], color='.35', ls='', marker='os^Dv'[i % 5], label=s) for i, s in enumerate(frames)] + [mpl.patches.Patch(color=styles[a]['color'], label=arm_label(a)) for a in arms]
+    axs[0].get_figure(root=False).legend(handles=key, loc='outside lower center', ncols=len(key))
+    return axs
 
 # %% ../nbs/13_visualize.ipynb #24af35a1
 def _seeds(runs):
