@@ -133,6 +133,7 @@ def load_backbone(
     lost = [k for k in map(str, (*info['missing_keys'], *info['mismatched_keys'])) if 'pooler' not in k]
     if lost or not hasattr(net.config, 'hidden_size') or not any(n.endswith(('cls_token', 'class_embedding')) for n, _ in net.named_parameters()):
         raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}{f' without {lost[0]}' if lost else ''}, expected a whole vision transformer with a CLS token: choose another checkpoint")
+    if net.config.model_type == 'vit_mae': raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}, which hides most of a picture at random, expected one that sees all of it: choose another checkpoint")
     net.pooler = None
     return net.float(), how
 

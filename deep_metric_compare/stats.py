@@ -21,10 +21,11 @@ BASELINES = 'raw', 'untrained'    # arms that train nothing
 ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input', 'untrained': 'untrained network'}
 
 def arm_label(
-    arm:str  # Name of an arm
-)->str:      # The name that readers see
+    arm:str,       # Name of an arm
+    dataset:str='' # Of a data set; where it holds features of a frozen backbone ('cub+vit-base'), these are the raw input
+)->str:            # The name that readers see
     "How tables and figures call an arm"
-    return ARM_LABELS.get(arm, arm)
+    return 'frozen backbone' if arm == 'raw' and '+' in dataset else ARM_LABELS.get(arm, arm)
 
 def data_label(
     dataset:str  # Name of a data set; data of one's own have a fingerprint after a colon
@@ -322,6 +323,8 @@ def _join(parts):
     parts = list(parts)
     return ' and '.join(parts) if len(parts) < 3 else ', '.join(parts[:-1]) + ' and ' + parts[-1]
 
+def _raws(g, of=False): return ('the frozen backbone' + "'s"*of) if '+' in g.dataset.iloc[0] else 'the raw inputs' + "'"*of
+
 def _baseline_clause(g, losses):
     "Which losses beat the raw input, on 5-NN accuracy and Recall@1"
     ms = [m for m in ('test/knn_accuracy', 'test/recall@1') if m in g]
@@ -332,12 +335,12 @@ def _baseline_clause(g, losses):
     none = 'neither loss beats' if len(losses) == 2 else f'{arm_label(losses[0])} does not beat' if len(losses) == 1 else 'no loss beats'
     values = lambda m, who: f"{KNOWN[m].name} {fmt(mean['raw', m], 3)} against " + _join((f"{arm_label(l)}'s " if who else '') + fmt(mean[l, m], 3) for l in losses)
     worst = [m for m in ms if all(mean[l, m] <= mean['raw', m] for l in losses)]
-    if worst: return f"{none} the raw inputs ({'; '.join(values(m, m == worst[0]) for m in worst)})"
+    if worst: return f"{none} {_raws(g)} ({'; '.join(values(m, m == worst[0]) for m in worst)})"
     better = [l for l in losses if mean[l, ms[0]] > mean['raw', ms[0]]]
     rest = [l for l in losses if l not in better]
     show = lambda ls: _join(f"{arm_label(l)} ({fmt(mean[l, ms[0]], 3)})" for l in ls)
-    return f"the raw inputs' {KNOWN[ms[0]].name} of {fmt(mean['raw', ms[0]], 3)} is beaten by {show(better)}" + (f", not by {show(rest)}" if rest else '') if better else \
-           f"only the raw inputs' {KNOWN[ms[1]].name} is beaten"
+    return f"{_raws(g, True)} {KNOWN[ms[0]].name} of {fmt(mean['raw', ms[0]], 3)} is beaten by {show(better)}" + (f", not by {show(rest)}" if rest else '') if better else \
+           f"only {_raws(g, True)} {KNOWN[ms[1]].name} is beaten"
 
 # %% ../nbs/12_stats.ipynb #5fc322e4
 def _range(low, high, places): return '' if math.isnan(low) else f" ({fmt(low, places)} to {fmt(high, places)})"
@@ -430,7 +433,7 @@ def table_rows(
             cells = {m: _value_cell(s.loc[(ds, a, m)], places(m)) for m in measures}
             const = g[g.arm == a].get('active_constant')
             if const is not None and (const == 1).any() and cells.get('active_ratio', '–') != '–': cells['active_ratio'] += '*'
-            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a), n=int((g.arm == a).sum()), cells=cells))
+            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, ds), n=int((g.arm == a).sum()), cells=cells))
         for a in losses[1:]:
             p = paired_differences(g, measures, a, losses[0]).set_index('measure')
             cells = {m: _pair_cells(p.loc[m]) for m in measures}

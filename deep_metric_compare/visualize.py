@@ -199,7 +199,7 @@ def _bars(ax, runs, styles):
             dark = np.dot(mpl.colors.to_rgb(tint), (.3, .59, .11)) < .55
             if x > .1: ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color='white' if dark else 'black')
         if v[0] <= .1: ax.text(0, k - .35, f'{fmt(v[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color='#555555' if a in BASELINES else styles[a]['color'])
-    ax.set(yticks=range(len(arms)), yticklabels=[arm_label(a) for a in arms], ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
+    ax.set(yticks=range(len(arms)), yticklabels=[arm_label(a, runs[0].config.dataset) for a in arms], ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
     ax.tick_params(axis='y', left=False); ax.spines['left'].set_visible(False)
 
 # %% ../nbs/13_visualize.ipynb #8d58b09f
