@@ -56,7 +56,7 @@ def _tune(names, losses, margin, out, fresh, data_dir, download, **fields):
     print(tuning_text(table), end='\n\n', flush=True)
     return margins
 
-def _argv(name): return shlex.join([name, *sys.argv[1:]])
+def _argv(face): return shlex.join([face.__name__, *face.given])
 
 # %% ../nbs/16_console.ipynb #ffe96dd9
 @command
@@ -86,7 +86,7 @@ def dmc_compare(
     names += _list('toy,digits' if datasets is None and not names else datasets or '')
     epochs = _budget(epochs, data_dir, download, names, _list(losses), seeds, margin, batch_size, strategy=strategy, lr=lr, train_size=train_size)
     if tune: margin = _tune(names, _list(losses), margin, out, fresh, data_dir, download, epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr)
-    _finish(compare(names, _list(losses), seeds, margin, out, fresh, command=_argv('dmc_compare'), data_dir=data_dir, download=download,
+    _finish(compare(names, _list(losses), seeds, margin, out, fresh, command=_argv(dmc_compare), data_dir=data_dir, download=download,
                     epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr), out)
 
 # %% ../nbs/16_console.ipynb #a5f7b3e3
@@ -112,7 +112,7 @@ def dmc_train_toy(
     _one_thread()
     from deep_metric_compare.experiments import train_toy
     _finish(train_toy(loss, epochs, seeds, margin, strategy, out, n_classes=n_classes, samples_per_class=samples_per_class, mode_spread=mode_spread, overlap_prob=overlap_prob,
-                      outlier_frac=outlier_frac, batch_size=batch_size, data_seed=data_seed, lr=lr, fresh=fresh, command=_argv('dmc_train_toy')), out)
+                      outlier_frac=outlier_frac, batch_size=batch_size, data_seed=data_seed, lr=lr, fresh=fresh, command=_argv(dmc_train_toy)), out)
 
 # %% ../nbs/16_console.ipynb #3a01a9b7
 @command
@@ -136,7 +136,7 @@ def dmc_train_classification(
     from deep_metric_compare.experiments import train_classification
     from deep_metric_compare.stats import ACCURACY
     runs = train_classification(dataset, loss, epochs, seeds, margin, strategy, out, batch_size=batch_size, train_size=train_size, lr=lr, data_dir=data_dir, download=download, fresh=fresh,
-                                command=_argv('dmc_train_classification'))
+                                command=_argv(dmc_train_classification))
     _finish(runs, out, tuple(ACCURACY))
 
 # %% ../nbs/16_console.ipynb #f6a00001
@@ -166,7 +166,7 @@ def dmc_train_retrieval(
     from deep_metric_compare.stats import ACCURACY
     name, = _own(data, size=data and picture_size(backbone)) or [dataset]
     runs = train_retrieval(name, loss, epochs, backbone, freeze_vit_backbone, closed_set, seeds, margin, strategy, out, data_dir, download,
-                           batch_size=batch_size, train_size=train_size, lr=lr, fresh=fresh, command=_argv('dmc_train_retrieval'))
+                           batch_size=batch_size, train_size=train_size, lr=lr, fresh=fresh, command=_argv(dmc_train_retrieval))
     _finish(runs, out, tuple(ACCURACY))
 
 # %% ../nbs/16_console.ipynb #c16c0002

@@ -89,7 +89,8 @@ def command(
         for s in (sys.stdout, sys.stderr):                # a console that cannot write ± shows a question mark
             if hasattr(s, 'reconfigure'): s.reconfigure(errors='replace')
         p = _parser(f, f.__name__)
-        kw = vars(p.parse_args(argv))
+        face.given = [*map(str, sys.argv[1:] if argv is None else argv)]     # so that a report can say how to repeat it
+        kw = vars(p.parse_args(face.given))
         debug = kw.pop('debug')
         try: f(**kw)
         except KeyboardInterrupt:

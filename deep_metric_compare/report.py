@@ -90,7 +90,7 @@ th,td{padding:.28rem .55rem;text-align:right;white-space:nowrap;vertical-align:b
 thead th{border-bottom:1.5px solid #777;font-weight:600;vertical-align:bottom} tr.set th{padding-top:.8rem;border-bottom:1px solid var(--line)}
 tr.pair td{border-top:1px solid var(--line)} tr.interval td,.iv{color:var(--soft);font-size:.8rem} tr.interval td{padding-top:0} tr.interval td:first-child{padding-left:1.6rem}
 .text td{white-space:normal;overflow-wrap:anywhere} .claims td:nth-child(n+4){text-align:right;white-space:nowrap} .claims th:nth-child(n+4){text-align:right}
-.pre{white-space:pre-line;text-align:left} .sw{display:inline-block;width:.75em;height:.75em;margin-right:.45em;border-radius:2px}
+.text td.pre{white-space:pre-line} .text.data td:first-child{white-space:nowrap;width:1%;padding-right:1.5rem} .sw{display:inline-block;width:.75em;height:.75em;margin-right:.45em;border-radius:2px}
 figure{margin:1.1rem 0 2rem;break-inside:avoid} figure img{display:block;width:100%;max-width:56rem;height:auto} figcaption{max-width:56rem;margin-top:.35rem}
 pre{background:var(--tint);border:1px solid var(--line);padding:.7rem .9rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.88rem}
 .cols{columns:2;column-gap:2.5rem} .cols table{width:100%} dl{margin:0;font-size:.9rem} dt{font-weight:600;margin-top:.5rem} dd{margin:0;color:#333}
@@ -134,7 +134,7 @@ TEMPLATE = """<!DOCTYPE html>
 
 {% if data %}<h2>Data</h2>
 {% for name, rows in data %}<h3>{{ name }}</h3>
-<table class="text">{% for k, v in rows %}<tr><td>{{ k }}</td><td class="pre">{{ v }}</td></tr>{% endfor %}</table>
+<table class="text data">{% for k, v in rows %}<tr><td>{{ k }}</td><td class="pre">{{ v }}</td></tr>{% endfor %}</table>
 {% endfor %}{% endif %}
 <h2>How to repeat it</h2>
 {% if command %}<pre>{{ command }}</pre>{% endif %}
