@@ -282,6 +282,7 @@ def _timed(o, name, into, part, when=lambda: True):
         finally: into[part] = into.get(part, 0.) + time.perf_counter() - start
     setattr(o, name, g)
 
+# %% ../nbs/15b_bench.ipynb #b15b0034
 def step_parts(
     learn,        # From `metric_learner`
     epochs:int=3  # Of the fit that is timed
@@ -298,6 +299,7 @@ def step_parts(
     n = epochs*len(learn.dls.train)
     return {k: v/n for k, v in t.items()} | {"batches, fastai's loop": (total - sum(t.values()))/n}
 
+# %% ../nbs/15b_bench.ipynb #b15b0035
 def bench_profile(
     epochs:int=3,     # Of the fits
     many:int=10,      # Replicas

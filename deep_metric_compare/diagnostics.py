@@ -126,41 +126,55 @@ class OptimizationDiagnostics(Callback):
         self.kept, self.held, self.blocks, self.tables, self.collapses, self.all_steps, self.dead = [], 0, [], [[] for _ in range(self.R)], [None]*self.R, [], set()
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
         self.before, self.start = [p.clone() for p in self.bare], self._flat(self.params)
-    def state(self):
-        "What is needed to go on from the end of an epoch: tensors, lists, numbers"
-        return dict(tables=self.tables, collapses=self.collapses, dead=sorted(self.dead), all_steps=self.all_steps, start=self.start)
-    def resume(self, state  # From `state`, of the same run; its model has its weights already
-              ):
-        "Go on from there"
-        self._prepare()
-        self.tables, self.collapses, self.all_steps, self.dead, self.start = state['tables'], state['collapses'], state['all_steps'], set(state['dead']), state['start'].to(self.start.device)
     def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
     def _norms(self, ts):
         "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
         return torch.linalg.vector_norm(self._flat(ts), dim=1)[:, None] if self.R > 1 else torch.stack(torch._foreach_norm(ts))
-    def after_pred(self):
-        "Ask for the gradient on the embeddings"
-        l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
-        if l.training and l.pred.requires_grad: l.pred.retain_grad()
-    def before_step(self):
-        "Keep the loss, its terms and the gradients of this step"
-        l = self.learn
-        norms = self._norms([p.grad for p in self.params if p.grad is not None])
-        self.step = [l.loss.detach() if self.R == 1 else l.loss_func.value, l.pred.detach(), l.pred.grad, norms, self._activity()]
-    def _activity(self):
-        f = self.learn.loss_func
-        t = getattr(f, 'latest', None)
-        nan = float('nan')
-        if t is None: return [nan]*10
-        sides = [getattr(s, k) if s is not None else nan for s in (t.positive, t.negative) for k in ('active', 'count')]
-        m = getattr(f, 'margin', nan)
-        return [*(getattr(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
-    def after_step(self):
-        "Keep how far the optimiser has moved the weights"
-        self.kept.append(self.step + [self._norms(torch._foreach_sub(self.bare, self.before))])
-        torch._foreach_copy_(self.before, self.bare)
-        self.held += self.step[1].numel()
-        if self.held >= 2**20: self._condense()        # 8 MB of embeddings and gradients
+
+# %% ../nbs/10_diagnostics.ipynb #945b8b41
+@patch
+def after_pred(self:OptimizationDiagnostics):
+    "Ask for the gradient on the embeddings"
+    l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
+    if l.training and l.pred.requires_grad: l.pred.retain_grad()
+
+@patch
+def before_step(self:OptimizationDiagnostics):
+    "Keep the loss, its terms and the gradients of this step"
+    l = self.learn
+    norms = self._norms([p.grad for p in self.params if p.grad is not None])
+    self.step = [l.loss.detach() if self.R == 1 else l.loss_func.value, l.pred.detach(), l.pred.grad, norms, self._activity()]
+
+@patch
+def _activity(self:OptimizationDiagnostics):
+    f = self.learn.loss_func
+    t = getattr(f, 'latest', None)
+    nan = float('nan')
+    if t is None: return [nan]*10
+    sides = [getattr(s, k) if s is not None else nan for s in (t.positive, t.negative) for k in ('active', 'count')]
+    m = getattr(f, 'margin', nan)
+    return [*(getattr(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
+
+@patch
+def after_step(self:OptimizationDiagnostics):
+    "Keep how far the optimiser has moved the weights"
+    self.kept.append(self.step + [self._norms(torch._foreach_sub(self.bare, self.before))])
+    torch._foreach_copy_(self.before, self.bare)
+    self.held += self.step[1].numel()
+    if self.held >= 2**20: self._condense()        # 8 MB of embeddings and gradients
+
+# %% ../nbs/10_diagnostics.ipynb #945b8b43
+@patch
+def state(self:OptimizationDiagnostics):
+    "What is needed to go on from the end of an epoch: tensors, lists, numbers"
+    return dict(tables=self.tables, collapses=self.collapses, dead=sorted(self.dead), all_steps=self.all_steps, start=self.start)
+
+@patch
+def resume(self:OptimizationDiagnostics, state  # From `state`, of the same run; its model has its weights already
+          ):
+    "Go on from there"
+    self._prepare()
+    self.tables, self.collapses, self.all_steps, self.dead, self.start = state['tables'], state['collapses'], state['all_steps'], set(state['dead']), state['start'].to(self.start.device)
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a04
 def _over_all(loss, z, y):

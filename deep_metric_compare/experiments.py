@@ -190,6 +190,7 @@ def _saved(folders, configs, notify):
         elif cs == configs or (set(configs) <= set(cs) and d['epochs'] == configs[0].epochs): return cs, d     # all of them, or those whose record was not written yet
     return configs, None
 
+# %% ../nbs/15_experiments.ipynb #ef459cf3
 def _train(parts, configs, notify, cbs, path, saved):
     "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome) for each r, and the seconds it took"
     start, R = time.perf_counter() - (saved or {}).get('seconds', 0.), len(configs)
@@ -212,6 +213,7 @@ def _train(parts, configs, notify, cbs, path, saved):
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
     return [(model.lone(r) if R > 1 else model, diag.summary(r), learn.replica_history(r), outcome(r)) for r in range(R)], time.perf_counter() - start
 
+# %% ../nbs/15_experiments.ipynb #ef459cf4
 def run_together(
     configs,           # One configuration, or several that can be stacked: see `together`
     folders,           # An existing folder for the record of each

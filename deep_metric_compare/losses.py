@@ -163,6 +163,7 @@ def _contrast_blocks(x, labels, margin, squared, limit):
         push[:, s.start:] += v.sum(1)[..., None]*xc - v.mT @ xs
     return pos, neg, active, *(torch.empty_like(g).scatter_(1, order, g) for g in (pull, push))
 
+# %% ../nbs/03_losses.ipynb #b30c0019
 class _ContrastivePass(torch.autograd.Function):
     "Sums over positives and negatives and active negatives (…) of embeddings (…, B, D), the gradients computed on the way"
     @staticmethod
