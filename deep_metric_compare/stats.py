@@ -527,8 +527,9 @@ def cell_text(
     v = frame[frame.arm == arm][column] if column in frame else pd.Series(dtype=float)
     if not len(v): return '–'
     if v.isna().all(): return f'>{frame.epochs.max()}' if column in CENSORED and arm not in BASELINES else '–'
-    i = mean_interval(list(v.dropna()))
-    return fmt(i.mean) + (f' ±{fmt(i.half)}' if i.n > 1 else '') + (f' ({v.isna().sum()} of {len(v)} not reached)' if v.isna().any() else '')
+    if v.isna().any() and column in CENSORED: return f'>{frame.epochs.max()} in {v.isna().sum()} of {len(v)}'     # a mean of the others would be too small
+    i = mean_interval(list(v))
+    return fmt(i.mean) + (f' ±{fmt(i.half)}' if i.n > 1 else '')
 
 def paired_text(
     frame:pd.DataFrame,  # From `runs_frame`, one data set

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .core import UserError
 from .diagnostics import OptimizationDiagnostics, GeometryHistory
-from .stats import BASELINES, arm_label, arm_order, fmt, mean_interval, paired_differences
+from .stats import BASELINES, arm_label, arm_order, data_label, fmt, mean_interval, paired_differences
 from fastai.learner import Learner
 
 # %% ../nbs/13_visualize.ipynb #57f52ebc
@@ -397,6 +397,7 @@ def plot_paired(
     measures:dict,  # Name → column: ratios only, or differences only
     arms=('triplet', 'triplet-sq'), # Losses in the numerator
     base:str='contrastive',         # The loss in the denominator
+    names=None,     # Data set → title; None: as it is called
     fig=None        # Figure, or part of one, to draw in
 ):                  # Axes, one per data set
     "Ratios or differences of losses, paired by seed: mean and 95 % interval"
@@ -413,9 +414,9 @@ def plot_paired(
                     ax.plot([f*r.low, f*r.high], [pos, pos], color=c, lw=1.4); ax.plot(f*r.estimate, pos, 'os^Dv'[list(frames).index(s) % 5], color=c, ms=5, mec='white', mew=.5)
         ax.axvline(1 if log else 0, color='.4', lw=.8, zorder=0)
         for i in range(1, len(measures)): ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
-        ax.set(title=ds if len(sets) > 1 else '', ylim=(len(measures) - .5, -.5), xlabel=f"ratio to {base}" if log else f'minus {base}, points'); ax.set_yticks(range(len(measures)), list(measures))
+        ax.set(title=(names or {}).get(ds, data_label(ds)) if len(sets) > 1 else '', ylim=(len(measures) - .5, -.5), xlabel=f"ratio to {base}" if log else f'minus {base}, points'); ax.set_yticks(range(len(measures)), list(measures))
         if log:
-            ax.set_xscale('log'); ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}'); ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' and len(sets) == 1 else '')
+            ax.set_xscale('log'); ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}'); ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else ''); ax.tick_params(axis='x', which='minor', labelsize=8)
     key = [mpl.lines.Line2D([], [], color='.35', ls='', marker='os^Dv'[i % 5], label=s) for i, s in enumerate(frames)] + [mpl.patches.Patch(color=styles[a]['color'], label=arm_label(a)) for a in arms]
     axs[0].get_figure(root=False).legend(handles=key, loc='outside lower center', ncols=len(key))
     return axs
