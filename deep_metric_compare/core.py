@@ -337,7 +337,7 @@ def _make_all(self, configs, f, fresh=False):
                 if path(c, '').exists(): path(c, '').rename(path(c, '.old'))
                 p.rename(path(c, ''))
                 shutil.rmtree(path(c, '.old'), ignore_errors=True)
-                (path(c, '')/CHECKPOINT).unlink(missing_ok=True)
+                for n in (CHECKPOINT, Path(CHECKPOINT).with_suffix('.tmp')): (path(c, '')/n).unlink(missing_ok=True)
                 done[c] = Run(path(c, ''))
         finally:
             for p in parts: _clear(p)

@@ -212,11 +212,11 @@ def training_sample(
 )->LabelledData:
     "A class-balanced part of the training data, all held-out data"
     check_range(size, 'train_size', 2, len(data.x), whole=True)
-    y, order = data.y, torch.randperm(len(data.y), generator=stream(seed, 'data'))
+    y, order = data.y.clamp(min=-1), torch.randperm(len(data.y), generator=stream(seed, 'data'))       # outliers are one group, whatever their labels
     place = torch.zeros_like(y)
     for c in y.unique(): i = order[y[order] == c]; place[i] = torch.arange(len(i))     # the 1st, 2nd, … of its class
     i = order[place[order].argsort(stable=True)[:size]].sort().values
-    return replace(data, x=data.x[i], y=y[i], clean=data.clean[i], pictures=None if data.pictures is None else data.pictures[i],
+    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=None if data.pictures is None else data.pictures[i],
                    split=f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, drawn anew for each seed')
 
 # %% ../nbs/08_data.ipynb #5469e4be

@@ -151,9 +151,10 @@ def _activity(self:OptimizationDiagnostics):
     t = getattr(f, 'latest', None)
     nan = float('nan')
     if t is None: return [nan]*10
-    sides = [getattr(s, k) if s is not None else nan for s in (t.positive, t.negative) for k in ('active', 'count')]
+    known = lambda s, k: nan if (v := getattr(s, k, None)) is None else v           # a loss of one's own may leave some out
+    sides = [known(s, k) for s in (t.positive, t.negative) for k in ('active', 'count')]
     m = getattr(f, 'margin', nan)
-    return [*(getattr(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
+    return [*(known(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
 
 @patch
 def after_step(self:OptimizationDiagnostics):

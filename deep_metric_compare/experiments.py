@@ -183,11 +183,12 @@ _MAKERS = 'deep_metric_compare', 'torch'
 
 def _saved(folders, configs, notify):
     "What an earlier try has left of these runs: all that were in it, and its checkpoint; without one these runs, and nothing"
+    made_by = environment()
     for f in folders:
         if not (d := read_checkpoint(f/CHECKPOINT, notify)): continue
+        if any(d['made_by'].get(k) != made_by[k] for k in _MAKERS): notify('an earlier version has begun this run; it begins anew'); continue     # its fields may be others
         cs = [RunConfig(**c) for c in d['configs']]
-        if any(d['made_by'][k] != environment()[k] for k in _MAKERS): notify('an earlier version has begun this run; it begins anew')
-        elif cs == configs or (set(configs) <= set(cs) and d['epochs'] == configs[0].epochs): return cs, d     # all of them, or those whose record was not written yet
+        if cs == configs or (set(configs) <= set(cs) and d['epochs'] == configs[0].epochs): return cs, d     # all of them, or those whose record was not written yet
     return configs, None
 
 # %% ../nbs/15_experiments.ipynb #ef459cf3
@@ -205,8 +206,9 @@ def _train(parts, configs, notify, cbs, path, saved):
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter, rate = vit_splitter, slice(c.lr)    # the backbone at a tenth of the rate
     first = saved['epochs'] if saved else 0
     if saved: resume(learn, saved['state']); notify(f"goes on after epoch {first} of {c.epochs}")
-    about = lambda: dict(configs=[asdict(q) for q in configs], made_by={k: environment()[k] for k in _MAKERS}, seconds=time.perf_counter() - start)
-    learn.add_cb(Checkpoint(path, about, first, CHECKPOINT_EVERY))
+    made_by = {k: v for k, v in environment().items() if k in _MAKERS}                # once: it asks git
+    about = lambda: dict(configs=[asdict(q) for q in configs], made_by=made_by, seconds=time.perf_counter() - start)
+    learn.add_cb(Checkpoint(path, about, first, CHECKPOINT_EVERY, last=R > 1))
     try:
         with learn.no_bar(), learn.no_logging(): learn.fit(c.epochs, rate, start_epoch=first)
     except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
@@ -255,7 +257,7 @@ def together(
     for i, c in enumerate(configs):
         *_, loss, dls = prepare(c)
         alone = c.model not in STACKED or not c.epochs or not stackable(loss) or dls.train.k_per_class
-        groups.setdefault(i if alone else (replace(c, seed=0, margin=1., data_seed=None), len(dls.train.x)), []).append(c)
+        groups.setdefault(i if alone else (replace(c, seed=0, margin=1., data_seed=None), len(dls.train.x), min(c.probe_size, int((dls.train.y >= 0).sum()))), []).append(c)
     return [g[i:i + MOST] for g in groups.values() for i in range(0, len(g), MOST)]
 
 # %% ../nbs/15_experiments.ipynb #b6caed3c

@@ -198,16 +198,18 @@ class Checkpoint(Callback):
         path,             # File
         about=dict,       # Function without arguments: further values to keep
         start_epoch:int=0,# Epochs that were done before this fit
-        every:float=1.    # Least number of seconds between two checkpoints
+        every:float=1.,   # Least number of seconds between two checkpoints
+        last:bool=False   # Write after the last epoch in any case? A stack must, since its records move into place one by one
     ): store_attr()
     def before_fit(self):
         "The clock starts"
-        self.last = time.perf_counter()
+        self.began = time.perf_counter()
     def after_epoch(self):
         "Write, if it is time"
-        if self.epoch < self.start_epoch or time.perf_counter() - self.last < self.every: return
+        due = time.perf_counter() - self.began >= self.every or self.last and self.epoch == self.n_epoch - 1
+        if self.epoch < self.start_epoch or not due: return
         write_checkpoint(self.path, dict(self.about(), epochs=self.epoch + 1, state=training_state(self.learn)))
-        self.last = time.perf_counter()
+        self.began = time.perf_counter()
 
 # %% ../nbs/11_learner.ipynb #36dea412
 class Display:
