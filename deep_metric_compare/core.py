@@ -327,7 +327,7 @@ def _make_all(self, configs, f, fresh=False):
             if old.exists(): shutil.rmtree(old) if final.exists() else old.rename(final)         # stopped between the two renames of a repeated run
             run = None if fresh else self.get(c)
             if run is None: todo.append(c)
-            else: self._note_version(run); done[c] = run
+            else: self._note_version(run); done[c] = run; _clear(path(c, '.part'), True)     # of a repetition that was given up
         parts = [path(c, '.part') for c in todo]
         try:
             for p in parts: _clear(p, fresh); p.mkdir(exist_ok=True)

@@ -201,6 +201,8 @@ def validation_split(
         held = torch.isin(data.y, order[:max(2, round(len(order)/3))])
         a, b = (m.nonzero()[:, 0] for m in (~held, held))
         what = f'samples held out for validation, all of {len(data.y[held].unique())} classes'
+    if not len(b) or data.y[a][data.y[a] >= 0].unique(return_counts=True)[1].max() < 2:
+        raise UserError(f'{len(data.y)} training samples of {len(data.classes)} classes are too few to hold a third of them out for validation, expected three or more of each class: use more samples')
     return replace(data, x=data.x[a], y=data.y[a], clean=data.clean[a], x_test=data.x[b], y_test=data.y[b], clean_test=data.y[b], pictures_test=None,
                    split=f'{len(b)} of {len(data.y)} training {what}, split seed {split_seed}; test data not used')
 
@@ -211,8 +213,8 @@ def training_sample(
     seed:int=0         # They are drawn from the stream 'data'
 )->LabelledData:
     "A class-balanced part of the training data, all held-out data"
-    check_range(size, 'train_size', 2, len(data.x), whole=True)
     y, order = data.y.clamp(min=-1), torch.randperm(len(data.y), generator=stream(seed, 'data'))       # outliers are one group, whatever their labels
+    check_range(size, 'train_size', min(2*len(y.unique()), len(y)), len(y), whole=True)       # two of each class, or there are no pairs
     place = torch.zeros_like(y)
     for c in y.unique(): i = order[y[order] == c]; place[i] = torch.arange(len(i))     # the 1st, 2nd, … of its class
     i = order[place[order].argsort(stable=True)[:size]].sort().values

@@ -60,11 +60,12 @@ def replica_points(
 def sample_gradients(
     z:Tensor,             # (…, B, D) embeddings
     grad:Tensor,          # (…, B, D) ∂L/∂z
-    normalize:bool=True   # Are the embeddings of unit length?
+    normalize=True        # Are the embeddings of unit length? None: where they are to 0.1 %
 )->Tensor:                # (…, B)
     "The size of the gradient on each embedding, along the sphere where they lie on it"
     z, grad = z.detach().float(), grad.detach().float()
-    if normalize: grad = grad - z*(z*grad).sum(-1, keepdim=True)
+    if normalize is None: normalize = ((torch.linalg.vector_norm(z, dim=-1, keepdim=True) - 1).abs() < 1e-3).float()
+    if normalize is not False: grad = grad - normalize*z*(z*grad).sum(-1, keepdim=True)
     return torch.linalg.vector_norm(grad, dim=-1)
 
 def participation(
@@ -246,7 +247,7 @@ def _condense(self:OptimizationDiagnostics):
     self.kept, self.held, moved = [], 0, []
     for _, i in groupby(range(len(zs)), lambda i: zs[i].shape):           # the last batch is shorter
         i = list(i)
-        g = sample_gradients(*(torch.stack([t[j] for j in i]) for t in (zs, grads)), getattr(self.model, 'normalize', True))     # (steps, …, B)
+        g = sample_gradients(*(torch.stack([t[j] for j in i]) for t in (zs, grads)), getattr(self.model, 'normalize', None))     # (steps, …, B)
         moved.append((participation(g), g.sum(-1)))
     part, total = map(torch.cat, zip(*moved))
     wide = torch.float32 if part.device.type == 'mps' else torch.float64

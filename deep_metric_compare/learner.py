@@ -10,7 +10,7 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import io, math, os, random, sys, time
+import hashlib, io, math, os, random, sys, time
 import numpy as np
 from pathlib import Path
 from .core import UserError, check_range, stream
@@ -178,7 +178,7 @@ def write_checkpoint(
     torch.save(d, data)
     part = path.with_suffix('.tmp')
     try:
-        with open(part, 'wb') as f: f.write(data.getbuffer()); f.flush(); os.fsync(f.fileno())
+        with open(part, 'wb') as f: f.write(hashlib.sha256(data.getbuffer()).digest()); f.write(data.getbuffer()); f.flush(); os.fsync(f.fileno())
         part.replace(path)
     except OSError: part.unlink(missing_ok=True); raise
 
@@ -188,7 +188,10 @@ def read_checkpoint(
 )->dict:                  # What was written; None if there is nothing that can be read
     "Read a checkpoint"
     if not Path(path).exists(): return None
-    try: return torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        data = Path(path).read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]: raise ValueError('it is damaged')
+        return torch.load(io.BytesIO(data[32:]), map_location='cpu', weights_only=True)
     except Exception as e: notify(f'{path} cannot be read ({type(e).__name__}), so the run begins anew')     # a damaged file can raise anything
 
 class Checkpoint(Callback):

@@ -7,7 +7,7 @@ __all__ = ['check_embeddings', 'rank_scores', 'ranked_hits', 'retrieval_metrics'
            'linear_accuracy', 'nmi']
 
 # %% ../nbs/05_metrics.ipynb #fe8260b8
-import numpy as np, torch
+import math, numpy as np, torch
 from .core import UserError, check_range, stream
 
 # %% ../nbs/05_metrics.ipynb #d57404a0
@@ -58,8 +58,10 @@ def _tie(d): return _UNITS*torch.finfo(d.dtype).eps
 def _centred(q, g):
     "Queries and gallery, moved to the gallery's mean and scaled into a unit ball: ranks stay, and rounding becomes relative to the spread. With two more columns, so that one product is the squared distance"
     dtype = torch.promote_types(torch.promote_types(q.dtype, g.dtype), torch.float32)
-    m = g.to(dtype).mean(0)
-    q, g = q.to(dtype) - m, g.to(dtype) - m
+    size = 2.**math.frexp(max(float(q.abs().max()), float(g.abs().max())))[1]          # a power of two divides without rounding; squares of larger numbers would overflow
+    q, g = q.to(dtype)/size, g.to(dtype)/size
+    m = g.mean(0)
+    q, g = q - m, g - m
     r = torch.maximum(q.norm(dim=1).max(), g.norm(dim=1).max()).clamp(min=torch.finfo(dtype).tiny)
     q, g = q/r, g/r
     with_two = lambda *ts: torch.cat(ts, 1)

@@ -355,7 +355,7 @@ class Replicas(nn.Module):
         models = list(models)
         weights, buffers = torch.func.stack_module_state(models)
         if buffers: raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: statistics of batches cannot be kept for replicas")
-        self.names, self.replicas, self.normalize = list(weights), len(models), getattr(models[0], 'normalize', False)
+        self.names, self.replicas, self.normalize = list(weights), len(models), getattr(models[0], 'normalize', None)
         self.weights = nn.ParameterList(nn.Parameter(w.detach(), w.requires_grad) for w in weights.values())   # (R, …) each
         self.__dict__['one'] = copy.deepcopy(models[0]).to('meta')      # the plan of one model; its weights are elsewhere
     def forward(self, x  # Inputs, (R, B, …)
