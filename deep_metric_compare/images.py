@@ -12,6 +12,7 @@ __all__ = ['IMAGE_TYPES', 'BUDGET', 'LABEL_NAMES', 'VECTOR_NAMES', 'PUBLISHED', 
 # %% ../nbs/08b_images.ipynb #98324595
 import gzip, hashlib, io, json, os, pickle, shutil, sys, tarfile, unicodedata, warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,21 +23,32 @@ from .data import DATASETS, LabelledData, array_data, check_arrays
 
 # %% ../nbs/08b_images.ipynb #1bce790e
 @contextmanager
-def _picture(f):
-    "An open picture; one of more pixels than are safe is an error, and no other warning is shown"
+def _strict():
+    "A picture of more pixels than are safe is an error, and no other warning is shown. Warnings are everybody's, so this stands round the workers, not inside"
     from PIL import Image
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         warnings.simplefilter('error', Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(f) if isinstance(f, bytes) else f) as im: yield im
+        yield
+
+def _open(f):
+    from PIL import Image
+    return Image.open(io.BytesIO(f) if isinstance(f, bytes) else f)
+
+def _by_workers(f, items):
+    "`f` of every item, in order, by several threads: Pillow lets go of the interpreter while it decodes"
+    with _strict(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: return list(pool.map(f, items))
 
 def read_image(
     f,             # Path of a file, or its bytes
     size=None      # Height and width of the result; None: those of the picture
 )->np.ndarray:     # (C, height, width) uint8, C = 1 for a grey picture, else 3
     "A picture as bytes"
+    with _strict(): return _read(f, size)
+
+def _read(f, size=None):
     from PIL import Image, ImageOps
-    with _picture(f) as im:
+    with _open(f) as im:
         if size: im.draft(None, (2*size[1], 2*size[0]))          # a JPEG is decoded at a half, a quarter or an eighth where that is enough
         im = ImageOps.exif_transpose(im)
         if im.mode == 'F': raise ValueError('its pixels are decimal numbers')
@@ -59,11 +71,11 @@ def decode_images(
     size=None    # (height, width) of all
 )->tuple:        # Name → picture, name → why it could not be read
     "The pictures that can be read, and why the others cannot"
-    images, bad = {}, {}
-    for n, f in files.items():
-        try: images[n] = read_image(f, size)
-        except Exception as e: bad[n] = _why(e)         # a broken file can raise anything
-    return images, bad
+    def one(f):
+        try: return _read(f, size)
+        except Exception as e: return _why(e)           # a broken file can raise anything
+    done = dict(zip(files, _by_workers(one, files.values())))
+    return {n: v for n, v in done.items() if not isinstance(v, str)}, {n: v for n, v in done.items() if isinstance(v, str)}
 
 # %% ../nbs/08b_images.ipynb #8cb0f190
 def common_size(
@@ -71,10 +83,11 @@ def common_size(
 )->tuple:       # (height, width) to read them at, and the sizes they have as text
     "The size pictures share, if it is at most 64 pixels; else 32×32"
     sizes = set()
-    for f in files.values():
-        try:
-            with _picture(f) as im: sizes.add((im.height, im.width))
-        except Exception: pass                          # `decode_images` says why
+    with _strict():
+        for f in files.values():
+            try:
+                with _open(f) as im: sizes.add((im.height, im.width))
+            except Exception: pass                      # `decode_images` says why
     sizes = sorted(sizes, key=lambda s: s[0]*s[1])
     text = ' to '.join(f'{w}×{h}' for h, w in dict.fromkeys(sizes[:1] + sizes[-1:]))
     return sizes[0] if len(sizes) == 1 and max(sizes[0]) <= 64 else (32, 32), text or 'no'
@@ -523,9 +536,13 @@ class ImageFiles:
     def __getitem__(self, i):
         i = torch.arange(len(self))[i]
         if i.ndim: return type(self)([self.paths[j] for j in i.tolist()], self.labels[i], self.size)
-        try: x = read_image(self.paths[i], (self.size, self.size))
+        with _strict(): return self.picture(i), self.labels[i]
+    def picture(self, i:int  # Which
+               ):            # (3, size, size) uint8
+        "One picture"
+        try: x = _read(self.paths[i], (self.size, self.size))
         except Exception as e: raise UserError(f"{self.paths[i]} cannot be read ({_why(e)}), expected a picture: copy it again") from e
-        return torch.from_numpy(x.repeat(3//len(x), 0)), self.labels[i]
+        return torch.from_numpy(x.repeat(3//len(x), 0))
     def __add__(self, other): return type(self)(self.paths + other.paths, torch.cat([self.labels, other.labels]), self.size)
     def __repr__(self): return f'{type(self).__name__}({len(self)} pictures, {self.size}×{self.size})'
 
@@ -541,7 +558,9 @@ def decoded(
     _afford(len(files), size, data.name, budget)
     def make():
         x = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
-        for i in range(len(x)): x[i] = type(files)(files.paths, files.labels, size)[i][0]
+        sized = type(files)(files.paths, files.labels, size)
+        def put(i): x[i] = sized.picture(i)
+        _by_workers(put, range(len(x)))
         return dict(x=x), dict(size=str(size))
     key = _key({p: Path(p) for p in files.paths}, size, 'decoded')
     x = cached(os.path.commonpath([os.path.dirname(p) for p in files.paths]), key, make)[0]['x']
