@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'LabelledData', 'treat_outliers', 'toy_data', 'digits_data', 'load_data', 'check_arrays', 'array_data',
-           'validation_split', 'training_sample', 'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class',
-           'metric_dls', 'ReplicaDL', 'replica_dls']
+           'validation_split', 'in_turns', 'training_sample', 'draw_partners', 'TensorSet', 'GatherDL',
+           'members_per_class', 'metric_dls', 'ReplicaDL', 'replica_dls']
 
 # %% ../nbs/08_data.ipynb #5f7500ba
 import hashlib, math, random
@@ -207,6 +207,16 @@ def validation_split(
                    split=f'{len(b)} of {len(data.y)} training {what}, split seed {split_seed}; test data not used')
 
 # %% ../nbs/08_data.ipynb #b80c0022
+def in_turns(
+    labels,  # (N)
+    order    # Some of the indices
+):           # The same indices
+    "Indices in another order: the first of each class, then the second of each, …"
+    y = labels[order]
+    place = torch.zeros_like(y)
+    for c in y.unique(): place[y == c] = torch.arange((y == c).sum())
+    return order[place.argsort(stable=True)]
+
 def training_sample(
     data:LabelledData, # With arrays as inputs
     size:int,          # Training samples to keep
@@ -215,9 +225,7 @@ def training_sample(
     "A class-balanced part of the training data, all held-out data"
     y, order = data.y.clamp(min=-1), torch.randperm(len(data.y), generator=stream(seed, 'data'))       # outliers are one group, whatever their labels
     check_range(size, 'train_size', min(2*len(y.unique()), len(y)), len(y), whole=True)       # two of each class, or there are no pairs
-    place = torch.zeros_like(y)
-    for c in y.unique(): i = order[y[order] == c]; place[i] = torch.arange(len(i))     # the 1st, 2nd, … of its class
-    i = order[place[order].argsort(stable=True)[:size]].sort().values
+    i = in_turns(y, order)[:size].sort().values
     return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=None if data.pictures is None else data.pictures[i],
                    split=f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, drawn anew for each seed')
 

@@ -13,6 +13,7 @@ from fastai.callback.all import *
 import math, warnings, torch
 from itertools import groupby
 from .core import UserError, check_range, stream
+from .data import in_turns
 from .geometry import class_geometry
 from .losses import PairLoss, TripletLoss
 from .metrics import retrieval_metrics
@@ -27,11 +28,7 @@ def balanced_subset(
     "At most `size` points with as equal a number from each class as there is"
     g = stream(seed, 'evaluation')
     order = torch.randperm(len(labels), generator=g)
-    order = order[labels.cpu()[order] >= 0]
-    y = labels.cpu()[order]
-    place = torch.zeros_like(y)
-    for c in y.unique(): place[y == c] = torch.arange((y == c).sum())     # the 1st, 2nd, … of its class
-    return order[(place*len(y) + torch.arange(len(y))).argsort()[:size]].sort().values
+    return in_turns(labels.cpu(), order[labels.cpu()[order] >= 0])[:size].sort().values
 
 # %% ../nbs/10_diagnostics.ipynb #a1d678bb
 def _points(dl, size, seed):

@@ -64,9 +64,8 @@ def _centred(q, g):
     q, g = q - m, g - m
     r = torch.maximum(q.norm(dim=1).max(), g.norm(dim=1).max()).clamp(min=torch.finfo(dtype).tiny)
     q, g = q/r, g/r
-    with_two = lambda *ts: torch.cat(ts, 1)
     sq, one = lambda t: t.square().sum(1, keepdim=True), lambda t: torch.ones_like(t[:, :1])
-    return with_two(-2*q, sq(q), one(q)), with_two(g, one(g), sq(g))
+    return torch.cat([-2*q, sq(q), one(q)], 1), torch.cat([g, one(g), sq(g)], 1)
 
 def _sqdist(q, g, out=None):
     "Squared distances (Q, G) by one matrix product, never negative"
