@@ -153,6 +153,47 @@ def stored_outputs_are_presentable():
         data = [v for o in c['outputs'] for k, v in [('text', o.get('text', '')), *o.get('data', {}).items()] if k.startswith('text')]
         for m in set(bad.findall('\n'.join(''.join(v) for v in data))): yield f"{c['where']}: an output with {m!r}"
 
+COLUMN, CHAR, PAD = 678, 8.1, 12     # the text column of a page in pixels; a character of a table, and the padding of a cell, as the style sheet sets them
+
+def table_width(md):
+    "Pixels that a Markdown table takes at the least, once its cells have broken their text at blanks and hyphens"
+    rows = [re.split(r'(?<!\\)\|', l.strip().strip('|')) for l in md.splitlines() if l.lstrip().startswith('|')]
+    rows = [r for r in rows if not all(re.fullmatch(r'\s*:?-+:?\s*', c) for c in r)]
+    bare = lambda c: re.sub(r'[*`]|\]\([^)]*\)|\[', '', c)
+    word = lambda c: max(map(len, re.split(r'\s|(?<=-)', bare(c))), default=0)
+    return sum(CHAR*max(map(word, col)) + PAD for col in zip(*rows))
+
+@check
+def pages_fit_their_column():
+    "Tables and figures no wider than the text, outputs no longer than a screen, and nothing that makes a page load scripts"
+    shrinks = re.search(r'main img \{[^}]*max-width: 100%; height: auto', (NBS/'styles.css').read_text(encoding='utf-8'))
+    for c in code_cells():
+        if not c['shown'] or c['opts'].get('output') == 'false': continue
+        for o in c['outputs']:
+            data = {'text/plain': o['text']} if 'text' in o else o.get('data', {})
+            text = lambda k: ''.join(data.get(k, ''))
+            wide = max(map(table_width, re.split(r'\n\s*\n', text('text/markdown'))), default=0)
+            if wide > COLUMN: yield f"{c['where']}: a table of {wide:.0f} pixels, beyond the {COLUMN} of the column"
+            if {'text/html', 'application/javascript'} & set(data): yield f"{c['where']}: an output in HTML, for which a page loads scripts from elsewhere"
+            if len(data) == 1 and text('text/plain').count('\n') > 50: yield f"{c['where']}: an output of {text('text/plain').count(chr(10))} lines"
+            size = (o.get('metadata') or {}).get('image/png', {})
+            if size.get('width', 0) > COLUMN and not shrinks: yield f"{c['where']}: a figure of {size['width']} pixels, and styles.css does not let it shrink"
+
+@check
+def signatures_read_as_text():
+    "What stands in a signature or a docstring is shown as it is: no links to the package's own names, no HTML"
+    ours = {n for f in LIB.glob('[a-z]*.py') for n in ast.literal_eval((re.search(r'^__all__ = (\[.*?\])', f.read_text(encoding='utf-8'), re.M | re.S) or '__')[1] if f.stem[0] != '_' else '[]')}
+    for c in code_cells():
+        if 'export' not in c['directives']: continue
+        lines = c['src'].splitlines()
+        for n in ast.walk(ast.parse(c['src'])):
+            if not isinstance(n, (ast.FunctionDef, ast.ClassDef)): continue
+            signature = [l.split('#', 1)[1] for l in lines[n.lineno - 1:n.body[0].lineno - 1] if '#' in l]
+            linked = ours & set(re.findall(r'`(\w+)`', ' '.join(signature)))
+            if linked: yield f"{c['where']}: back-ticks round {', '.join(sorted(linked))} in the signature of {n.name}"
+            tags = re.findall(r'<[a-z]\w*>', ' '.join(signature) + (ast.get_docstring(n) or ''))
+            if tags: yield f"{c['where']}: {tags[0]} in the words about {n.name} would vanish from the page"
+
 # ---- Modules ----
 @check
 def imports_follow_the_numbers():
