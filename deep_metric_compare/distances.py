@@ -45,51 +45,52 @@ def safe_sqrt(
 # %% ../nbs/01_distances.ipynb #e7ebfa33
 def _wide(x): return x.double() if x.device.type != 'mps' else x.float()   # float64 where the device has it
 
-def _trust(dtype): return 2**13*torch.finfo(dtype).eps                     # @eq-trust
+def _trust(n, times=1): return 2**13*torch.finfo(n.dtype).eps*times*n      # @eq-trust: the right side, for a sum of squared norms
 
-def _product(x, y, nx, ny): return (nx[..., :, None] + ny[..., None, :]).sub_(x @ y.mT, alpha=2).clamp_(min=0)   # @eq-distance
+def _product(x, y, nx, ny): return (nx[:, :, None] + ny[:, None]).baddbmm_(x, y.mT, alpha=-2)   # @eq-distance
 
-def _near(s, n, diagonal=None):
-    "Does any pair fail @eq-trust, the squared norms being `n` at most? A point and itself (at `diagonal`) are no pair, and at distance 0"
-    own = None if diagonal is None else s.diagonal(diagonal, -2, -1)
+def _near(s, least, diagonal=None):
+    "Is any squared distance `least` or less, or below 0? A point and itself (at `diagonal`) are no pair, and at distance 0"
+    own = None if diagonal is None else s.diagonal(diagonal, 1, 2)
     if own is not None: own.fill_(torch.inf)
-    near = s.numel() > 0 and bool(s.amin() <= 2*_trust(s.dtype)*n)         # NaN is not near
+    near = bool(s.amin() <= least)                                         # NaN is not near
     if own is not None: own.zero_()
     return near
 
-def _exact(x, y, mid, limit=2**18):
+def _exact(x, y, mid, diagonal=None, limit=2**18):
     "Squared distances of x and y by a product in float64, and by differences where that rounds too much; at most `limit` differences at once"
     x, y, mid, dtype = _wide(x), _wide(y), _wide(mid), x.dtype
     u, v = x - mid, y - mid
-    nu, nv = u.square().sum(-1), v.square().sum(-1)
-    s = _product(u, v, nu, nv)
-    pairs = (s <= _trust(s.dtype)*(nu[..., :, None] + nv[..., None, :])).nonzero()
-    for at in pairs.split(max(1, limit//max(1, x.shape[-1]))):
-        *lead, i, j = at.unbind(1)
-        s[(*lead, i, j)] = (x[(*lead, i)] - y[(*lead, j)]).square().sum(-1)
+    nu, nv = u.square().sum(2), v.square().sum(2)
+    s = _product(u, v, nu, nv).clamp_(min=0)
+    if not _near(s, _trust(nu.amax() + nv.amax()), diagonal): return s.to(dtype)
+    pairs = (s <= _trust(nu[:, :, None] + nv[:, None])).nonzero()
+    for at in pairs.split(max(1, limit//max(1, x.shape[2]))):
+        r, i, j = at.unbind(1)
+        s[r, i, j] = (x[r, i] - y[r, j]).square().sum(1)
     return s.to(dtype)
 
 # %% ../nbs/01_distances.ipynb #937b2ecd
 def pair_force(
-    v:Tensor,  # (…, B, M) a weight for each pair
-    x:Tensor,  # (…, B, D) points
-    y:Tensor   # (…, M, D) points
-)->Tensor:     # (…, B, D), in the precision of the points
+    v:Tensor,  # (R, B, M) a weight for each pair, of R replicas
+    x:Tensor,  # (R, B, D) points
+    y:Tensor   # (R, M, D) points
+)->Tensor:     # (R, B, D), in the precision of the points
     "What the pairs of each point add up to: @eq-force"
-    x, y = plain_tensor(x, 'points'), plain_tensor(y, 'points')
-    v = plain_tensor(v, 'weights').to(x.dtype)
-    return v.sum(-1)[..., None]*x - v @ y
+    v = v.to(x.dtype)
+    return (v.sum(2, keepdim=True)*x).baddbmm_(v, y, alpha=-1)
 
 class _Squares(torch.autograd.Function):
-    "Squared distances of x (…, B, D) and y (…, M, D), which may be x itself, and whether a pair is near; with any number of derivatives"
+    "Squared distances of x (R, B, D) and y (R, M, D), which may be x itself, and whether a pair is near; with any number of derivatives"
     @staticmethod
     def forward(x, y, alike):
-        mid = y.mean(-2, keepdim=True)
+        mid = y.mean(1, keepdim=True)
         u, v = x - mid, y - mid
-        nu, nv = u.square().sum(-1), v.square().sum(-1)
+        nu, nv = u.square().sum(2), v.square().sum(2)
         s = _product(u, v, nu, nv)
-        near = s.numel() > 0 and _near(s, torch.maximum(nu.amax(), nv.amax()), 0 if alike else None)
-        return _exact(x, y, mid) if near else s, torch.tensor(near)
+        own = 0 if alike else None
+        near = s.numel() > 0 and _near(s, _trust(nu.amax() + nv.amax()), own)
+        return _exact(x, y, mid, own) if near else s, torch.tensor(near)
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs[:2])
@@ -98,7 +99,7 @@ class _Squares(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g, _):
         x, y = ctx.saved_tensors
-        dtype, mid = x.dtype, y.detach().mean(-2, keepdim=True)
+        dtype, mid = x.dtype, y.detach().mean(1, keepdim=True)
         if ctx.near: x, y, mid = _wide(x), _wide(y), _wide(mid)
         x, y = x - mid, y - mid
         return 2*pair_force(g, x, y).to(dtype), 2*pair_force(g.mT, y, x).to(dtype), None
@@ -121,7 +122,10 @@ def pairwise_distances(
     x = _points(x)
     with torch.autocast(x.device.type, enabled=False):
         x = _full(x)
-        s, _ = _Squares.apply(x, x if y is None else _points(y).to(x.dtype), y is None)
+        z = x if y is None else _points(y).to(x.dtype)
+        lead = torch.broadcast_shapes(x.shape[:-2], z.shape[:-2])
+        a, b = (t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (x, z))
+        s = _Squares.apply(a, b, y is None)[0].view(*lead, x.shape[-2], z.shape[-2])
         return safe_sqrt(s) if distance == 'euclidean' else s
 
 # %% ../nbs/01_distances.ipynb #b10c0002
@@ -135,14 +139,15 @@ def distance_blocks(
     mid = x.mean(1, keepdim=True)
     u, wide = x - mid, None
     n = u.square().sum(2)
-    (R, B), largest = n.shape, n.amax()
+    (R, B), least = n.shape, _trust(n.amax(), 2)
     rows = max(1, min(B, limit//(R*B)))
     for first in range(0, B, rows):
         s, cols = slice(first, min(first + rows, B)), slice(first if upper else 0, None)
         d, points = _product(u[:, s], u[:, cols], n[:, s], n[:, cols]), u
-        if _near(d, largest, first - cols.start):
+        own = first - cols.start
+        if _near(d, least, own):
             if wide is None: wide = _wide(x) - _wide(mid)
-            d, points = _exact(x[:, s], x[:, cols], mid), wide
+            d, points = _exact(x[:, s], x[:, cols], mid, own), wide
         yield s, d, points
 
 # %% ../nbs/01_distances.ipynb #1d155c0b

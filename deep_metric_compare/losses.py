@@ -207,36 +207,51 @@ def _contrast_blocks(emb, labels, margin, squared, limit):
     return pos, neg, active, *(torch.empty_like(g).scatter_(1, order, g) for g in (pull, push))
 
 # %% ../nbs/03_losses.ipynb #b30c0019
+def _custom(compute, keep, back):
+    "A function with a gradient of its own. torch.func asks for `compute` and `keep` apart; outside it that form would cost a small batch a tenth of its time"
+    def forward(ctx, *inputs):
+        output = compute(*inputs)
+        keep(ctx, inputs, output)
+        return output
+    def kind(**methods): return type(compute.__name__, (torch.autograd.Function,), {k: staticmethod(f) for k, f in methods.items()})
+    one, apart = kind(forward=forward, backward=back), kind(forward=compute, setup_context=keep, backward=back)
+    return lambda *inputs: (apart if torch._C._are_functorch_transforms_active() else one).apply(*inputs)
+
+def _side_by_side(emb, labels): return (emb, labels) if emb.ndim == 3 else (emb[None], labels[None])
+
 def _contrast_gradients(emb, labels, margin, squared):
-    "The gradients of both sums of (…, B, D), with a graph of their own"
+    "The gradients of both sums of (R, B, D), with a graph of their own"
     s, x = pairwise_distances(emb, distance='sqeuclidean'), _wide(emb)
-    same = labels[..., :, None] == labels[..., None, :]
+    same = labels[:, :, None] == labels[:, None]
     δ = s if squared else safe_sqrt(s)
     h = torch.where(same, 0, (_per(margin, δ) - δ).clamp_min(0))
     return (pair_force(v, x, x).to(emb.dtype) for v in (2*same, -4*h if squared else _over(-2*h, δ)))
 
-class _ContrastivePass(torch.autograd.Function):
+def _contrast_sums(emb, labels, how):
     "Sums over positives and negatives and active negatives (…) of embeddings (…, B, D), and the gradients of both sums"
-    @staticmethod
-    def forward(emb, labels, margin, squared, limit):
-        shape, lead = emb.shape, labels.shape[:-1]
-        few = labels.numel()*shape[-2] <= limit
-        x, y = emb.reshape(-1, *shape[-2:]), labels.reshape(-1, shape[-2])
-        *sums, pull, push = _contrast_all(x, y, margin, squared) if few else _contrast_blocks(x, y, margin, squared, limit//2)
-        return *(v.view(lead) for v in sums), *(g.to(emb.dtype).view(shape) for g in (pull, push))
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        emb, labels, *ctx.how, _ = inputs
-        *_, active, pull, push = output
-        ctx.save_for_backward(emb, labels, pull, push)
-        ctx.mark_non_differentiable(active, pull, push)
-        ctx.set_materialize_grads(False)
-    @staticmethod
-    def backward(ctx, g_pos, g_neg, *_):
-        emb, labels, *grads = ctx.saved_tensors
-        if torch.is_grad_enabled(): grads = _contrast_gradients(emb, labels, *ctx.how)      # somebody differentiates the gradient
-        grads = [g.to(v.dtype)[..., None, None]*v for g, v in zip((g_pos, g_neg), grads) if g is not None]
-        return sum(grads[1:], grads[0]) if grads else None, *[None]*4
+    *how, limit = how
+    shape, lead, (x, y) = emb.shape, labels.shape[:-1], _side_by_side(emb, labels)
+    few = labels.numel()*shape[-2] <= limit
+    *sums, pull, push = _contrast_all(x, y, *how) if few else _contrast_blocks(x, y, *how, limit//2)
+    return *(v.view(lead) for v in sums), *(g.to(emb.dtype).view(shape) for g in (pull, push))
+
+def _contrast_keep(ctx, inputs, output):
+    emb, labels, (*ctx.how, _) = inputs
+    *_, active, pull, push = output
+    ctx.save_for_backward(emb, labels, pull, push)
+    ctx.mark_non_differentiable(active, pull, push)
+    ctx.set_materialize_grads(False)
+
+def _contrast_back(ctx, g_pos, g_neg, *_):
+    emb, labels, *grads = ctx.saved_tensors
+    if torch.is_grad_enabled():                                                         # somebody differentiates the gradient
+        x, y = _side_by_side(emb, labels)
+        grads = [v.view(emb.shape) for v in _contrast_gradients(x, y, *ctx.how)]
+    grads = [g.to(v.dtype)[..., None, None]*v for g, v in zip((g_pos, g_neg), grads) if g is not None]
+    return sum(grads[1:], grads[0]) if grads else None, None, None
+
+_contrastive_pass = _custom(_contrast_sums, _contrast_keep, _contrast_back)
+
 
 def _replicas(margin): return len(margin) if torch.is_tensor(margin) and margin.ndim else 0
 
@@ -251,7 +266,7 @@ def contrastive_sums(
     check_choice(distance, DISTANCES, 'distance')
     emb, labels = check_batch(emb, labels, _replicas(margin))
     with torch.autocast(emb.device.type, enabled=False):
-        return _ContrastivePass.apply(_full(emb), labels, margin, distance == 'sqeuclidean', limit)[:3]
+        return _contrastive_pass(_full(emb), labels, (margin, distance == 'sqeuclidean', limit))[:3]
 
 # %% ../nbs/03_losses.ipynb #343f1c7d
 class ContrastiveLoss(PairLoss):
@@ -336,56 +351,58 @@ def _weigh_rows(d, labels, s, margin, semi_hard):
 
 # %% ../nbs/03_losses.ipynb #b30c0010
 def _triplet_gradient(emb, labels, margin, squared, semi_hard):
-    "The gradient of the hinge sum of (…, B, D), with a graph of its own: @eq-pass, the counts being constant"
+    "The gradient of the hinge sum of (R, B, D), with a graph of its own: @eq-pass, the counts being constant"
     δ, x = pairwise_distances(emb, distance='sqeuclidean' if squared else 'euclidean'), _wide(emb)
     k, c = count_triplets(δ.detach(), labels, margin, semi_hard)
     w = (k - c).to(δ.dtype)
     w = w + w.mT
     return pair_force(2*w if squared else _over(w, δ), x, x).to(emb.dtype)
 
-class _TripletPass(torch.autograd.Function):
+def _triplet_sums(emb, labels, how):
     "Hinge sums and active triplets (…) of embeddings (…, B, D), and the gradient of the sums if it is needed"
-    @staticmethod
-    def forward(emb, labels, margin, squared, semi_hard, limit, needed):
-        shape, lead, B = emb.shape, labels.shape[:-1], labels.shape[-1]
-        x, y = emb.reshape(-1, *shape[-2:]), labels.reshape(-1, B)
-        few = labels.numel()*B**2 <= 2**17                                                 # below this, looking is quicker than sorting
-        if not few:
-            y, order = y.sort(dim=-1, stable=True)
-            order = order[..., None].expand_as(x)
-            x = x.gather(1, order)
-        totals, actives, grad = [], [], None
-        for s, d, x in distance_blocks(x, limit if not few else labels.numel()*B):
-            if not squared: d.sqrt_()
-            w, a = _weigh_all(d, y, _per(margin, d), semi_hard) if few else _weigh_rows(d, y, s, margin, semi_hard)
-            actives.append(a)
-            totals.append(_wide((w*d).sum(2)).sum(1))
-            if not needed: continue
-            v = w.mul_(2) if squared else w.div_(d).masked_fill_(d <= 0, 0)
-            if d.shape[1] == B:                                                            # one block holds everything
-                grad = pair_force(v + v.mT, x, x)                                          # @eq-pass
-                break
-            if grad is None: grad = torch.zeros(x.shape, dtype=emb.dtype, device=x.device)
-            grad[:, s] += pair_force(v, x[:, s], x)                                        # rows of the block, then its columns
-            grad += pair_force(v.mT, x, x[:, s])
-        if needed:
-            grad = grad.to(emb.dtype)
-            grad = (grad if few else torch.empty_like(grad).scatter_(1, order, grad)).view(shape)
-        total, active = (sum(t[1:], t[0]) for t in (totals, actives))
-        return (total + margin*active.to(total.dtype)).view(lead), active.view(lead), grad
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        emb, labels, *ctx.how, _, _ = inputs
-        _, active, grad = output
-        ctx.save_for_backward(emb, labels, grad)
-        ctx.mark_non_differentiable(*(t for t in (active, grad) if t is not None))
-        ctx.set_materialize_grads(False)
-    @staticmethod
-    def backward(ctx, g, *_):
-        emb, labels, grad = ctx.saved_tensors
-        if g is None: return (None,)*7
-        if torch.is_grad_enabled(): grad = _triplet_gradient(emb, labels, *ctx.how)       # somebody differentiates the gradient
-        return g.to(grad.dtype)[..., None, None]*grad, *[None]*6
+    margin, squared, semi_hard, limit, needed = how
+    shape, lead, B = emb.shape, labels.shape[:-1], labels.shape[-1]
+    x, y = _side_by_side(emb, labels)
+    few = labels.numel()*B**2 <= 2**17                                                 # below this, looking is quicker than sorting
+    if not few:
+        y, order = y.sort(dim=-1, stable=True)
+        order = order[..., None].expand_as(x)
+        x = x.gather(1, order)
+    totals, actives, grad = [], [], None
+    for s, d, x in distance_blocks(x, limit if not few else labels.numel()*B):
+        if not squared: d.sqrt_()
+        w, a = _weigh_all(d, y, _per(margin, d), semi_hard) if few else _weigh_rows(d, y, s, margin, semi_hard)
+        actives.append(a)
+        totals.append(_wide((w*d).sum(2)).sum(1))
+        if not needed: continue
+        v = w.mul_(2) if squared else w.div_(d).masked_fill_(d <= 0, 0)
+        if d.shape[1] == B:                                                            # one block holds everything
+            grad = pair_force(v + v.mT, x, x)                                          # @eq-pass
+            break
+        if grad is None: grad = torch.zeros(x.shape, dtype=emb.dtype, device=x.device)
+        grad[:, s] += pair_force(v, x[:, s], x)                                        # rows of the block, then its columns
+        grad += pair_force(v.mT, x, x[:, s])
+    if needed:
+        grad = grad.to(emb.dtype)
+        grad = (grad if few else torch.empty_like(grad).scatter_(1, order, grad)).view(shape)
+    total, active = (sum(t[1:], t[0]) for t in (totals, actives))
+    return (total + margin*active.to(total.dtype)).view(lead), active.view(lead), grad
+
+def _triplet_keep(ctx, inputs, output):
+    emb, labels, (*ctx.how, _, _) = inputs
+    _, active, grad = output
+    ctx.save_for_backward(emb, labels, grad)
+    ctx.mark_non_differentiable(*(t for t in (active, grad) if t is not None))
+    ctx.set_materialize_grads(False)
+
+def _triplet_back(ctx, g, *_):
+    emb, labels, grad = ctx.saved_tensors
+    if g is None: return None, None, None
+    if torch.is_grad_enabled():                                                       # somebody differentiates the gradient
+        grad = _triplet_gradient(*_side_by_side(emb, labels), *ctx.how).view(emb.shape)
+    return g.to(grad.dtype)[..., None, None]*grad, None, None
+
+_triplet_pass = _custom(_triplet_sums, _triplet_keep, _triplet_back)
 
 # %% ../nbs/03_losses.ipynb #b30c0002
 def triplet_sums(
@@ -401,7 +418,7 @@ def triplet_sums(
     emb, labels = check_batch(emb, labels, _replicas(margin))
     needed = emb.requires_grad and torch.is_grad_enabled()
     with torch.autocast(emb.device.type, enabled=False):
-        return _TripletPass.apply(_full(emb), labels, margin, distance == 'sqeuclidean', semi_hard, limit, needed)[:2]
+        return _triplet_pass(_full(emb), labels, (margin, distance == 'sqeuclidean', semi_hard, limit, needed))[:2]
 
 # %% ../nbs/03_losses.ipynb #a14e5dc3
 class TripletLoss(PairLoss):
