@@ -252,7 +252,6 @@ def _contrast_back(ctx, g_pos, g_neg, *_):
 
 _contrastive_pass = _custom(_contrast_sums, _contrast_keep, _contrast_back)
 
-
 def _replicas(margin): return len(margin) if torch.is_tensor(margin) and margin.ndim else 0
 
 def contrastive_sums(
