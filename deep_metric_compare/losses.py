@@ -7,13 +7,14 @@ __all__ = ['REDUCTIONS', 'LOSSES', 'Terms', 'reduce_terms', 'PairLoss', 'contras
            'TripletLoss', 'soft_total', 'pair_weights', 'make_loss', 'stackable', 'stack_losses']
 
 # %% ../nbs/03_losses.ipynb #6c18520b
-import copy, math, torch
+import copy, math, torch, warnings
 from dataclasses import dataclass, fields
 from inspect import signature
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import UserError, check_choice, check_range, RunConfig, stream
-from .distances import DISTANCES, check_batch, distance_blocks, pairwise_distances, pair_distances, safe_sqrt, same_label
+from .distances import (DISTANCES, check_batch, distance_blocks, pair_distances, pair_force, pairwise_distances, safe_sqrt,
+                                           same_label, _full, _wide)
 from .sampling import (STRATEGIES, all_triplets, class_members, class_sizes, count_rows, count_triplets, distinct_pairs,
                                           margin_schedule, n_triplets, published_pairs, random_pairs, select_triplets)
 
@@ -48,7 +49,7 @@ REDUCTIONS = 'mean', 'active', 'sum', 'none'
 def reduce_terms(
     t:Terms,               # What was evaluated
     reduction:str='mean',  # 'mean' over evaluated terms, 'active' over active ones, or 'sum'
-    balance:bool=False     # ½·(positives) + ½·(negatives), each side reduced by itself? No effect on 'sum'
+    balance:bool=False     # ½·(positives) + ½·(negatives), each side reduced by itself? No effect on 'sum'; 'none' has none
 )->Tensor:                 # 0-d, or one value per replica
     "The loss as a function of its terms"
     if reduction == 'sum': return t.total
@@ -66,11 +67,10 @@ def _distances(strategy, emb):
 
 def _held(labels):
     "Triplets a batch holds, and anchors without a positive or without a negative, each (…)"
-    n = class_sizes(labels)
+    n = class_sizes(labels, replicas=True)
     each = (n - 1)*(labels.shape[-1] - n)
     return each.sum(-1), (each == 0).sum(-1)
 
-def _wide(x): return x.double() if x.device.type != 'mps' else x.float()   # sums accumulate in float64 where the device has it
 def _sum(x, lead):
     "Sum over all but the replicas"
     return _wide(x).reshape(*lead, -1).sum(-1)
@@ -81,11 +81,16 @@ def _per(margin, δ):
 def _take(x, i):
     "Rows `i` (…, T) of `x` (…, B, D)"
     return x.gather(-2, i[..., None].expand(*i.shape, x.shape[-1]))
+def _over(w, δ):
+    "Weights over distances, 0 where the distance is 0"
+    apart = δ > 0
+    return torch.where(apart, w/torch.where(apart, δ, 1), 0)
 
 # %% ../nbs/03_losses.ipynb #0983cf74
 class PairLoss(nn.Module):
     "What both losses have in common: arguments, terms → value"
-    groups = 1   # How many rows the 'published' loader lays out for each anchor
+    groups = 1         # How many rows the 'published' loader lays out for each anchor
+    stackable = False  # Do its `terms` take (R, B, D) and (R, B), replicas side by side? Each class declares it for itself
     def __init__(self,
         margin=1.,                    # A number above 0, or a schedule (see `margin_schedule`); 'soft' for triplets only
         strategy:str='all',           # One of `STRATEGIES`
@@ -96,43 +101,80 @@ class PairLoss(nn.Module):
         self.strategy = check_choice(strategy, STRATEGIES, 'strategy')
         self.distance = check_choice(distance, DISTANCES, 'distance')
         self.reduction = check_choice(reduction, REDUCTIONS, 'reduction')
-        self.schedule = margin_schedule(margin)
-        self.margin, self.spec, self.balance, self.generator, self.latest, self.value, self.replicas = self.schedule(0.), margin, False, None, None, None, None
+        self.schedule, self.spec = margin_schedule(margin), margin
+        self.margin, self.balance, self.looked = self.schedule(0.), False, False
+        self.generator, self.latest, self.value, self.replicas = None, None, None, None
         if self.margin == 'soft' and (strategy == 'semi-hard' or not isinstance(self, TripletLoss)):
             raise UserError(f"margin 'soft' with {type(self).__name__} and strategy '{strategy}': only the triplet loss has a soft form, and semi-hard needs a margin; give a number above 0")
+    @property
+    def margin(self):
+        "The margin in force"
+        return self._margin
+    @margin.setter
+    def margin(self, margin): self._margin, self.moved = margin, True
     def forward(self,
-        emb:Tensor,     # (B, D)
-        labels:Tensor   # (B)
+        emb,            # (B, D)
+        labels          # (B)
     )->Tensor:          # 0-d; for 'none' one value per evaluated term
         "The loss of a batch; of replicas side by side, (R, B, D) and (R, B), the sum of their losses"
-        if self.reduction == 'none': return self.values(emb, labels)
+        if self.reduction == 'none': return self.values(*self._begin(emb, labels))
         v = self.each(emb, labels)
         return v.sum() if v.ndim else v
     def each(self,
-        emb:Tensor,     # (…, B, D)
-        labels:Tensor   # (…, B)
-    )->Tensor:          # (…) one value per replica
+        emb,            # (B, D); (R, B, D) for a stack of R
+        labels          # (B) or (R, B)
+    )->Tensor:          # 0-d or (R), one value per replica
         "The loss of a batch, or of each replica's batch"
+        emb, labels = self._begin(emb, labels)
         t = self.terms(emb, labels)
         self.latest = t.detach()
-        v = reduce_terms(t, self.reduction, self.balance).to(_out_dtype(emb))
+        v = reduce_terms(t, self.reduction, self.balance).to(_full(emb).dtype)
         self.value = v.detach()
         return v
     def over_all(self):
         "The same loss over every pair or triplet, averaged, with the margin it began with"
         if self.replicas: return stack_losses([l.over_all() for l in self.replicas])
-        return type(self)(margin=self.schedule(0.), distance=self.distance, **({'balance': True} if self.balance else {}))
+        one = copy.copy(self)
+        one.spec = one.margin = self.schedule(0.)
+        one.schedule, one.strategy, one.reduction, one.looked = margin_schedule(one.spec), 'all', 'mean', True
+        one.generator = one.latest = one.value = None
+        return one
     def extra_repr(self):
         "The arguments, for `repr`"
-        return f'margin={self.spec}, strategy={self.strategy}, distance={self.distance}, reduction={self.reduction}'
+        balance = ', balance=True' if self.balance else ''
+        return f'margin={self.spec}, strategy={self.strategy}, distance={self.distance}, reduction={self.reduction}{balance}'
 
-def _out_dtype(emb): return torch.float64 if emb.dtype == torch.float64 else torch.float32
+# %% ../nbs/03_losses.ipynb #3e9c4a45
+def _batch(self:PairLoss, emb, labels):
+    "A batch as plain tensors: of one loss two dimensions, of a stack three"
+    return check_batch(emb, labels, len(self.replicas or ()))
+
+def _begin(self:PairLoss, emb, labels):
+    "The same, and a look at what goes wrong without an error"
+    emb, labels = self._batch(emb, labels)
+    if torch.is_grad_enabled() and emb.requires_grad:
+        if self.schedule.moves and not self.moved:
+            raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training batch: "
+                            'train with metric_learner, or set loss.margin = loss.schedule(share of training done) before each batch')
+        self.moved = False
+    if not self.looked: self._look(emb)
+    return emb, labels
+
+def _look(self:PairLoss, emb):
+    "Say it, once, where embeddings are far from the unit length that the margin is meant for; only here the host waits for the device"
+    self.looked, largest = True, 2 if self.distance == 'euclidean' else 4           # no two points of the sphere are farther apart
+    if self.schedule.start == 'soft' or self.schedule.start > largest: return
+    norm = emb.detach().float().norm(dim=-1).mean().item()
+    if norm < .5 or norm > 2:
+        warnings.warn(f'{type(self).__name__} was given embeddings with a mean length of {norm:.3g}, and losses do not normalise: '
+                      f'a margin of {self.spec} is meant for unit length; normalise them, or choose a margin that fits', stacklevel=3)
+
+PairLoss._batch, PairLoss._begin, PairLoss._look = _batch, _begin, _look
 
 # %% ../nbs/03_losses.ipynb #b30c0008
-def _contrast_all(x, labels, margin, squared):
+def _contrast_all(emb, labels, margin, squared):
     "Sums over positives and negatives, active negatives, and the gradients of the sums, of (R, B, D): every pair looked at from both sides, least work for a small batch"
-    x = x - x.mean(1, keepdim=True)
-    _, d = next(distance_blocks(x, x.shape[0]*x.shape[1]**2))
+    _, d, x = next(distance_blocks(emb, emb.shape[0]*emb.shape[1]**2))
     same = labels[:, :, None] == labels[:, None]
     w = same.to(d.dtype)
     pos = _wide((w*d).sum(2)).sum(1)/2
@@ -140,72 +182,101 @@ def _contrast_all(x, labels, margin, squared):
     h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(same, 0)
     neg, active = _wide(h.square().sum(2)).sum(1)/2, (h > 0).sum((1, 2))//2
     v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
-    return pos, neg, active, *(torch.baddbmm(v.sum(2)[..., None]*x, v, x, alpha=-1) for v in (w.mul_(2), v))
+    return pos, neg, active, pair_force(w.mul_(2), x, x), pair_force(v, x, x)
 
-def _contrast_blocks(x, labels, margin, squared, limit):
+def _contrast_blocks(emb, labels, margin, squared, limit):
     "The same, sorted by class: positives through their mean, negatives once each, some rows at a time"
     labels, order = labels.sort(dim=-1, stable=True)
-    order = order[..., None].expand_as(x)
-    x = x.gather(1, order); x = x - x.mean(1, keepdim=True)
+    order = order[..., None].expand_as(emb)
+    x = emb.gather(1, order)
     start, end = torch.searchsorted(labels, labels), torch.searchsorted(labels, labels, right=True)
     to, n = start[..., None].expand_as(x), (end - start)[..., None]                    # a class is known by the place of its first member
-    dev = x - torch.zeros_like(x).scatter_add_(1, to, x).gather(1, to)/n
+    dev = x - x.gather(1, to)                                                          # measured from there: the difference of two near points has all its digits
+    dev -= torch.zeros_like(x).scatter_add_(1, to, dev).gather(1, to)/n
     pull, pos = 2*n*dev, _wide(n*dev.square()).sum((1, 2))                             # @eq-scatter
     push, neg, active = torch.zeros_like(x), torch.zeros_like(pos), torch.zeros_like(pos, dtype=torch.long)
     cols = torch.arange(x.shape[1], device=x.device)
-    for s, d in distance_blocks(x, limit, upper=True):
+    for s, d, x in distance_blocks(x, limit, upper=True):
         if not squared: d.sqrt_()
         h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(cols[s.start:] < end[:, s, None], 0)
-        neg += h.square().sum((1, 2), dtype=neg.dtype); active += (h > 0).sum((1, 2))
+        neg += h.square().sum((1, 2), dtype=neg.dtype)
+        active += (h > 0).sum((1, 2))
         v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
-        xs, xc = x[:, s], x[:, s.start:]
-        push[:, s] += v.sum(2)[..., None]*xs - v @ xc
-        push[:, s.start:] += v.sum(1)[..., None]*xc - v.mT @ xs
+        push[:, s] += pair_force(v, x[:, s], x[:, s.start:])
+        push[:, s.start:] += pair_force(v.mT, x[:, s.start:], x[:, s])
     return pos, neg, active, *(torch.empty_like(g).scatter_(1, order, g) for g in (pull, push))
 
 # %% ../nbs/03_losses.ipynb #b30c0019
-class _ContrastivePass(torch.autograd.Function):
-    "Sums over positives and negatives and active negatives (…) of embeddings (…, B, D), the gradients computed on the way"
-    @staticmethod
-    def forward(ctx, emb, labels, margin, squared, limit):
-        shape, lead = emb.shape, labels.shape[:-1]
-        few = labels.numel()*shape[-2] <= limit
-        emb, labels = emb.reshape(-1, *shape[-2:]), labels.reshape(-1, shape[-2])
-        pos, neg, active, *grads = _contrast_all(emb, labels, margin, squared) if few else _contrast_blocks(emb, labels, margin, squared, limit//2)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*(g.view(shape) for g in grads))
-        ctx.mark_non_differentiable(active := active.view(lead))
-        return pos.view(lead), neg.view(lead), active
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g_pos, g_neg, _):
-        pull, push = ctx.saved_tensors
-        grads = [g.to(v.dtype)[..., None, None]*v for g, v in ((g_pos, pull), (g_neg, push)) if g is not None]
-        return sum(grads[1:], grads[0]) if grads else None, *[None]*4
+def _custom(compute, keep, back):
+    "A function with a gradient of its own. torch.func asks for `compute` and `keep` apart; outside it that form would cost a small batch a tenth of its time"
+    def forward(ctx, *inputs):
+        output = compute(*inputs)
+        keep(ctx, inputs, output)
+        return output
+    def kind(**methods): return type(compute.__name__, (torch.autograd.Function,), {k: staticmethod(f) for k, f in methods.items()})
+    one, apart = kind(forward=forward, backward=back), kind(forward=compute, setup_context=keep, backward=back)
+    return lambda *inputs: (apart if torch._C._are_functorch_transforms_active() else one).apply(*inputs)
 
-def _full(emb): return emb if emb.dtype == torch.float64 else emb.float()
+def _side_by_side(emb, labels): return (emb, labels) if emb.ndim == 3 else (emb[None], labels[None])
+
+def _contrast_gradients(emb, labels, margin, squared):
+    "The gradients of both sums of (R, B, D), with a graph of their own"
+    s, x = pairwise_distances(emb, distance='sqeuclidean'), _wide(emb)
+    same = labels[:, :, None] == labels[:, None]
+    δ = s if squared else safe_sqrt(s)
+    h = torch.where(same, 0, (_per(margin, δ) - δ).clamp_min(0))
+    return (pair_force(v, x, x).to(emb.dtype) for v in (2*same, -4*h if squared else _over(-2*h, δ)))
+
+def _contrast_sums(emb, labels, how):
+    "Sums over positives and negatives and active negatives (…) of embeddings (…, B, D), and the gradients of both sums"
+    *how, limit = how
+    shape, lead, (x, y) = emb.shape, labels.shape[:-1], _side_by_side(emb, labels)
+    few = labels.numel()*shape[-2] <= limit
+    *sums, pull, push = _contrast_all(x, y, *how) if few else _contrast_blocks(x, y, *how, limit//2)
+    return *(v.view(lead) for v in sums), *(g.to(emb.dtype).view(shape) for g in (pull, push))
+
+def _contrast_keep(ctx, inputs, output):
+    emb, labels, (*ctx.how, _) = inputs
+    *_, active, pull, push = output
+    ctx.save_for_backward(emb, labels, pull, push)
+    ctx.mark_non_differentiable(active, pull, push)
+    ctx.set_materialize_grads(False)
+
+def _contrast_back(ctx, g_pos, g_neg, *_):
+    emb, labels, *grads = ctx.saved_tensors
+    if torch.is_grad_enabled():                                                         # somebody differentiates the gradient
+        x, y = _side_by_side(emb, labels)
+        grads = [v.view(emb.shape) for v in _contrast_gradients(x, y, *ctx.how)]
+    grads = [g.to(v.dtype)[..., None, None]*v for g, v in zip((g_pos, g_neg), grads) if g is not None]
+    return sum(grads[1:], grads[0]) if grads else None, None, None
+
+_contrastive_pass = _custom(_contrast_sums, _contrast_keep, _contrast_back)
+
+def _replicas(margin): return len(margin) if torch.is_tensor(margin) and margin.ndim else 0
 
 def contrastive_sums(
-    emb:Tensor,               # (…, B, D)
-    labels:Tensor,            # (…, B)
-    margin,                   # m: a number, or (R) one for each replica
+    emb,                      # (B, D)
+    labels,                   # (B)
+    margin,                   # m: a number; (R) for R replicas side by side, (R, B, D) and (R, B)
     distance:str='euclidean', # 'euclidean' or 'sqeuclidean'
     limit:int=2**17           # Most distances held at once
 )->tuple:                     # (…) sum over positives, (…) sum over negatives, float64; (…) active negatives, int64
-    "The two sums of @eq-contrastive over all pairs. Once differentiable"
+    "The two sums of @eq-contrastive over all pairs"
+    check_choice(distance, DISTANCES, 'distance')
+    emb, labels = check_batch(emb, labels, _replicas(margin))
     with torch.autocast(emb.device.type, enabled=False):
-        return _ContrastivePass.apply(_full(emb), labels, margin, distance == 'sqeuclidean', limit)
+        return _contrastive_pass(_full(emb), labels, (margin, distance == 'sqeuclidean', limit))[:3]
 
 # %% ../nbs/03_losses.ipynb #343f1c7d
 class ContrastiveLoss(PairLoss):
-    "Contrastive loss over the pairs of a batch: @eq-contrastive"
-    groups = 2
+    "Contrastive loss over the pairs of a batch: @eq-contrastive. It does not normalise"
+    groups, stackable = 2, True
     def __init__(self,
         margin=1.,                  # m: a number above 0, or a schedule
         strategy:str='all',         # Which pairs: one of `STRATEGIES`
         distance:str='euclidean',   # 'euclidean': [m − d]₊²; 'sqeuclidean': [m − d²]₊²
         reduction:str='mean',       # 'mean', 'active', 'sum' or 'none'
-        balance:bool=False          # Average positives and negatives apart?
+        balance:bool=False          # Average positives and negatives apart, each side half of the loss?
     ):
         super().__init__(margin, strategy, distance, reduction)
         self.balance = balance
@@ -227,18 +298,18 @@ class ContrastiveLoss(PairLoss):
                 used = (k > 0) | (c > 0); keep &= used | used.mT
             return s, labels[..., :, None] == labels[..., None, :], keep, labels.new_zeros(labels.shape[:-1])
         if self.strategy in ('random', 'published'):
-            pr = random_pairs(labels, self.generator) if self.strategy == 'random' else published_pairs(labels)
+            pr = random_pairs(labels, self.generator) if self.strategy == 'random' else published_pairs(labels, replicas=True)
             skipped = (~pr.keep).sum(-1)
         else:
-            t = select_triplets(self.strategy, labels, _distances(self.strategy, emb), emb.shape[-1], self.generator)
+            t = select_triplets(self.strategy, labels, _distances(self.strategy, emb), emb.shape[-1], self.generator, replicas=True)
             pr, skipped = distinct_pairs(t, labels.shape[-1]), _held(labels)[1]
         s = pair_distances(_take(emb, pr.i), _take(emb, pr.j), 'sqeuclidean')
         return s, labels.gather(-1, pr.i) == labels.gather(-1, pr.j), pr.keep, skipped
 
 # %% ../nbs/03_losses.ipynb #3d66a058
 def _terms(self:ContrastiveLoss, emb, labels):
-    check_batch(emb, labels)
-    n, B = class_sizes(labels), labels.shape[-1]
+    emb, labels = self._batch(emb, labels)
+    n, B = class_sizes(labels, replicas=True), labels.shape[-1]
     n_pos = (n - 1).sum(-1)//2; n_neg = B*(B - 1)//2 - n_pos
     if self.strategy == 'all':
         p, n, a = contrastive_sums(emb, labels, self.margin, self.distance)
@@ -252,7 +323,7 @@ def _terms(self:ContrastiveLoss, emb, labels):
     return Terms(*both, skipped, pos, neg)
 
 def _values(self:ContrastiveLoss, emb, labels):
-    check_batch(emb, labels)
+    emb, labels = self._batch(emb, labels)
     s, same, keep, _ = self._selected(emb, labels)
     (p, *_), (n, *_) = self._sides(s, same, keep)
     return (p + n)[keep]
@@ -278,53 +349,80 @@ def _weigh_rows(d, labels, s, margin, semi_hard):
     return c.neg_().to(d.dtype).scatter_(1, idx, k.to(d.dtype)).view(R, b, B), k.view(R, -1).sum(1)   # exact below 2²⁴
 
 # %% ../nbs/03_losses.ipynb #b30c0010
-class _TripletPass(torch.autograd.Function):
-    "Hinge sums and active triplets (…) of embeddings (…, B, D), the gradient computed on the way"
-    @staticmethod
-    def forward(ctx, emb, labels, margin, squared, semi_hard, limit):
-        lead, B = labels.shape[:-1], labels.shape[-1]
-        emb, labels = emb.reshape(-1, *emb.shape[-2:]), labels.reshape(-1, B)
-        few = labels.numel()*B**2 <= 2**17                                                 # below this, looking is quicker than sorting
-        if not few:
-            labels, order = labels.sort(dim=-1, stable=True)
-            order = order[..., None].expand_as(emb); emb = emb.gather(1, order)
-        x, totals, actives, grad = emb - emb.mean(1, keepdim=True), [], [], None
-        for s, d in distance_blocks(x, limit if not few else labels.numel()*B):
-            if not squared: d.sqrt_()
-            w, a = _weigh_all(d, labels, _per(margin, d), semi_hard) if few else _weigh_rows(d, labels, s, margin, semi_hard)
-            actives.append(a); totals.append(_wide((w*d).sum(2)).sum(1))
-            if not ctx.needs_input_grad[0]: continue
-            v = w.mul_(2) if squared else w.div_(d).masked_fill_(d <= 0, 0)
-            if d.shape[1] == B: v = v + v.mT; grad = torch.baddbmm(v.sum(2)[..., None]*x, v, x, alpha=-1); break   # @eq-pass
-            if grad is None: grad = torch.zeros_like(x)
-            grad[:, s] += v.sum(2)[..., None]*x[:, s] - v @ x                              # rows of the block, then its columns
-            grad += v.sum(1)[..., None]*x - v.mT @ x[:, s]
-        if grad is not None: ctx.save_for_backward((grad if few else torch.empty_like(grad).scatter_(1, order, grad)).view(*lead, B, -1))
-        ctx.set_materialize_grads(False)
-        total, active = (t[0] if len(t) == 1 else sum(t[1:], t[0]) for t in (totals, actives))
-        ctx.mark_non_differentiable(active := active.view(lead))
-        return (total + margin*active.to(total.dtype)).view(lead), active
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g, _): return None if g is None else g.to(ctx.saved_tensors[0].dtype)[..., None, None]*ctx.saved_tensors[0], *[None]*5
+def _triplet_gradient(emb, labels, margin, squared, semi_hard):
+    "The gradient of the hinge sum of (R, B, D), with a graph of its own: @eq-pass, the counts being constant"
+    δ, x = pairwise_distances(emb, distance='sqeuclidean' if squared else 'euclidean'), _wide(emb)
+    k, c = count_triplets(δ.detach(), labels, margin, semi_hard)
+    w = (k - c).to(δ.dtype)
+    w = w + w.mT
+    return pair_force(2*w if squared else _over(w, δ), x, x).to(emb.dtype)
+
+def _triplet_sums(emb, labels, how):
+    "Hinge sums and active triplets (…) of embeddings (…, B, D), and the gradient of the sums if it is needed"
+    margin, squared, semi_hard, limit, needed = how
+    shape, lead, B = emb.shape, labels.shape[:-1], labels.shape[-1]
+    x, y = _side_by_side(emb, labels)
+    few = labels.numel()*B**2 <= 2**17                                                 # below this, looking is quicker than sorting
+    if not few:
+        y, order = y.sort(dim=-1, stable=True)
+        order = order[..., None].expand_as(x)
+        x = x.gather(1, order)
+    totals, actives, grad = [], [], None
+    for s, d, x in distance_blocks(x, limit if not few else labels.numel()*B):
+        if not squared: d.sqrt_()
+        w, a = _weigh_all(d, y, _per(margin, d), semi_hard) if few else _weigh_rows(d, y, s, margin, semi_hard)
+        actives.append(a)
+        totals.append(_wide((w*d).sum(2)).sum(1))
+        if not needed: continue
+        v = w.mul_(2) if squared else w.div_(d).masked_fill_(d <= 0, 0)
+        if d.shape[1] == B:                                                            # one block holds everything
+            grad = pair_force(v + v.mT, x, x)                                          # @eq-pass
+            break
+        if grad is None: grad = torch.zeros(x.shape, dtype=emb.dtype, device=x.device)
+        grad[:, s] += pair_force(v, x[:, s], x)                                        # rows of the block, then its columns
+        grad += pair_force(v.mT, x, x[:, s])
+    if needed:
+        grad = grad.to(emb.dtype)
+        grad = (grad if few else torch.empty_like(grad).scatter_(1, order, grad)).view(shape)
+    total, active = (sum(t[1:], t[0]) for t in (totals, actives))
+    return (total + margin*active.to(total.dtype)).view(lead), active.view(lead), grad
+
+def _triplet_keep(ctx, inputs, output):
+    emb, labels, (*ctx.how, _, _) = inputs
+    _, active, grad = output
+    ctx.save_for_backward(emb, labels, grad)
+    ctx.mark_non_differentiable(*(t for t in (active, grad) if t is not None))
+    ctx.set_materialize_grads(False)
+
+def _triplet_back(ctx, g, *_):
+    emb, labels, grad = ctx.saved_tensors
+    if g is None: return None, None, None
+    if torch.is_grad_enabled():                                                       # somebody differentiates the gradient
+        grad = _triplet_gradient(*_side_by_side(emb, labels), *ctx.how).view(emb.shape)
+    return g.to(grad.dtype)[..., None, None]*grad, None, None
+
+_triplet_pass = _custom(_triplet_sums, _triplet_keep, _triplet_back)
 
 # %% ../nbs/03_losses.ipynb #b30c0002
 def triplet_sums(
-    emb:Tensor,              # (…, B, D)
-    labels:Tensor,           # (…, B)
-    margin,                  # m: a number, or (R) one for each replica
+    emb,                     # (B, D)
+    labels,                  # (B)
+    margin,                  # m: a number; (R) for R replicas side by side, (R, B, D) and (R, B)
     distance:str='euclidean',# δ: 'euclidean' or 'sqeuclidean'
     semi_hard:bool=False,    # Only triplets with δ_ap < δ_an?
     limit:int=2**19          # Most distances held at once
 )->tuple:                    # (…) sum of active hinges, float64; (…) active triplets, int64
-    "The triplet loss over all triplets without making any: @eq-pairs, its gradient by @eq-pass. Once differentiable"
+    "The triplet loss over all triplets without making any: @eq-pairs, its gradient by @eq-pass"
+    check_choice(distance, DISTANCES, 'distance')
+    emb, labels = check_batch(emb, labels, _replicas(margin))
+    needed = emb.requires_grad and torch.is_grad_enabled()
     with torch.autocast(emb.device.type, enabled=False):
-        return _TripletPass.apply(_full(emb), labels, margin, distance == 'sqeuclidean', semi_hard, limit)
+        return _triplet_pass(_full(emb), labels, (margin, distance == 'sqeuclidean', semi_hard, limit, needed))[:2]
 
 # %% ../nbs/03_losses.ipynb #a14e5dc3
 class TripletLoss(PairLoss):
-    "Triplet loss over the triplets of a batch: @eq-triplet, by @eq-pairs where all of them are used"
-    groups = 3
+    "Triplet loss over the triplets of a batch: @eq-triplet, by @eq-pairs where all of them are used. It does not normalise"
+    groups, stackable = 3, True
     def __init__(self,
         margin=1.,                  # m: a number above 0, a schedule, or 'soft' for log(1 + exp(δ_ap − δ_an))
         strategy:str='all',         # Which triplets: one of `STRATEGIES`
@@ -338,13 +436,13 @@ class TripletLoss(PairLoss):
         return (reach - an).clamp_min(0), an < reach
     def _listed(self, emb, labels):
         "Values, activity and mask of the triplets a strategy lists"
-        t = select_triplets(self.strategy, labels, _distances(self.strategy, emb), emb.shape[-1], self.generator)
+        t = select_triplets(self.strategy, labels, _distances(self.strategy, emb), emb.shape[-1], self.generator, replicas=True)
         ap, an = (pair_distances(_take(emb, t.a), _take(emb, j), self.distance) for j in (t.p, t.n))
         return *self._hinge(ap, an), t.keep
 
 # %% ../nbs/03_losses.ipynb #da76bf56
 def _terms(self:TripletLoss, emb, labels):
-    check_batch(emb, labels)
+    emb, labels = self._batch(emb, labels)
     (cand, lone), B = _held(labels), labels.shape[-1]
     if self.strategy not in ('all', 'semi-hard'):
         v, act, keep = self._listed(emb, labels)
@@ -358,28 +456,51 @@ def _terms(self:TripletLoss, emb, labels):
 TripletLoss.terms = _terms
 
 # %% ../nbs/03_losses.ipynb #457f79c6
+def _soft_blocks(ap, an, there, neg, limit):
+    "Sum of log(1 + exp(δ_ap − δ_an)), and its derivatives by δ_ap and by −δ_an, in blocks of anchors"
+    totals, pulls, pushes = [], [], []
+    step = max(1, limit//max(1, ap.numel()))
+    for a, b, p, n in zip(*(t.split(step) for t in (ap, an, there, neg))):
+        gap, both = a[:, :, None] - b[:, None, :], p[:, :, None] & n[:, None, :]
+        totals.append(_wide(torch.where(both, F.softplus(gap), 0)).sum())
+        force = torch.where(both, gap.sigmoid(), 0)
+        pulls.append(force.sum(2))
+        pushes.append(force.sum(1))
+    return sum(totals[1:], totals[0]), torch.cat(pulls), torch.cat(pushes)
+
+class _SoftPass(torch.autograd.Function):
+    "The sum and its derivatives; those can be differentiated again, with all triplets in memory"
+    @staticmethod
+    def forward(*inputs): return _soft_blocks(*inputs)
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.limit = inputs
+        _, pull, push = output
+        ctx.save_for_backward(*tensors, pull, push)
+        ctx.mark_non_differentiable(pull, push)
+    @staticmethod
+    def backward(ctx, g, *_):
+        *tensors, pull, push = ctx.saved_tensors
+        if torch.is_grad_enabled(): _, pull, push = _soft_blocks(*tensors, ctx.limit)
+        g = g.to(pull.dtype)
+        return g*pull, -g*push, None, None, None
+
 def soft_total(
-    emb:Tensor,               # (B, D)
-    labels:Tensor,            # (B)
+    emb,                      # (B, D)
+    labels,                   # (B)
     distance:str='euclidean', # δ: 'euclidean' or 'sqeuclidean'
     limit:int=2_000_000       # Most triplets held at once
 )->Tensor:                    # 0-d, sum of log(1 + exp(δ_ap − δ_an)) over all triplets
     "The soft-margin triplet sum, in blocks of anchors"
-    from torch.utils.checkpoint import checkpoint
+    emb, labels = check_batch(emb, labels)
     labels, order = labels.sort(stable=True)
     δ = pairwise_distances(emb[order], distance=distance)
     (idx, there), neg = class_members(labels), labels[:, None] != labels
-    ap = δ.gather(1, idx)                                                       # (B, P) only members of the anchor's class
-    def block(ap, an, p, n): return _wide(torch.where(p[:, :, None] & n[:, None, :], F.softplus(ap[:, :, None] - an[:, None, :]), 0)).sum()
-    step, total = max(1, limit//idx.numel()), 0*_wide(δ).sum()
-    for i in range(0, len(δ), step):
-        s = slice(i, i + step)
-        total = total + checkpoint(block, ap[s], δ[s], there[s], neg[s], use_reentrant=False)
-    return total
+    return _SoftPass.apply(δ.gather(1, idx), δ, there, neg, limit)[0]            # of the positives (B, P), only members of the anchor's class
 
 # %% ../nbs/03_losses.ipynb #273ebb89
 def _values(self:TripletLoss, emb, labels, limit=20_000_000):
-    check_batch(emb, labels)
+    emb, labels = self._batch(emb, labels)
     if self.strategy not in ('all', 'semi-hard'):
         v, _, keep = self._listed(emb, labels)
         return v[keep]
@@ -392,11 +513,13 @@ TripletLoss.values = _values
 
 # %% ../nbs/03_losses.ipynb #76bb3d88
 def pair_weights(
-    loss:PairLoss,      # A loss
-    emb:Tensor,         # (B, D)
-    labels:Tensor       # (B)
+    loss:PairLoss,      # A contrastive or triplet loss
+    emb,                # (B, D)
+    labels              # (B)
 )->Tensor:              # (B, B), symmetric; sizes sum to 1 unless all are 0
     "How strongly a loss pulls (> 0) or pushes (< 0) each pair, over all pairs whatever its strategy: ∂L/∂d, both directions added"
+    if not isinstance(loss, (ContrastiveLoss, TripletLoss)): raise UserError(f'pair_weights was given {loss}, expected a contrastive or a triplet loss')
+    emb, labels = check_batch(emb, labels)
     if loss.margin == 'soft': raise UserError("pair_weights was given a loss with margin 'soft', expected a number: soft triplets have no counts")
     δ = pairwise_distances(emb.detach().double()).requires_grad_()
     loss = loss.over_all()
@@ -417,23 +540,29 @@ def make_loss(
     "The loss a configuration asks for, given the arguments it takes"
     cls = LOSSES[check_choice(config.loss, LOSSES, 'loss')]
     known = signature(cls).parameters
-    return cls(**{k: getattr(config, k) for k in ('margin', 'strategy', 'distance', 'reduction', 'balance') if k in known})
+    loss = cls(**{k: getattr(config, k) for k in ('margin', 'strategy', 'distance', 'reduction', 'balance') if k in known})
+    if not config.normalize: loss.looked = True    # that embeddings have any length is what was asked for
+    return loss
 
 # %% ../nbs/03_losses.ipynb #b30c0006
 def stackable(
     loss:nn.Module  # A loss
 )->bool:            # Can it be stacked?
-    "Does this loss have a form for replicas side by side? All do but soft margins, distance-weighted draws, and losses of other kinds"
-    return isinstance(loss, PairLoss) and loss.margin != 'soft' and loss.strategy != 'distance-weighted' and loss.reduction != 'none'
+    "Does this loss have a form for replicas side by side? Those that declare it do, but for soft margins, distance-weighted draws and reduction 'none'"
+    declared = isinstance(loss, PairLoss) and vars(type(loss)).get('stackable', False)
+    return declared and loss.schedule.start != 'soft' and loss.strategy != 'distance-weighted' and loss.reduction != 'none'
 
 def stack_losses(
     losses  # Losses that differ in margin only
 )->PairLoss:
     "One loss for replicas side by side"
+    def kind(l): return type(l), l.strategy, l.distance, l.reduction, l.balance
+    losses = list(losses)
     for l in losses:
-        if not stackable(l) or repr(l).replace(str(l.spec), '') != repr(losses[0]).replace(str(losses[0].spec), '') or l.balance != losses[0].balance:
+        if not stackable(l) or kind(l) != kind(losses[0]):
             raise UserError(f'{l} cannot be stacked with {losses[0]}, expected pair or triplet losses that differ in their margin only, without soft margins and distance-weighted draws')
-    one = copy.copy(losses[0]); one.replicas = list(losses)
+    one = copy.copy(losses[0])
+    one.replicas = losses
     return one.pull()
 
 def _pull(self:PairLoss):

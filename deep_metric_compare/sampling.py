@@ -6,14 +6,14 @@
 __all__ = ['STRATEGIES', 'row_ranks', 'class_members', 'count_rows', 'Counts', 'count_triplets', 'all_triplets', 'class_sizes',
            'n_triplets', 'Triplets', 'random_triplets', 'hard_triplets', 'distance_weighted_triplets',
            'published_triplets', 'Pairs', 'distinct_pairs', 'random_pairs', 'published_pairs', 'select_triplets',
-           'margin_schedule', 'PKSampler']
+           'MarginSchedule', 'margin_schedule', 'PKSampler']
 
 # %% ../nbs/02_sampling.ipynb #a231b3d6
 import math, torch
 from typing import NamedTuple
 from torch import Tensor
-from .core import UserError, check_choice, check_range, stream
-from .distances import same_label
+from .core import UserError, check_choice, check_range, plain_tensor, stream
+from .distances import check_labels, same_label
 
 # %% ../nbs/02_sampling.ipynb #9db56c00
 STRATEGIES = 'all', 'hard', 'semi-hard', 'distance-weighted', 'random', 'matched', 'published'
@@ -51,6 +51,7 @@ def row_ranks(
     right=True    # Count thresholds at the distance itself?
 )->Tensor:        # (N, M) int32
     "How many thresholds of its row lie at or below each distance"
+    t, d = plain_tensor(t, 'thresholds'), plain_tensor(d, 'distances')
     P = t.shape[1]
     if P <= 12 and d.numel() >= 2**14:
         r, below = torch.zeros(d.shape, dtype=torch.uint8, device=d.device), torch.empty(d.shape, dtype=torch.bool, device=d.device)
@@ -61,10 +62,11 @@ def row_ranks(
 
 # %% ../nbs/02_sampling.ipynb #b435055a
 def class_members(
-    labels:Tensor,      # (…, B), sorted
+    labels,             # (…, B), sorted
     rows=slice(None)    # Of which points
 )->tuple:               # (…, rows, P) indices, the point itself where a class has fewer; (…, rows, P) bool: a member, and not the point itself
     "The members of each point's class, P the size of the largest"
+    labels = check_labels(labels, replicas=True)
     B, dev = labels.shape[-1], labels.device
     start, end = (torch.searchsorted(labels, labels[..., rows].contiguous(), right=r) for r in (False, True))
     P = int((end - start).max()) if dev.type == 'cpu' else B                   # elsewhere asking for the largest class would make the host wait
@@ -93,18 +95,25 @@ def count_rows(
     return torch.zeros_like(k).scatter_(1, o, k), c
 
 # %% ../nbs/02_sampling.ipynb #b20c0006
+def _matched(d, labels):
+    "Distances and labels of one batch, or of several side by side"
+    d, labels = plain_tensor(d, 'distances'), check_labels(labels, replicas=True)
+    if d.shape == (*labels.shape, labels.shape[-1]) and d.is_floating_point(): return d, labels
+    raise UserError(f'distances have shape {tuple(d.shape)} and dtype {d.dtype}, expected {(*labels.shape, labels.shape[-1])} for labels of shape {tuple(labels.shape)} and a floating point dtype')
+
 class Counts(NamedTuple):
     "How many selected triplets each pair takes part in"
     k:Tensor       # (…, B, B) for a positive pair (a, p)
     c:Tensor       # (…, B, B) for a negative pair (a, n)
 
 def count_triplets(
-    d:Tensor,              # (…, B, B) distances δ
-    labels:Tensor,         # (…, B)
+    d,                     # (…, B, B) distances δ
+    labels,                # (…, B)
     margin,                # m: a number, or (R) one for each replica
     semi_hard:bool=False   # Only triplets with δ_ap < δ_an?
 )->Counts:                 # Two (…, B, B) tensors of whole numbers
     "The counts of @eq-counts for a whole batch"
+    d, labels = _matched(d, labels)
     y, o = labels.sort(dim=-1, stable=True)
     def reorder(m, o): return m.gather(-2, o[..., :, None].expand_as(m)).gather(-1, o[..., None, :].expand_as(m))
     B = d.shape[-1]
@@ -116,26 +125,29 @@ def count_triplets(
 
 # %% ../nbs/02_sampling.ipynb #81a5fa56
 def all_triplets(
-    labels:Tensor  # (B)
+    labels         # (B)
 )->tuple:          # Three (T) index tensors: anchors, positives, negatives
     "Every valid triplet of a batch, listed: O(B³) memory"
     pos, neg = same_label(labels)
     return (pos[:, :, None] & neg[:, None, :]).nonzero(as_tuple=True)
 
 def class_sizes(
-    labels:Tensor  # (…, B)
+    labels,        # (B)
+    replicas=False # Take (R, B), batches side by side, as well?
 )->Tensor:         # (…, B), int64
     "How many points of the batch have each point's label, itself included"
+    labels = check_labels(labels, replicas)
     if labels.numel()*labels.shape[-1] < 2**18: return (labels[..., :, None] == labels[..., None, :]).sum(-1)
-    y = labels.sort(dim=-1).values
+    y, labels = labels.sort(dim=-1).values, labels.contiguous()
     return torch.searchsorted(y, labels, right=True) - torch.searchsorted(y, labels)
 
 def n_triplets(
-    labels:Tensor  # (…, B)
+    labels,        # (B)
+    replicas=False # Take (R, B), batches side by side, as well?
 )->Tensor:         # (…) whole numbers, int64
     "How many valid triplets a batch holds, without listing them"
-    n = class_sizes(labels)
-    return ((n - 1)*(labels.shape[-1] - n)).sum(-1)
+    n = class_sizes(labels, replicas)
+    return ((n - 1)*(n.shape[-1] - n)).sum(-1)
 
 # %% ../nbs/02_sampling.ipynb #2319350e
 class Triplets(NamedTuple):
@@ -152,13 +164,14 @@ def _uniform(n, labels, generator):
     return draw(labels, generator) if labels.ndim == 1 else torch.stack([draw(y, g) for y, g in zip(labels, generator)], 1)
 
 def random_triplets(
-    labels:Tensor,    # (…, B)
+    labels,           # (B); (R, B) with a list of generators
     generator=None    # The stream the partners are drawn from, or a list with one for each replica
 )->Triplets:          # One triplet per anchor
     "For every anchor one positive and one negative of the batch, drawn uniformly"
+    labels = check_labels(labels, replicas=isinstance(generator, list))
     B, dev = labels.shape[-1], labels.device
     by_label, order = labels.sort(dim=-1, stable=True)
-    start, end = torch.searchsorted(by_label, labels), torch.searchsorted(by_label, labels, right=True)
+    start, end = (torch.searchsorted(by_label, labels.contiguous(), right=r) for r in (False, True))
     a = torch.arange(B, device=dev).expand_as(labels)
     size, place = end - start, torch.empty_like(order).scatter_(-1, order, a)
     u = _uniform(2, labels, generator)
@@ -168,22 +181,24 @@ def random_triplets(
 
 # %% ../nbs/02_sampling.ipynb #a6d77b54
 def hard_triplets(
-    d:Tensor,       # (…, B, B) distances
-    labels:Tensor   # (…, B)
+    d,              # (…, B, B) distances
+    labels          # (…, B)
 )->Triplets:        # One triplet per anchor
     "For every anchor its farthest positive and its nearest negative"
-    pos, neg = same_label(labels)
+    d, labels = _matched(d, labels)
+    pos, neg = same_label(labels, replicas=True)
     p, n = torch.where(pos, d, -math.inf).argmax(-1), torch.where(neg, d, math.inf).argmin(-1)
     return Triplets(torch.arange(labels.shape[-1], device=labels.device).expand_as(p), p, n, pos.any(-1) & neg.any(-1))
 
 # %% ../nbs/02_sampling.ipynb #68d769bd
 def distance_weighted_triplets(
-    d:Tensor,          # (B, B) Euclidean distances between points of unit norm
-    labels:Tensor,     # (B)
+    d,                 # (B, B) Euclidean distances between points of unit norm
+    labels,            # (B)
     dim:int,           # D, the dimension of the embedding
     generator=None     # The stream the negatives are drawn from
 )->Triplets:           # One triplet for each (anchor, positive)
     "For every positive pair one negative, drawn with the inverse of the density of distances on the sphere: @eq-sphere"
+    d, labels = _matched(d, check_labels(labels))
     pos, neg = same_label(labels)
     near = d.clamp(.5, 1.4).double()
     log_q = (dim - 2)*near.log() + (dim - 3)/2*(1 - near**2/4).log()
@@ -196,9 +211,11 @@ def distance_weighted_triplets(
 
 # %% ../nbs/02_sampling.ipynb #190d3ca6
 def published_triplets(
-    labels:Tensor  # (…, 3B) of anchors, positives, negatives
+    labels,        # (3B) of anchors, positives, negatives
+    replicas=False # Take (R, 3B), batches side by side, as well?
 )->Triplets:       # B triplets
     "The triplets of a batch that the loader has laid out as anchors, positives, negatives"
+    labels = check_labels(labels, replicas)
     N = labels.shape[-1]
     if N % 3: raise UserError(f"a batch of {N} samples, expected anchors, positives and negatives in three equal parts: strategy 'published' needs a loader made with groups=3")
     a, p, n = torch.arange(N, device=labels.device).expand_as(labels).chunk(3, -1)
@@ -225,18 +242,21 @@ def distinct_pairs(
 
 # %% ../nbs/02_sampling.ipynb #7f7d34bb
 def random_pairs(
-    labels:Tensor,   # (…, B)
+    labels,          # (B); (R, B) with a list of generators
     generator=None   # The stream the partners are drawn from, or a list with one for each replica
 )->Pairs:            # One pair per anchor
     "For every anchor one partner of the batch: a positive with probability ½, else a negative"
+    labels = check_labels(labels, replicas=isinstance(generator, list))
     t = random_triplets(labels, generator)
-    heads, n = _uniform(1, labels, generator)[0] < .5, class_sizes(labels)
+    heads, n = _uniform(1, labels, generator)[0] < .5, class_sizes(labels, replicas=True)
     return Pairs(t.a, torch.where(heads, t.p, t.n), torch.where(heads, n > 1, n < labels.shape[-1]))   # skipped where the kind drawn does not exist
 
 def published_pairs(
-    labels:Tensor    # (…, 2B) of anchors, partners
+    labels,          # (2B) of anchors, partners
+    replicas=False   # Take (R, 2B), batches side by side, as well?
 )->Pairs:            # B pairs
     "The pairs of a batch that the loader has laid out as anchors, partners"
+    labels = check_labels(labels, replicas)
     N = labels.shape[-1]
     if N % 2: raise UserError(f"a batch of {N} samples, expected anchors and partners in two equal parts: strategy 'published' needs a loader made with groups=2")
     i, j = torch.arange(N, device=labels.device).expand_as(labels).chunk(2, -1)
@@ -245,45 +265,67 @@ def published_pairs(
 # %% ../nbs/02_sampling.ipynb #b05b9adc
 def select_triplets(
     strategy:str,       # One of `STRATEGIES`
-    labels:Tensor,      # (B)
-    d:Tensor=None,      # (B, B) Euclidean distances, for 'hard' and 'distance-weighted'
+    labels,             # (B)
+    d=None,             # (B, B) Euclidean distances, for 'hard' and 'distance-weighted'
     dim:int=None,       # Dimension of the embedding, for 'distance-weighted'
-    generator=None      # The stream for strategies that draw
+    generator=None,     # The stream for strategies that draw
+    replicas=False      # Take (R, B), batches side by side, as well?
 )->Triplets:            # The selection; None for 'all' and 'semi-hard', which are counted
     "The triplets of a batch that a strategy selects"
+    labels = check_labels(labels, replicas)
+    check_choice(strategy, STRATEGIES, 'strategy')
     if strategy in ('matched', 'random'): return random_triplets(labels, generator)
-    if strategy == 'published': return published_triplets(labels)
+    if strategy == 'published': return published_triplets(labels, replicas)
     if strategy == 'hard': return hard_triplets(d, labels)
     if strategy == 'distance-weighted': return distance_weighted_triplets(d, labels, dim, generator)
 
 # %% ../nbs/02_sampling.ipynb #f67d1195
+class MarginSchedule(NamedTuple):
+    "The margin as a function of the share of training that is done"
+    kind:str     # 'fixed', 'linear', 'cosine' or 'uniform'
+    start:float  # Margin at the beginning, or the lowest that is drawn; 'soft' for none
+    end:float    # Margin at the end, or the highest that is drawn
+    @property
+    def moves(self):
+        "Does somebody have to set the margin anew for every batch?"
+        return self.kind != 'fixed'
+    def __call__(self,
+        t=0.,           # Share of training done, 0 … 1
+        generator=None  # The stream a 'uniform' margin is drawn from
+    ):                  # The margin
+        "The margin at a time"
+        lo, hi = self.start, self.end
+        if self.kind == 'linear': return lo + (hi - lo)*t
+        if self.kind == 'cosine': return hi + (lo - hi)*(1 + math.cos(math.pi*t))/2
+        if self.kind == 'fixed': return lo
+        return (lo + hi)/2 if generator is None else lo + (hi - lo)*torch.rand((), generator=generator).item()
+
 def margin_schedule(
-    spec  # A number, 'soft', 'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'
-):        # A function of the share of training done (0 … 1) and of a generator, which gives the margin
+    spec             # A number, 'soft', 'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'
+)->MarginSchedule:   # A function of the share of training done (0 … 1) and of a generator, which gives the margin
     "Read a margin: fixed, scheduled or drawn"
-    if spec == 'soft': return lambda t=0., generator=None: 'soft'
-    if not isinstance(spec, str): spec = check_range(spec, 'margin', 0, open_low=True, high=1e6); return lambda t=0., generator=None: spec
-    kind, *ends = spec.split(':')
-    try: ends = [float(e) for e in (ends or [kind])]; kind = kind if ':' in spec else 'linear'
+    def checked(m): return check_range(m, 'margin', 0, open_low=True, high=1e6)
+    if spec == 'soft': return MarginSchedule('fixed', spec, spec)
+    if not isinstance(spec, str): return MarginSchedule('fixed', checked(spec), spec)
+    kind, *ends = spec.split(':') if ':' in spec else ('fixed', spec, spec)
+    try: ends = [float(e) for e in ends]
     except ValueError: kind = None
-    if kind not in ('linear', 'cosine', 'uniform') or (':' in spec and len(ends) != 2): raise UserError(f"margin was '{spec}', expected a number above 0, 'soft', 'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'")
-    lo, hi = (check_range(e, 'margin', 0, open_low=True, high=1e6) for e in (ends[0], ends[-1]))
-    if kind == 'linear': return lambda t=0., generator=None: lo + (hi - lo)*t
-    if kind == 'cosine': return lambda t=0., generator=None: hi + (lo - hi)*(1 + math.cos(math.pi*t))/2
-    return lambda t=0., generator=None: (lo + hi)/2 if generator is None else lo + (hi - lo)*torch.rand((), generator=generator).item()
+    if kind in ('linear', 'cosine', 'uniform', 'fixed') and len(ends) == 2: return MarginSchedule(kind, *map(checked, ends))
+    raise UserError(f"margin was '{spec}', expected a number above 0, 'soft', 'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'")
 
 # %% ../nbs/02_sampling.ipynb #2fcc7d25
 class PKSampler:
     "Batches of `k` members of each of `batch_size // k` classes, which cover every sample of an epoch"
     def __init__(self,
-        labels:Tensor,      # (N)
+        labels,             # (N)
         batch_size:int,     # Samples per batch, P·K
         k:int,              # Members of each class in a batch
         generator=None      # The stream of the order
     ):
         self.k, self.p, self.generator = check_range(k, 'k', 1, whole=True), batch_size//k, generator
         if self.p < 2: raise UserError(f'batches of {batch_size} with {k} members per class hold {self.p} class, expected at least 2: use a larger batch or fewer members')
-        self.members = [(labels == c).nonzero()[:, 0].cpu() for c in labels.unique()]
+        y, order = check_labels(labels).cpu().sort(stable=True)
+        self.members = order.split(y.unique_consecutive(return_counts=True)[1].tolist())
         if len(self.members) < 2: raise UserError(f'{len(self.members)} class in the data, expected at least 2')
     def _perm(self, n): return torch.randperm(n, generator=self.generator)
     def _hands(self, m):
@@ -291,14 +333,26 @@ class PKSampler:
         short = -len(m) % self.k
         if short and len(m) > self.k: m = torch.cat([m, m[self._perm(len(m) - len(m) % self.k)[:short]]])  # fill with members of other hands
         return list(m.split(self.k))
+    def _draw(self, piles):
+        "Take `p` classes from the highest piles, any from the lowest that is reached: (class, hands left)"
+        drawn, h = [], len(piles) - 1
+        for u in torch.rand(self.p, generator=self.generator, dtype=torch.float64).tolist():
+            while h > 0 and not piles[h]: h -= 1
+            pile = piles[h]
+            if not pile: break                                                 # fewer classes than places in the batch
+            i = int(u*len(pile))
+            pile[i], pile[-1] = pile[-1], pile[i]
+            drawn.append((pile.pop(), h))
+        return drawn
     def __iter__(self):
         hands = [self._hands(m) for m in self.members]
-        left = torch.tensor([len(h) for h in hands])
-        while left.any():
-            order = self._perm(len(hands)); order = order[left[order].argsort(descending=True, stable=True)][:self.p]
+        piles = [[] for _ in range(1 + max(map(len, hands)))]                  # pile h: the classes with h hands left
+        for c, h in enumerate(hands): piles[len(h)].append(c)
+        while len(piles) > 1:
             batch = []
-            for c in order.tolist():
+            for c, h in self._draw(piles):
                 m = self.members[c]                                            # a class that is done fills the batch with a new hand
-                batch.append(hands[c].pop() if hands[c] else m[self._perm(len(m))[:self.k]])
-                left[c] = max(left[c] - 1, 0)
+                batch.append(hands[c].pop() if h else m[self._perm(len(m))[:self.k]])
+                piles[max(h - 1, 0)].append(c)
             yield torch.cat(batch)
+            while not piles[-1]: piles.pop()
