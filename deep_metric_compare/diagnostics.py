@@ -12,12 +12,12 @@ from fastai.basics import *
 from fastai.callback.all import *
 import math, warnings, torch
 from itertools import groupby
-from .core import UserError, check_range, stream
+from .core import UserError, check_range, plain_labels, plain_tensor, stream
 from .data import in_turns
 from .geometry import class_geometry
 from .losses import PairLoss, TripletLoss
 from .metrics import retrieval_metrics
-from .models import embed, eval_mode
+from .models import embed, eval_mode, every_sample
 
 # %% ../nbs/10_diagnostics.ipynb #a6a7eb98
 def balanced_subset(
@@ -26,7 +26,7 @@ def balanced_subset(
     seed:int=0       # Their stream is (seed, 'evaluation')
 )->Tensor:           # Indices, sorted
     "At most `size` points with as equal a number from each class as there is"
-    g = stream(seed, 'evaluation')
+    labels, g = plain_labels(labels), stream(seed, 'evaluation')
     order = torch.randperm(len(labels), generator=g)
     return in_turns(labels.cpu(), order[labels.cpu()[order] >= 0])[:size].sort().values
 
@@ -35,20 +35,22 @@ def _points(dl, size, seed):
     "A class-balanced set of points of a loader: from its arrays where it holds them, else from its first batches"
     if hasattr(dl, 'x') and hasattr(dl, 'y') and torch.is_tensor(dl.x): x, y = dl.x, dl.y
     else:
-        bs = []
+        bs, n = [], 0
         with no_random(seed):                                   # shuffled, for data that are sorted by class; nobody else's numbers are used up
-            for b in dl.new(shuffle=True, drop_last=False):
-                bs.append((b[0].detach(), b[-1].detach()))
-                if sum(len(o[1]) for o in bs) >= 4*size: break
+            for b in every_sample(dl, shuffle=True):
+                bs.append((plain_tensor(b[0]).detach(), plain_labels(b[-1])))
+                n += len(bs[-1][1])
+                if n >= 4*size: break
+        if not bs: return None
         x, y = map(torch.cat, zip(*bs))
     i = balanced_subset(y, size, seed).to(y.device)
-    return x[i], y[i]
+    return (x[i], y[i]) if len(i) else None
 
 def replica_points(
     dl,         # A loader, or one of replicas
     size:int,   # Most points
     seed        # Seed of the stream 'evaluation', or a list of them
-)->tuple:       # Inputs and labels; (R, points, …) and (R, points) for replicas
+)->tuple:       # Inputs and labels; (R, points, …) and (R, points) for replicas; None where the loader is empty
     "A class-balanced set of points of each replica's data"
     if not hasattr(dl, 'members'): return _points(dl, size, seed)
     return tuple(torch.stack(t) for t in zip(*(_points(d, size, s) for d, s in zip(dl.members, seed))))
@@ -97,6 +99,11 @@ class Diverged(UserError):
 _TERMS = 'active', 'count', 'candidates', 'pairs', 'skipped'
 _STEP = 'loss', 'samples', 'participation', 'grad_norm', 'emb_grad_norm', *_TERMS, 'pos_active', 'pos_count', 'neg_active', 'neg_count', 'margin', 'update_size'
 
+def _goes_on(cb):
+    "Does a fit begin where the last row of a callback ends? Else, as after `load`, its history begins anew"
+    ends = [t[-1]['epoch'] for t in cb.tables if t]
+    return cb.epoch > 0 and bool(ends) and max(ends) == cb.epoch
+
 class OptimizationDiagnostics(Callback):
     "Probe, activity, participation, gradients and updates, a row per epoch"
     order = 10.5   # after mixed precision has unscaled the gradients, before they are clipped
@@ -108,22 +115,33 @@ class OptimizationDiagnostics(Callback):
         names:list=None        # What to call the replicas in such a sentence
     ):
         store_attr()
-        self.tables, self.collapses, self.dead = [[]], [None], set()
+        self.tables, self.collapses, self.dead, self.watching = [[]], [None], set(), False
+    def before_fit(self):
+        "Nothing is watched until training begins: a Learner may validate, predict or look for a learning rate"
+        self.watching = False
     def before_train(self):
         "Measure the probe before the first step; stay out of `lr_find`"
-        if hasattr(self.learn, 'lr_finder'): self.run = False
-        elif self.epoch == 0: self._start()
+        if self.watching or hasattr(self.learn, 'lr_finder'): return
+        if _goes_on(self): self._follow()
+        else: self._start()
+        self.watching = True
     def _start(self):
         self._prepare()
-        for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=0, **d))
+        for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=self.epoch, **d))
         self._bury()
     def _prepare(self):
         self.R = getattr(self.model, 'replicas', 0) or 1
         self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
+        if self.points is None: raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: check the loader and its labels')
+        self.tables, self.collapses, self.all_steps, self.dead = [[] for _ in range(self.R)], [None]*self.R, [], set()
+        self._follow()
+        self.start = self._flat(self.params)
+    def _follow(self):
+        "From here on, from the weights as they are"
+        self.seen, self.step, self.kept, self.held, self.blocks = None, None, [], 0, []
         self.params = [p for p in self.model.parameters() if p.requires_grad]
-        self.kept, self.held, self.blocks, self.tables, self.collapses, self.all_steps, self.dead = [], 0, [], [[] for _ in range(self.R)], [None]*self.R, [], set()
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
-        self.before, self.start = [p.clone() for p in self.bare], self._flat(self.params)
+        self.before = [p.clone() for p in self.bare]
     def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
     def _norms(self, ts):
         "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
@@ -134,14 +152,27 @@ class OptimizationDiagnostics(Callback):
 def after_pred(self:OptimizationDiagnostics):
     "Ask for the gradient on the embeddings"
     l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
-    if l.training and l.pred.requires_grad: l.pred.retain_grad()
+    self.seen = l.pred if self.watching and l.training and l.pred.requires_grad else None
+    if self.seen is not None: self.seen.retain_grad()
 
 @patch
 def before_step(self:OptimizationDiagnostics):
     "Keep the loss, its terms and the gradients of this step"
-    l = self.learn
-    norms = self._norms([p.grad for p in self.params if p.grad is not None])
-    self.step = [l.loss.detach() if self.R == 1 else l.loss_func.value, l.pred.detach(), l.pred.grad, norms, self._activity()]
+    if self.seen is not None: self._keep(self._norms([p.grad for p in self.params if p.grad is not None]))
+
+@patch
+def _keep(self:OptimizationDiagnostics, norms):
+    l, z = self.learn, self.seen
+    self.seen = None
+    self.step = [l.loss.detach() if self.R == 1 else l.loss_func.value, z.detach(), z.grad, norms, self._activity()]
+
+@patch
+def after_cancel_batch(self:OptimizationDiagnostics):
+    "A batch whose gradient was kept for a later step"
+    if self.seen is None or self.seen.grad is None: return
+    none = self.bare[0].new_full((self.R, 1), math.nan).squeeze(0)
+    self._keep(none)
+    self._store(none)
 
 @patch
 def _activity(self:OptimizationDiagnostics):
@@ -157,9 +188,15 @@ def _activity(self:OptimizationDiagnostics):
 @patch
 def after_step(self:OptimizationDiagnostics):
     "Keep how far the optimiser has moved the weights"
-    self.kept.append(self.step + [self._norms(torch._foreach_sub(self.bare, self.before))])
+    if self.step is None: return                    # a step that another callback has cancelled
+    self._store(self._norms(torch._foreach_sub(self.bare, self.before)))
     torch._foreach_copy_(self.before, self.bare)
+
+@patch
+def _store(self:OptimizationDiagnostics, moves):
+    self.kept.append(self.step + [moves])
     self.held += self.step[1].numel()
+    self.step = None
     if self.held >= 2**20: self._condense()        # 8 MB of embeddings and gradients
 
 # %% ../nbs/10_diagnostics.ipynb #945b8b43
@@ -186,6 +223,7 @@ def _measured(cb, x, y, loss=True):
     lone = not getattr(cb.model, 'replicas', 0)
     with eval_mode(cb.model):
         z = embed(cb.model, x)
+        y = plain_labels(y).to(z.device)
         if lone: z, y = z[None], y[None]
         return z, y, _over_all(cb.loss_func, z, y).tolist() if loss else [None]*len(z)
 
@@ -203,7 +241,7 @@ def _bury(self:OptimizationDiagnostics):
     "A replica that has diverged stays so; the fit ends when none is left"
     for r in set(self.broken) - self.dead:
         self.dead.add(r)
-        text = f"the loss or the embeddings are NaN or infinite since epoch {len(self.tables[r]) - 1}: the run has diverged; use a lower learning rate, or check the loss and the data"
+        text = f"the loss or the embeddings are NaN or infinite since epoch {self.tables[r][-1]['epoch']}: the run has diverged; use a lower learning rate, or check the loss and the data"
         if self.R == 1 or len(self.dead) == self.R: raise Diverged(self._call(r, text))
         self.notify(self._call(r, text))
 
@@ -213,6 +251,7 @@ def _call(self:OptimizationDiagnostics, r, text): return f'{self.names[r]}: {tex
 @patch
 def after_train(self:OptimizationDiagnostics):
     "Make the row of the epoch"
+    if not self.watching: return
     self._condense()
     if not self.blocks: return
     S = torch.cat(self.blocks, 1).cpu()                                   # (columns, steps, R): the one wait for the device
@@ -228,10 +267,10 @@ def after_train(self:OptimizationDiagnostics):
 @patch
 def _row(self:OptimizationDiagnostics, s, table, probe):
     n = lambda a, b: (s[a]/s[b]).nanmean().item()           # mean over the steps that have any
-    path = table[-1].get('path', 0.) + s['update_size'].sum().item()
-    return dict(epoch=len(table), loss=((s['loss']*s['samples']).sum()/s['samples'].sum()).item(), **probe,
+    path = table[-1].get('path', 0.) + s['update_size'].nansum().item()
+    return dict(epoch=table[-1]['epoch'] + 1, loss=((s['loss']*s['samples']).sum()/s['samples'].sum()).item(), **probe,
                 active_ratio=n('active', 'count'), active_candidates=n('active', 'candidates'), active_positive=n('pos_active', 'pos_count'), active_negative=n('neg_active', 'neg_count'),
-                **{k: s[k].mean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')}, path=path, margin=s['margin'].mean().item())
+                **{k: s[k].nanmean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')}, path=path, margin=s['margin'].mean().item())
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a06
 def _length(vs): return torch.linalg.vector_norm(nn.utils.rnn.pad_sequence(vs, batch_first=True), dim=-1)
@@ -277,13 +316,13 @@ def summary(self:OptimizationDiagnostics,
     if not self.all_steps: return d
     s = dict(zip(_STEP, torch.cat(self.all_steps[:max(len(h) - 1, 1)], 1)[:, :, r]))
     n = len(s['loss']); last = slice(n - max(1, n//10), n)
-    for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size'): d |= {k: s[k].mean().item(), f'{k}_last': s[k][last].mean().item()}
+    for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size'): d |= {k: s[k].nanmean().item(), f'{k}_last': s[k][last].nanmean().item()}
     for k, (a, b) in dict(active_ratio=('active', 'count'), active_candidates=('active', 'candidates'), active_positive=('pos_active', 'pos_count'), active_negative=('neg_active', 'neg_count')).items():
         v = s[a]/s[b]                                       # NaN where a step has none
         d |= {k: v.nanmean().item(), f'{k}_last': v[last].nanmean().item()}
-    u = s['update_size']; path = u.sum().item()
+    u = s['update_size'].nan_to_num(); path = u.sum().item()
     d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
-    return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(), skipped_per_step=s['skipped'].mean().item(), steps=n,
+    return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(), skipped_per_step=s['skipped'].mean().item(), steps=int((~s['update_size'].isnan()).sum()),
                     active_constant=isinstance(self.loss_func, TripletLoss) and (self.loss_func.strategy == 'semi-hard' or isinstance(self.loss_func.margin, str)))
 
 # %% ../nbs/10_diagnostics.ipynb #eb26e57c
@@ -299,11 +338,15 @@ class GeometryHistory(Callback):
     ):
         store_attr()
         check_range(every, 'geometry_every', 1, whole=True)
-        self.tables = [[]]
+        self.tables, self.watching = [[]], False
+    def before_fit(self):
+        "Nothing is watched until training begins"
+        self.watching = False
     def before_train(self):
         "Measure before the first step; stay out of `lr_find`"
-        if hasattr(self.learn, 'lr_finder'): self.run = False
-        elif self.epoch == 0: self._start()
+        if self.watching or hasattr(self.learn, 'lr_finder'): return
+        if not _goes_on(self): self._start()
+        self.watching = True
     def state(self):
         "What is needed to go on from the end of an epoch"
         return dict(tables=self.tables)
@@ -312,16 +355,18 @@ class GeometryHistory(Callback):
         "Go on from there"
         self._hold(); self.tables = state['tables']
     def _start(self):
-        self._hold(); self.tables = [[d] for d in self._measure(0)]
+        self._hold(); self.tables = [[d] for d in self._measure(self.epoch)]
     def _hold(self):
-        x, y = self.points if self.points is not None else replica_points(self.dls.valid, self.size, self.seed)
-        self.held = x.to(self.dls.device), y.to(self.dls.device)
+        valid = self.dls[1] if len(self.dls.loaders) > 1 else ()
+        self.held = self.points if self.points is not None else replica_points(valid, self.size, self.seed)
     def after_train(self):
         "Measure, where it is due"
-        e = len(self.tables[0])
+        if not self.watching: return
+        e = self.tables[0][-1]['epoch'] + 1
         due = e % self.every == 0 or self.epoch == self.n_epoch - 1
         for t, d in zip(self.tables, self._measure(e) if due else [dict(epoch=e)]*len(self.tables)): t.append(d)
     def _measure(self, epoch):
+        if self.held is None: return [dict(epoch=epoch)]*(getattr(self.model, 'replicas', 0) or 1)     # no held-out data
         z, y, v = _measured(self, *self.held, self.loss)
         return [dict(epoch=epoch, **({'valid_loss': l} if self.loss else {}), **(self._geometry(a, b) if a.isfinite().all() else {})) for l, a, b in zip(v, z, y)]
     def _geometry(self, z, y): return class_geometry(z, y, per_class=False, spectrum=False) | {'recall@1': retrieval_metrics(z, y, ks=(1,))['recall@1']}
