@@ -1103,4 +1103,6 @@ d = { 'settings': { 'branch': 'main',
                                                'deep_metric_compare.visualize.plot_tsne': ( 'visualize.html#plot_tsne',
                                                                                             'deep_metric_compare/visualize.py'),
                                                'deep_metric_compare.visualize.save_figures': ( 'visualize.html#save_figures',
-                                                                                               'deep_metric_compare/visualize.py')}}}
+                                                                                               'deep_metric_compare/visualize.py'),
+                                               'deep_metric_compare.visualize.styled': ( 'visualize.html#styled',
+                                                                                         'deep_metric_compare/visualize.py')}}}

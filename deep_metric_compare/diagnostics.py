@@ -59,8 +59,10 @@ def replica_points(
     seed        # Seed of the stream 'evaluation', or a list of them
 )->tuple:       # Inputs and labels; (R, points, …) and (R, points) for replicas; None where the loader is empty
     "A class-balanced set of points of each replica's data"
-    if not hasattr(dl, 'members'): return _points(dl, size, seed)
-    return tuple(torch.stack(t) for t in zip(*(_points(d, size, s) for d, s in zip(dl.members, seed))))
+    if not isinstance(seed, (list, tuple)): return _points(dl, size, seed)
+    dls = getattr(dl, 'members', None) or [dl]*len(seed)                        # held-out data may be the same for all
+    each = [_points(d, size, s) for d, s in zip(dls, seed)]
+    return None if None in each else tuple(torch.stack(t) for t in zip(*each))
 
 # %% ../nbs/10_diagnostics.ipynb #9c2a1c4b
 def sample_gradients(
@@ -114,6 +116,7 @@ def _goes_on(cb):
 class OptimizationDiagnostics(Callback):
     "Probe, activity, participation, gradients and updates, a row per epoch"
     order = 10.5   # after mixed precision has unscaled the gradients, before they are clipped
+    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks'    # not in a file: samples, and what a step leaves
     def __init__(self,
         probe:tuple=None,      # Points (inputs, labels); None: a class-balanced set of the training data
         probe_size:int=256,    # Most points in that set
@@ -123,6 +126,7 @@ class OptimizationDiagnostics(Callback):
     ):
         store_attr()
         self.tables, self.collapses, self.dead, self.watching = [[]], [None], set(), False
+        self.seen = self.step = None
     def before_fit(self):
         "Nothing is watched until training begins: a Learner may validate, predict or look for a learning rate"
         self.watching = False
@@ -138,14 +142,15 @@ class OptimizationDiagnostics(Callback):
         self._bury()
     def _prepare(self):
         self.R = getattr(self.model, 'replicas', 0) or 1
-        self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
-        if self.points is None: raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: check the loader and its labels')
+        self.points = None
         self.tables, self.collapses, self.all_steps, self.dead = [[] for _ in range(self.R)], [None]*self.R, [], set()
         self._follow()
         self.start = self._flat(self.params)
     def _follow(self):
         "From here on, from the weights as they are"
         self.seen, self.step, self.kept, self.held, self.blocks = None, None, [], 0, []
+        if getattr(self, 'points', None) is None: self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
+        if self.points is None: raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: check the loader and its labels')
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
         self.before = [p.clone() for p in self.bare]
@@ -336,6 +341,7 @@ def summary(self:OptimizationDiagnostics,
 class GeometryHistory(Callback):
     "Geometry and retrieval on held-out points, every n epochs"
     order = 41     # before the `Recorder`, which shows its columns
+    _stateattrs = 'held',     # not in a file
     def __init__(self,
         points:tuple=None,   # (inputs, labels); None: a class-balanced set of the validation data
         every:int=1,         # Epochs between two measurements; the first and the last epoch are always measured
@@ -353,6 +359,7 @@ class GeometryHistory(Callback):
         "Measure before the first step; stay out of `lr_find`"
         if self.watching or hasattr(self.learn, 'lr_finder'): return
         if not _goes_on(self): self._start()
+        elif 'held' not in vars(self): self._hold()
         self.watching = True
     def state(self):
         "What is needed to go on from the end of an epoch"

@@ -11,7 +11,6 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-from fastai.callback.mixup import MixHandler
 import hashlib, io, math, os, random, sys, time
 import numpy as np
 from pathlib import Path
@@ -126,13 +125,13 @@ class MetricLearner(Learner):
         if self._known != (key := tuple(map(id, self.cbs))): self._known, self._who = key, {}      # a callback came or went
         if event_name not in self._who: self._who[event_name] = self._handlers(event_name)
         for cb in self._who[event_name]: cb(event_name)
-    def __getstate__(self): return {k: v for k, v in super().__getstate__().items() if k not in ('_known', '_who')}
+    def __getstate__(self): return {k: v for k, v in super().__getstate__().items() if k not in ('_known', '_who', 'loss_grad')}
     def _handlers(self, event_name):
         if not hasattr(event, event_name): raise Exception(f'missing {event_name}')
         every = event_name == 'after_fit'                                                           # there callbacks are switched on again
         return [cb for cb in self.cbs.sorted('order') if every or hasattr(type(cb), event_name) or event_name in vars(cb)]
 
-# %% ../nbs/11_learner.ipynb #708927ab
+# %% ../nbs/11_learner.ipynb #f13f1812
 @patch
 def fit(self:MetricLearner,
     n_epoch:int,       # Epochs, those before `start_epoch` included
@@ -153,7 +152,8 @@ def fit(self:MetricLearner,
 def _check_fit(self:MetricLearner, n_epoch, start_epoch, cbs):
     check_range(n_epoch, 'n_epoch', 0, whole=True)
     check_range(start_epoch, 'start_epoch', 0, n_epoch, whole=True)
-    if mix := [type(cb).__name__ for cb in cbs if isinstance(cb, MixHandler)]:
+    kinds = [cb if isinstance(cb, type) else type(cb) for cb in cbs]
+    if mix := [k.__name__ for k in kinds if issubclass(k, MixHandler)]:
         raise UserError(f'the callback {mix[0]} mixes samples and their labels, expected samples with one label each, since pairs are told apart by it: leave {mix[0]} out')
     if not any(True for _ in self.model.parameters()): raise UserError(f'{type(self.model).__name__} has no weights, expected a model that can learn: embed(model, x) gives its embeddings')
     if no_batches(self.dls.train): raise UserError('the training loader serves no batch, expected at least one: use smaller batches, or more samples')
@@ -168,7 +168,7 @@ def _clear(self:MetricLearner, cbs):
     if self.opt is not None: self.opt.zero_grad()
     self._end_cleanup()
 
-# %% ../nbs/11_learner.ipynb #7aaff7eb
+# %% ../nbs/11_learner.ipynb #0232d671
 @patch
 def _looked_at(self:MetricLearner, ds_idx, dl):
     "The loader to look at: the one given, else one of the Learner's"
@@ -206,7 +206,7 @@ def predict(self:MetricLearner,
     with_input=False   # Give the item as well?
 )->tuple:              # Its embedding, three times: nothing has to be decoded
     "The embedding of one sample"
-    if isinstance(self.dls.valid, TfmdDL): z = self.get_preds(dl=self.dls.test_dl([item], rm_type_tfms=rm_type_tfms, num_workers=0))[0][0]
+    if any(isinstance(dl, TfmdDL) for dl in self.dls.loaders[-1:]): z = self.get_preds(dl=self.dls.test_dl([item], rm_type_tfms=rm_type_tfms, num_workers=0))[0][0]
     else: z = embed(self.model, plain_tensor(item)[None])[0]
     return (item, z, z, z) if with_input else (z, z, z)
 
@@ -221,7 +221,7 @@ def show_results(self:MetricLearner, *args, **kwargs):
     "Refused: an embedding has no picture of its own"
     raise UserError('show_results was called, expected a model that predicts classes: plot_neighbours and plot_tsne show what embeddings are like')
 
-# %% ../nbs/11_learner.ipynb #f287569a
+# %% ../nbs/11_learner.ipynb #78f747d5
 @patch
 def _do_epoch_validate(self:MetricLearner, ds_idx=1, dl=None):
     if dl is None: dl = self.dls[ds_idx] if ds_idx < len(self.dls.loaders) else []
@@ -236,7 +236,7 @@ def _set_device(self:MetricLearner, b):
 def summary(self:MetricLearner):
     "Layers, parameters, optimiser, loss and callbacks in words"
     if hasattr(self.dls.train, 'one_batch'): return super(MetricLearner, self).summary()
-    b = first(self.dls.train)
+    b = next(iter(self.dls.train))
     with self._other_dls(DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))): return super(MetricLearner, self).summary()
 
 @patch
@@ -248,13 +248,17 @@ def export(self:MetricLearner, fname='export.pkl', **kwargs  # File; further arg
     with self._other_dls(dls): super(MetricLearner, self).export(fname, **kwargs)
 
 @patch
-def _other_dls(self:MetricLearner, dls): return replacing_yield(self, 'dls', dls)
+@contextmanager
+def _other_dls(self:MetricLearner, dls):
+    own, self.dls = self.dls, dls
+    try: yield
+    finally: self.dls = own
 
 class _NoData(DataLoaders):
     "DataLoaders without a loader"
     def new_empty(self): return self
 
-# %% ../nbs/11_learner.ipynb #9305e1cb
+# %% ../nbs/11_learner.ipynb #c06cc8c9
 def named_loss(
     loss  # A loss, its class, or a name: 'contrastive', 'triplet', or either with '-sq' for squared distances
 ):        # The loss
