@@ -71,7 +71,7 @@ def sample_gradients(
     normalize=True        # Are the embeddings of unit length? None: where they are to 0.1 %
 )->Tensor:                # (…, B)
     "The size of the gradient on each embedding, along the sphere where they lie on it"
-    z, grad = z.detach().float(), grad.detach().float()
+    z, grad = (plain_tensor(t).detach().float() for t in (z, grad))
     if normalize is None: normalize = ((torch.linalg.vector_norm(z, dim=-1, keepdim=True) - 1).abs() < 1e-3).float()
     if normalize is not False: grad = grad - normalize*z*(z*grad).sum(-1, keepdim=True)
     return torch.linalg.vector_norm(grad, dim=-1)
@@ -80,6 +80,8 @@ def participation(
     g:Tensor  # (…, B) sizes of the gradients on the samples
 )->Tensor:    # (…), in [0, 1]
     "The effective share of samples that move: @eq-participation"
+    g = plain_tensor(g)
+    if not g.is_floating_point(): g = g.float()
     return g.sum(-1)**2/(g.shape[-1]*g.square().sum(-1)).clamp_min(torch.finfo(g.dtype).tiny)
 
 # %% ../nbs/10_diagnostics.ipynb #64b8c7d7

@@ -131,7 +131,7 @@ class MetricLearner(Learner):
         every = event_name == 'after_fit'                                                           # there callbacks are switched on again
         return [cb for cb in self.cbs.sorted('order') if every or hasattr(type(cb), event_name) or event_name in vars(cb)]
 
-# %% ../nbs/11_learner.ipynb #f13f1812
+# %% ../nbs/11_learner.ipynb #f5f69a04
 @patch
 def fit(self:MetricLearner,
     n_epoch:int,       # Epochs, those before `start_epoch` included
@@ -168,7 +168,7 @@ def _clear(self:MetricLearner, cbs):
     if self.opt is not None: self.opt.zero_grad()
     self._end_cleanup()
 
-# %% ../nbs/11_learner.ipynb #0232d671
+# %% ../nbs/11_learner.ipynb #36c6f5e7
 @patch
 def _looked_at(self:MetricLearner, ds_idx, dl):
     "The loader to look at: the one given, else one of the Learner's"
@@ -221,7 +221,7 @@ def show_results(self:MetricLearner, *args, **kwargs):
     "Refused: an embedding has no picture of its own"
     raise UserError('show_results was called, expected a model that predicts classes: plot_neighbours and plot_tsne show what embeddings are like')
 
-# %% ../nbs/11_learner.ipynb #78f747d5
+# %% ../nbs/11_learner.ipynb #7a243c7a
 @patch
 def _do_epoch_validate(self:MetricLearner, ds_idx=1, dl=None):
     if dl is None: dl = self.dls[ds_idx] if ds_idx < len(self.dls.loaders) else []
@@ -258,7 +258,7 @@ class _NoData(DataLoaders):
     "DataLoaders without a loader"
     def new_empty(self): return self
 
-# %% ../nbs/11_learner.ipynb #c06cc8c9
+# %% ../nbs/11_learner.ipynb #c5868665
 def named_loss(
     loss  # A loss, its class, or a name: 'contrastive', 'triplet', or either with '-sq' for squared distances
 ):        # The loss
