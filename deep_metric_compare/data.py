@@ -264,7 +264,9 @@ class TensorSet(TensorDataset):
         *more    # Further tensors of N rows
     ):
         parts = [plain_tensor(x), *([] if y is None else [plain_labels(y)]), *map(plain_tensor, more)]
-        if len({t.shape[:1] for t in parts}) > 1: raise UserError(f"a TensorSet was given {' and '.join(str(tuple(t.shape)) for t in parts)} numbers, expected as many labels as inputs")
+        if len({t.shape[:1] for t in parts}) > 1:
+            raise UserError(f"a TensorSet was given {' and '.join(str(tuple(t.shape)) for t in parts)} numbers, "
+                            f"expected as many labels as inputs")
         super().__init__(*parts)
     def new_empty(self):
         "The same without samples, which fastai exports with a model"
@@ -272,22 +274,29 @@ class TensorSet(TensorDataset):
 
 # %% ../nbs/08_data.ipynb #c4a7a2bc
 _SERVED = 'after_batch', 'before_iter', 'after_iter', 'get_idxs', 'batch_size'
-_IDLE = dict(num_workers=0, pin_memory=False, pin_memory_device='', timeout=0, persistent_workers=False, indexed=True)   # fastai hands these on
+# fastai hands these on
+_IDLE = dict(num_workers=0, pin_memory=False, pin_memory_device='', timeout=0, persistent_workers=False, indexed=True)
 
 def _check_loader(kwargs, shuffle, groups, k):
     "Refuse arguments that would do nothing"
     for name, v in kwargs.items():
         if name in _SERVED or name in _IDLE and v in (None, _IDLE[name]): continue
-        raise UserError(f"GatherDL was given {name}={v!r}, which does nothing where whole batches are gathered from memory: leave it out, change batches with after_batch, or use fastai's own DataLoader")
-    if not callable(kwargs.get('after_batch') or callable): raise UserError(f"after_batch was {kwargs['after_batch']!r}, expected a function of a batch (inputs, labels)")
-    if groups not in (1, 2, 3): raise UserError(f'groups was {groups!r}, expected 1 (the batch), 2 (with a partner for each) or 3 (with a positive and a negative)')
+        raise UserError(f"GatherDL was given {name}={v!r}, which does nothing where whole batches are gathered from "
+                        f"memory: leave it out, change batches with after_batch, or use fastai's own DataLoader")
+    if not callable(kwargs.get('after_batch') or callable):
+        raise UserError(f"after_batch was {kwargs['after_batch']!r}, expected a function of a batch (inputs, labels)")
+    if groups not in (1, 2, 3):
+        raise UserError(f'groups was {groups!r}, expected 1 (the batch), 2 (with a partner for each) or 3 (with a '
+                        f'positive and a negative)')
     check_range(k, 'k_per_class', 0, whole=True)
-    if k and not shuffle: raise UserError(f'k_per_class was {k} with shuffle=False, expected 0: the batches of P classes with K members each are drawn')
+    if k and not shuffle:
+        raise UserError(f'k_per_class was {k} with shuffle=False, expected 0: the batches of P classes with K '
+                        f'members each are drawn')
 
 class GatherDL(DataLoader):
     "A fastai `DataLoader` over arrays in memory: one gather per batch, in an order that is a function of (seed, epoch)"
     def __init__(self,
-        dataset,              # A `TensorSet` of inputs (N, …) and labels (N), or what it is made from: (inputs, labels)
+        dataset,              # A TensorSet of inputs (N, …) and labels (N), or what it is made from: (inputs, labels)
         bs:int=64,            # Anchors per batch
         seed:int=0,           # The run's seed
         shuffle:bool=True,    # Draw an order? If not, samples come as they stand
@@ -300,7 +309,9 @@ class GatherDL(DataLoader):
         _check_loader(kwargs, shuffle, groups, k_per_class)
         bs = check_range(kwargs.pop('batch_size', None) or bs, 'bs', 1, whole=True)
         if not hasattr(dataset, 'tensors'): dataset = TensorSet(*dataset)
-        if len(dataset.tensors) < 2 and (groups > 1 or k_per_class): raise UserError('GatherDL was given inputs without labels, expected labels: partners and P×K batches are drawn by them')
+        if len(dataset.tensors) < 2 and (groups > 1 or k_per_class):
+            raise UserError('GatherDL was given inputs without labels, expected labels: partners and P×K batches are '
+                            'drawn by them')
         state = random.getstate()  # fastai's loader draws a number it needs for workers
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, **kwargs)
         random.setstate(state)
@@ -322,7 +333,8 @@ def order(self:GatherDL,
     epoch:int  # Which epoch, from 0
 )->tuple:      # Index tensors on the CPU, one per batch
     "The anchors of an epoch, batch by batch"
-    if 'get_idxs' in vars(self):                                                     # fastai asks for an order of its own
+    # fastai asks for an order of its own
+    if 'get_idxs' in vars(self):
         idx = torch.as_tensor(self.get_idxs(), dtype=torch.long)
         return self._whole(idx.split(self.bs)) if len(idx) else ()
     key = epoch, self.seed, self.bs, self.k_per_class, self.shuffle, self.drop_last
@@ -424,12 +436,16 @@ def metric_dls(
     **kwargs               # Of `GatherDL`, for the training data
 )->DataLoaders:
     "fastai DataLoaders whose order depends on the seed alone"
-    if not isinstance(data, LabelledData): raise UserError(f'metric_dls was given a {type(data).__name__}, expected LabelledData: array_data(x, y) makes it from arrays')
+    if not isinstance(data, LabelledData):
+        raise UserError(f'metric_dls was given a {type(data).__name__}, expected LabelledData: array_data(x, y) '
+                        f'makes it from arrays')
     _check_batch(batch_size, k_per_class, strategy, groups)
     published = strategy == 'published'
     k = k_per_class or (0 if published or not kwargs.get('shuffle', True) else members_per_class(data.y, batch_size))
     train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, **kwargs)
-    if len(data.y) and not len(train): raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at least one batch: use smaller ones')
+    if len(data.y) and not len(train):
+        raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at '
+                        f'least one batch: use smaller ones')
     valid = GatherDL(TensorSet(data.x_test, data.y_test), max(1, min(1024, len(data.x_test))), seed, shuffle=False, device=device)
     return DataLoaders(train, valid, device=train.device)
 
@@ -442,7 +458,8 @@ class ReplicaDL(GatherDL):
         if len({(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last) for d in dls}) > 1 or a.k_per_class:
             raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one after another')
         if own := [n for d in dls for n in _SERVED if n in vars(d)]:
-            raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their arrays as they are: run them one after another')
+            raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
+                            f'arrays as they are: run them one after another')
         super().__init__(a.dataset, a.bs, a.seed, a.shuffle, a.groups, 0, a.device, a.drop_last)
         key = lambda d: id(d.dataset.tensors[0])
         sets = {key(d): d for d in dls}

@@ -118,7 +118,7 @@ def _goes_on(cb):
 class OptimizationDiagnostics(Callback):
     "Probe, activity, participation, gradients and updates, a row per epoch"
     order = 10.5   # after mixed precision has unscaled the gradients, before they are clipped
-    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks'    # not in a file: samples, and what a step leaves
+    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks'    # samples, and what a step leaves: not kept in files
     def __init__(self,
         probe:tuple=None,      # Points (inputs, labels); None: a class-balanced set of the training data
         probe_size:int=256,    # Most points in that set
@@ -151,8 +151,11 @@ class OptimizationDiagnostics(Callback):
     def _follow(self):
         "From here on, from the weights as they are"
         self.seen, self.step, self.kept, self.held, self.blocks = None, None, [], 0, []
-        if getattr(self, 'points', None) is None: self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
-        if self.points is None: raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: check the loader and its labels')
+        if getattr(self, 'points', None) is None:
+            self.points = self.probe or replica_points(self.dls.train, self.probe_size, self.seed)
+        if self.points is None:
+            raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: '
+                            'check the loader and its labels')
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
         self.before = [p.clone() for p in self.bare]
@@ -330,13 +333,15 @@ def summary(self:OptimizationDiagnostics,
     if not self.all_steps: return d
     s = dict(zip(_STEP, torch.cat(self.all_steps[:max(len(h) - 1, 1)], 1)[:, :, r]))
     n = len(s['loss']); last = slice(n - max(1, n//10), n)
-    for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size'): d |= {k: s[k].nanmean().item(), f'{k}_last': s[k][last].nanmean().item()}
+    for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size'):
+        d |= {k: s[k].nanmean().item(), f'{k}_last': s[k][last].nanmean().item()}
     for k, (a, b) in dict(active_ratio=('active', 'count'), active_candidates=('active', 'candidates'), active_positive=('pos_active', 'pos_count'), active_negative=('neg_active', 'neg_count')).items():
         v = s[a]/s[b]                                       # NaN where a step has none
         d |= {k: v.nanmean().item(), f'{k}_last': v[last].nanmean().item()}
     u = s['update_size'].nan_to_num(); path = u.sum().item()
     d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
-    return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(), skipped_per_step=s['skipped'].mean().item(), steps=int((~s['update_size'].isnan()).sum()),
+    return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(),
+                    skipped_per_step=s['skipped'].mean().item(), steps=int((~s['update_size'].isnan()).sum()),
                     active_constant=isinstance(self.loss_func, TripletLoss) and (self.loss_func.strategy == 'semi-hard' or isinstance(self.loss_func.margin, str)))
 
 # %% ../nbs/10_diagnostics.ipynb #eb26e57c
@@ -382,7 +387,8 @@ class GeometryHistory(Callback):
         due = e % self.every == 0 or self.epoch == self.n_epoch - 1
         for t, d in zip(self.tables, self._measure(e) if due else [dict(epoch=e)]*len(self.tables)): t.append(d)
     def _measure(self, epoch):
-        if self.held is None: return [dict(epoch=epoch)]*(getattr(self.model, 'replicas', 0) or 1)     # no held-out data
+        if self.held is None:
+            return [dict(epoch=epoch)]*(getattr(self.model, 'replicas', 0) or 1)     # no held-out data
         z, y, v = _measured(self, *self.held, self.loss)
         return [dict(epoch=epoch, **({'valid_loss': l} if self.loss else {}), **(self._geometry(a, b) if a.isfinite().all() else {})) for l, a, b in zip(v, z, y)]
     def _geometry(self, z, y): return class_geometry(z, y, per_class=False, spectrum=False) | {'recall@1': retrieval_metrics(z, y, ks=(1,))['recall@1']}

@@ -54,7 +54,8 @@ class EpochStreams(Callback):
         e = self.start_epoch + self.epoch
         for dl in [self.dls.train, *getattr(self.dls.train, 'members', [])]:
             if hasattr(dl, 'epoch'): dl.epoch = e
-        self.margins = [(l, stream(s, 'margin', e)) for l, s in self._losses() if isinstance(getattr(l, 'spec', None), str)]
+        moving = [(l, s) for l, s in self._losses() if isinstance(getattr(l, 'spec', None), str)]
+        self.margins = [(l, stream(s, 'margin', e)) for l, s in moving]
         self._draw_from('sampling', e)
     def before_validate(self):
         "Looking draws from a stream of its own, and so sees the same each time"
@@ -125,7 +126,8 @@ class MetricLearner(Learner):
         if self._known != (key := tuple(map(id, self.cbs))): self._known, self._who = key, {}      # a callback came or went
         if event_name not in self._who: self._who[event_name] = self._handlers(event_name)
         for cb in self._who[event_name]: cb(event_name)
-    def __getstate__(self): return {k: v for k, v in super().__getstate__().items() if k not in ('_known', '_who', 'loss_grad')}
+    def __getstate__(self):
+        return {k: v for k, v in super().__getstate__().items() if k not in ('_known', '_who', 'loss_grad')}
     def _handlers(self, event_name):
         if not hasattr(event, event_name): raise Exception(f'missing {event_name}')
         every = event_name == 'after_fit'                                                           # there callbacks are switched on again
@@ -154,9 +156,14 @@ def _check_fit(self:MetricLearner, n_epoch, start_epoch, cbs):
     check_range(start_epoch, 'start_epoch', 0, n_epoch, whole=True)
     kinds = [cb if isinstance(cb, type) else type(cb) for cb in cbs]
     if mix := [k.__name__ for k in kinds if issubclass(k, MixHandler)]:
-        raise UserError(f'the callback {mix[0]} mixes samples and their labels, expected samples with one label each, since pairs are told apart by it: leave {mix[0]} out')
-    if not any(True for _ in self.model.parameters()): raise UserError(f'{type(self.model).__name__} has no weights, expected a model that can learn: embed(model, x) gives its embeddings')
-    if no_batches(self.dls.train): raise UserError('the training loader serves no batch, expected at least one: use smaller batches, or more samples')
+        raise UserError(f'the callback {mix[0]} mixes samples and their labels, expected samples with one label '
+                        f'each, since pairs are told apart by it: leave {mix[0]} out')
+    if not any(True for _ in self.model.parameters()):
+        raise UserError(f'{type(self.model).__name__} has no weights, expected a model that can learn: embed(model, '
+                        f'x) gives its embeddings')
+    if no_batches(self.dls.train):
+        raise UserError('the training loader serves no batch, expected at least one: use smaller batches, or more '
+                        'samples')
 
 @patch
 def _clear(self:MetricLearner, cbs):
@@ -172,10 +179,13 @@ def _clear(self:MetricLearner, cbs):
 @patch
 def _looked_at(self:MetricLearner, ds_idx, dl):
     "The loader to look at: the one given, else one of the Learner's"
-    if getattr(self.model, 'replicas', 0): raise UserError('the model holds replicas, expected a lone one to predict with: model.lone(r) takes one out, and embed(model, x) embeds inputs (R, N, …)')
+    if getattr(self.model, 'replicas', 0):
+        raise UserError('the model holds replicas, expected a lone one to predict with: model.lone(r) takes one out, '
+                        'and embed(model, x) embeds inputs (R, N, …)')
     if dl is not None: return dl
     if ds_idx >= len(self.dls.loaders) or no_batches(self.dls[ds_idx]):
-        raise UserError(f'loader {ds_idx} of the DataLoaders is missing or empty, expected data to look at: give dl=…, or ds_idx=0 for the training data')
+        raise UserError(f'loader {ds_idx} of the DataLoaders is missing or empty, expected data to look at: give '
+                        f'dl=…, or ds_idx=0 for the training data')
     return self.dls[ds_idx]
 
 @patch
@@ -206,7 +216,8 @@ def predict(self:MetricLearner,
     with_input=False   # Give the item as well?
 )->tuple:              # Its embedding, three times: nothing has to be decoded
     "The embedding of one sample"
-    if any(isinstance(dl, TfmdDL) for dl in self.dls.loaders[-1:]): z = self.get_preds(dl=self.dls.test_dl([item], rm_type_tfms=rm_type_tfms, num_workers=0))[0][0]
+    if any(isinstance(dl, TfmdDL) for dl in self.dls.loaders[-1:]):
+        z = self.get_preds(dl=self.dls.test_dl([item], rm_type_tfms=rm_type_tfms, num_workers=0))[0][0]
     else: z = embed(self.model, plain_tensor(item)[None])[0]
     return (item, z, z, z) if with_input else (z, z, z)
 
@@ -214,12 +225,14 @@ def predict(self:MetricLearner,
 def loss_not_reduced(self:MetricLearner):
     "Refused for a loss over pairs: `get_preds(with_loss=True)` asks for it"
     if not isinstance(self.loss_func, PairLoss): return super(MetricLearner, self).loss_not_reduced()
-    raise UserError('the loss of every sample was asked for, expected the loss of a batch: a term belongs to a pair or a triplet; validate() gives the mean')
+    raise UserError('the loss of every sample was asked for, expected the loss of a batch: a term belongs to a pair '
+                    'or a triplet; validate() gives the mean')
 
 @patch
 def show_results(self:MetricLearner, *args, **kwargs):
     "Refused: an embedding has no picture of its own"
-    raise UserError('show_results was called, expected a model that predicts classes: plot_neighbours and plot_tsne show what embeddings are like')
+    raise UserError('show_results was called, expected a model that predicts classes: plot_neighbours and plot_tsne '
+                    'show what embeddings are like')
 
 # %% ../nbs/11_learner.ipynb #7a243c7a
 @patch
@@ -237,14 +250,16 @@ def summary(self:MetricLearner):
     "Layers, parameters, optimiser, loss and callbacks in words"
     if hasattr(self.dls.train, 'one_batch'): return super(MetricLearner, self).summary()
     b = next(iter(self.dls.train))
-    with self._other_dls(DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))): return super(MetricLearner, self).summary()
+    with self._other_dls(DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))):
+        return super(MetricLearner, self).summary()
 
 @patch
 def export(self:MetricLearner, fname='export.pkl', **kwargs  # File; further arguments of fastai's `export`
           ):
     "Write the Learner without its data, as fastai does; of loaders that cannot be emptied none is kept"
     dls = self.dls
-    if not all(hasattr(dl, 'new') and hasattr(dl.dataset, 'new_empty') for dl in dls.loaders): dls = _NoData(path=dls.path)
+    if not all(hasattr(dl, 'new') and hasattr(dl.dataset, 'new_empty') for dl in dls.loaders):
+        dls = _NoData(path=dls.path)
     with self._other_dls(dls): super(MetricLearner, self).export(fname, **kwargs)
 
 @patch
@@ -266,19 +281,26 @@ def named_loss(
     if isinstance(loss, type): return loss()
     if not isinstance(loss, str):
         if callable(loss): return loss
-        raise UserError(f"the loss was {loss!r}, expected a function of embeddings and labels, or one of {', '.join(LOSSES)}")
+        raise UserError(f"the loss was {loss!r}, expected a function of embeddings and labels, or one of "
+                        f"{', '.join(LOSSES)}")
     check_choice(loss, [*LOSSES, 'contrastive-sq', 'triplet-sq'], 'loss')
     if loss in LOSSES: return LOSSES[loss]()
     return LOSSES[loss.removesuffix('-sq')](distance='sqeuclidean')
 
 def _check_parts(dls, model, loss, seed):
     "Refuse parts that do not belong together"
-    if not hasattr(dls, 'loaders'): raise UserError(f'metric_learner was given a {type(dls).__name__} as dls, expected DataLoaders: DataLoaders(train, valid) puts two loaders together')
-    counts = dict(model=getattr(model, 'replicas', 0) or 1, loss=len(getattr(loss, 'replicas', None) or [loss]), loader=len(getattr(dls.train, 'members', [dls.train])),
+    if not hasattr(dls, 'loaders'):
+        raise UserError(f'metric_learner was given a {type(dls).__name__} as dls, expected DataLoaders: '
+                        f'DataLoaders(train, valid) puts two loaders together')
+    counts = dict(model=getattr(model, 'replicas', 0) or 1, loss=len(getattr(loss, 'replicas', None) or [loss]),
+                  loader=len(getattr(dls.train, 'members', [dls.train])),
                   seeds=len(seed) if isinstance(seed, (list, tuple)) else 1)
-    if len(set(counts.values())) > 1: raise UserError(f"replicas: {', '.join(f'{k} {n}' for k, n in counts.items())}; expected the same number in each: Replicas, stack_losses, replica_dls and a list of seeds belong together")
+    if len(set(counts.values())) > 1:
+        raise UserError(f"replicas: {', '.join(f'{k} {n}' for k, n in counts.items())}; expected the same number in "
+                        f"each: Replicas, stack_losses, replica_dls and a list of seeds belong together")
     if getattr(loss, 'strategy', None) == 'published' and getattr(dls.train, 'groups', 1) != loss.groups:
-        raise UserError(f"a loss with strategy 'published' was given a loader without partners for its anchors, expected one made by metric_dls(…, strategy='published', groups={loss.groups})")
+        raise UserError(f"a loss with strategy 'published' was given a loader without partners for its anchors, "
+                        f"expected one made by metric_dls(…, strategy='published', groups={loss.groups})")
 
 def _some(held_out, size, seed):
     "A class-balanced part of held-out points; None if there are none"
@@ -295,7 +317,7 @@ def metric_learner(
     lr:float=1e-3,        # Learning rate
     opt_func=published_adam, # Optimiser
     probe_size:int=256,   # Most points in the probe, and of the held-out points of the history
-    held_out:tuple=None,  # (inputs, labels) for the history, or a list of them, one for each replica; None: the validation data
+    held_out:tuple=None,  # (inputs, labels) for the history, a list of them for replicas; None: the validation data
     geometry_every:int=1, # Epochs between two measurements on held-out points
     valid_loss:bool=True, # Is the loss on held-out points one of them?
     notify=warnings.warn, # Called with a sentence when something should be known
@@ -309,8 +331,12 @@ def metric_learner(
     loss = named_loss(loss)
     _check_parts(dls, model, loss, seed)
     if held_out is None and (len(dls.loaders) < 2 or no_batches(dls[1])):
-        notify('there are no validation data, so geometry and Recall@1 are not measured: give held_out=(inputs, labels) to see them')
-    if isinstance(seed, (list, tuple)) and held_out is not None: held_out = tuple(torch.stack(t) for t in zip(*(_some(h, probe_size, s) for h, s in zip(held_out, seed))))
+        notify('there are no validation data, so geometry and Recall@1 are not measured: give held_out=(inputs, '
+               'labels) to see them')
+    if getattr(model, 'replicas', 0): seed = list(seed) if isinstance(seed, (list, tuple)) else [seed]
+    elif isinstance(seed, (list, tuple)): seed, = seed
+    if isinstance(seed, list) and held_out is not None:
+        held_out = tuple(torch.stack(t) for t in zip(*(_some(h, probe_size, s) for h, s in zip(held_out, seed))))
     elif held_out is not None: held_out = _some(held_out, probe_size, seed)
     ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names),
             GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed), NoValidationPass()]

@@ -32,12 +32,15 @@ def l2_normalize(
 def as_input(
     model,   # A module
     x        # Inputs: a tensor or a subclass of it, an array, a table, a list
-):           # A plain tensor, in the decimal type of the model's weights; bytes stay bytes, and whole numbers that index an embedding layer stay whole
+):           # A plain tensor, in the decimal type of the weights; bytes, and what indexes an embedding layer, stay whole
     "What a caller hands over, as the weights of a model take it"
     x = plain_tensor(x)
-    if x.is_complex(): raise UserError(f'the inputs have dtype {x.dtype}, expected real numbers: use their absolute values, or real and imaginary parts as columns')
+    if x.is_complex():
+        raise UserError(f'the inputs have dtype {x.dtype}, expected real numbers: use their absolute values, or real '
+                        f'and imaginary parts as columns')
     if x.dtype == torch.uint8: return x
-    if not x.is_floating_point() and any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules()): return x
+    if not x.is_floating_point() and any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules()):
+        return x
     p = next(model.parameters(), None)
     if p is not None: return x if x.dtype == p.dtype or not p.is_floating_point() else x.to(p.dtype)
     return x if x.is_floating_point() else x.float()
@@ -357,15 +360,22 @@ def every_sample(
     "The same samples, each once, the last short batch included"
     if hasattr(dl, 'new'): return dl.new(shuffle=shuffle, drop_last=False) if getattr(dl, 'indexed', True) else dl
     if not isinstance(dl, torch.utils.data.DataLoader): return dl
-    if dl.batch_sampler is None or isinstance(dl.dataset, torch.utils.data.IterableDataset): return dl      # it cannot be put into another order
-    return torch.utils.data.DataLoader(dl.dataset, dl.batch_size or 64, shuffle=shuffle, num_workers=dl.num_workers, collate_fn=dl.collate_fn)
+    if dl.batch_sampler is None or isinstance(dl.dataset, torch.utils.data.IterableDataset): return dl   # it has one order
+    return torch.utils.data.DataLoader(dl.dataset, dl.batch_size or 64, shuffle=shuffle, num_workers=dl.num_workers,
+                                       collate_fn=dl.collate_fn)
 
 def _blocks(x, batch_size, dim):
     "Inputs a block at a time: those of a loader, or of an array"
-    if hasattr(x, 'loaders'): raise UserError(f'embed was given a {type(x).__name__} of {len(x.loaders)} loaders, expected one: its .train or its .valid')
-    if hasattr(x, 'dataset') and hasattr(x, '__iter__'): return (b[0] if isinstance(b, (tuple, list)) else b for b in every_sample(x))
-    if not isinstance(x, np.ndarray): x = plain_tensor(x)                   # an array may be larger than memory: each block is read by itself
-    if x.ndim <= dim: raise UserError(f"embed was given inputs of shape {tuple(x.shape)}, expected ({'R, ' if dim else ''}N, …): one row for each")
+    if hasattr(x, 'loaders'):
+        raise UserError(f'embed was given a {type(x).__name__} of {len(x.loaders)} loaders, expected one: its .train '
+                        f'or its .valid')
+    if hasattr(x, 'dataset') and hasattr(x, '__iter__'):
+        return (b[0] if isinstance(b, (tuple, list)) else b for b in every_sample(x))
+    # an array may be larger than memory: each block is read by itself
+    if not isinstance(x, np.ndarray): x = plain_tensor(x)
+    if x.ndim <= dim:
+        raise UserError(f"embed was given inputs of shape {tuple(x.shape)}, expected ({'R, ' if dim else ''}N, …): "
+                        f"one row for each")
     size = batch_size or max(64, min(1024, 2**18//max(1, math.prod(x.shape[dim + 1:]))))
     check_range(size, 'batch_size', 1, whole=True)
     rows = [slice(None)]*dim
@@ -375,7 +385,8 @@ def _check_embeddings(z, n, model, dim):
     "Refuse what is not one vector for each input"
     if torch.is_tensor(z) and z.ndim == dim + 2 and z.shape[dim] == n: return plain_tensor(z)
     given = f'outputs of shape {tuple(z.shape)}' if torch.is_tensor(z) else f'a {type(z).__name__}'
-    raise UserError(f"{type(model).__name__} gave {given} for {n} inputs, expected one vector for each, ({'R, ' if dim else ''}{n}, D): squeeze or flatten what the model returns")
+    raise UserError(f"{type(model).__name__} gave {given} for {n} inputs, expected one vector for each, "
+                    f"({'R, ' if dim else ''}{n}, D): squeeze or flatten what the model returns")
 
 # %% ../nbs/07_models.ipynb #73842c15
 def embed(
@@ -386,7 +397,8 @@ def embed(
 ):                         # Embeddings, (N, D), on that device
     "The embeddings of all of `x`, a block at a time; of replicas (R, N, …), each its own"
     if not isinstance(model, nn.Module): model = getattr(model, 'model', model)
-    if not isinstance(model, nn.Module): raise UserError(f'embed was given a {type(model).__name__} as model, expected a torch.nn.Module')
+    if not isinstance(model, nn.Module):
+        raise UserError(f'embed was given a {type(model).__name__} as model, expected a torch.nn.Module')
     if device is not None: model.to(device)
     dim, p, zs = 1 if getattr(model, 'replicas', 0) else 0, next(model.parameters(), None), []
     with eval_mode(model):

@@ -43,7 +43,7 @@ def arm_styles(
 
 @contextmanager
 def styled():
-    "This package's fonts and lines inside the block; of everybody's settings only these are put back, so that a backend that is chosen inside stays chosen"
+    "This package's fonts and lines inside the block; only these are put back: a backend that is chosen inside stays chosen"
     before = {k: mpl.rcParams[k] for k in STYLE}
     mpl.rcParams.update(STYLE)
     try: yield
