@@ -12,7 +12,7 @@ import hashlib, math, random
 from dataclasses import dataclass, replace
 from importlib import import_module
 import numpy as np, torch
-from .core import UserError, RunConfig, check_choice, check_range, stream
+from .core import UserError, RunConfig, check_choice, check_range, plain_labels, plain_tensor, stream
 from .sampling import STRATEGIES, PKSampler
 from .synthetic import make_clusters
 from fastai.data.core import DataLoaders
@@ -112,9 +112,18 @@ def load_data(
     return images[check_choice(config.dataset, images | DATASETS, 'data set')](config, **kwargs)
 
 # %% ../nbs/08_data.ipynb #2b4204af
+def _numbers(x):
+    "An array; numbers in a column of mixed type, as pandas keeps whole numbers that may be missing, count as numbers"
+    x = np.asarray(x)
+    if x.dtype != object: return x
+    try: a = np.array(x.tolist())
+    except (TypeError, ValueError): return x
+    return a if a.dtype.kind in 'fiub' else x
+
 def _check_x(x, what):
-    if not torch.is_tensor(x):
-        x = np.asarray(x)
+    if torch.is_tensor(x): x = plain_tensor(x)
+    else:
+        x = _numbers(x)
         if x.dtype.kind not in 'fiub': raise UserError(f"{what} inputs have type {x.dtype}, expected numbers: encode text and categories as numbers first")
         dtype = np.uint8 if x.dtype == np.uint8 and x.ndim == 4 else np.float32
         with np.errstate(over='ignore'): x = torch.from_numpy(np.array(x, dtype=dtype))
@@ -131,7 +140,7 @@ def _check_x(x, what):
 
 # %% ../nbs/08_data.ipynb #008793f9
 def _check_y(y, n, what):
-    y = y.detach().cpu().numpy() if torch.is_tensor(y) else np.asarray(y)
+    y = plain_tensor(y).detach().cpu().numpy() if torch.is_tensor(y) else _numbers(y)
     if y.ndim != 1:
         do = 'argmax(1) turns one-hot rows into labels' if y.ndim == 2 and y.shape[1] > 1 else 'reshape(-1) makes it flat'
         raise UserError(f"{what} labels have shape {y.shape}, expected one number per sample, ({n},): {do}")
@@ -249,35 +258,74 @@ def draw_partners(
 # %% ../nbs/08_data.ipynb #422fa99d
 class TensorSet(TensorDataset):
     "Inputs and labels side by side, as PyTorch and fastai expect a data set"
+    def __init__(self,
+        x,       # Inputs, (N, …): tensor, array, table or list
+        y=None,  # Labels, (N) whole numbers; None: there are none, as when one predicts
+        *more    # Further tensors of N rows
+    ):
+        parts = [plain_tensor(x), *([] if y is None else [plain_labels(y)]), *map(plain_tensor, more)]
+        if len({t.shape[:1] for t in parts}) > 1:
+            raise UserError(f"a TensorSet was given {' and '.join(str(tuple(t.shape)) for t in parts)} numbers, "
+                            f"expected as many labels as inputs")
+        super().__init__(*parts)
     def new_empty(self):
         "The same without samples, which fastai exports with a model"
         return type(self)(*(t[:0] for t in self.tensors))
 
 # %% ../nbs/08_data.ipynb #c4a7a2bc
+_SERVED = 'after_batch', 'before_iter', 'after_iter', 'get_idxs', 'batch_size'
+# fastai hands these on
+_IDLE = dict(num_workers=0, pin_memory=False, pin_memory_device='', timeout=0, persistent_workers=False, indexed=True)
+
+def _check_loader(kwargs, shuffle, groups, k):
+    "Refuse arguments that would do nothing"
+    for name, v in kwargs.items():
+        if name in _SERVED or name in _IDLE and v in (None, _IDLE[name]): continue
+        raise UserError(f"GatherDL was given {name}={v!r}, which does nothing where whole batches are gathered from "
+                        f"memory: leave it out, change batches with after_batch, or use fastai's own DataLoader")
+    if not callable(kwargs.get('after_batch') or callable):
+        raise UserError(f"after_batch was {kwargs['after_batch']!r}, expected a function of a batch (inputs, labels)")
+    if groups not in (1, 2, 3):
+        raise UserError(f'groups was {groups!r}, expected 1 (the batch), 2 (with a partner for each) or 3 (with a '
+                        f'positive and a negative)')
+    check_range(k, 'k_per_class', 0, whole=True)
+    if k and not shuffle:
+        raise UserError(f'k_per_class was {k} with shuffle=False, expected 0: the batches of P classes with K '
+                        f'members each are drawn')
+
 class GatherDL(DataLoader):
     "A fastai `DataLoader` over arrays in memory: one gather per batch, in an order that is a function of (seed, epoch)"
     def __init__(self,
-        dataset,              # A `TensorSet` of inputs (N, …) and labels (N)
+        dataset,              # A TensorSet of inputs (N, …) and labels (N), or what it is made from: (inputs, labels)
         bs:int=64,            # Anchors per batch
         seed:int=0,           # The run's seed
         shuffle:bool=True,    # Draw an order? If not, samples come as they stand
         groups:int=1,         # 1: the batch; 2: with one partner per anchor; 3: with a positive and a negative
         k_per_class:int=0,    # Members of each class in a P×K batch; 0: plain batches
         device=None,          # Where the arrays live; None: fastai's default
-        **kwargs              # Of fastai's `DataLoader`, `after_batch` among them
+        drop_last:bool=False, # Leave out a batch that is shorter than the others?
+        **kwargs              # Of fastai's `DataLoader`: `after_batch`, `before_iter`, `after_iter` and `get_idxs`
     ):
+        _check_loader(kwargs, shuffle, groups, k_per_class)
+        bs = check_range(kwargs.pop('batch_size', None) or bs, 'bs', 1, whole=True)
+        if not hasattr(dataset, 'tensors'): dataset = TensorSet(*dataset)
+        if len(dataset.tensors) < 2 and (groups > 1 or k_per_class):
+            raise UserError('GatherDL was given inputs without labels, expected labels: partners and P×K batches are '
+                            'drawn by them')
         state = random.getstate()  # fastai's loader draws a number it needs for workers
-        super().__init__(dataset, bs=bs, shuffle=shuffle, **merge(kwargs, dict(num_workers=0)))
+        super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, **kwargs)
         random.setstate(state)
         self.seed, self.groups, self.k_per_class, self.epoch, self.n_inp, self._last = seed, groups, k_per_class, 0, 1, None
-        self.labels = dataset.tensors[1].cpu()
+        self.labels = dataset.tensors[1].cpu() if len(dataset.tensors) > 1 else None
         self.to(default_device() if device is None else device)
     def to(self, device  # Where to
           ):
         "Move the arrays to `device`"
-        self.x, self.y = (t.to(device) for t in self.dataset.tensors)
+        self.x, self.y, *_ = (*(t.to(device) for t in self.dataset.tensors), None)
         self.device = self.x.device
-    def __len__(self): return len(self.order(self.epoch)) if self.k_per_class else -(-self.n//self.bs)
+    def __len__(self):
+        if self.k_per_class or 'get_idxs' in vars(self): return len(self.order(self.epoch))
+        return self.n//self.bs if self.drop_last else -(-self.n//self.bs)
 
 # %% ../nbs/08_data.ipynb #85267698
 @patch
@@ -285,13 +333,21 @@ def order(self:GatherDL,
     epoch:int  # Which epoch, from 0
 )->tuple:      # Index tensors on the CPU, one per batch
     "The anchors of an epoch, batch by batch"
-    key = epoch, self.seed, self.bs, self.k_per_class, self.shuffle
-    if self._last is None or self._last[0] != key: self._last = key, self._order(epoch)
+    # fastai asks for an order of its own
+    if 'get_idxs' in vars(self):
+        idx = torch.as_tensor(self.get_idxs(), dtype=torch.long)
+        return self._whole(idx.split(self.bs)) if len(idx) else ()
+    key = epoch, self.seed, self.bs, self.k_per_class, self.shuffle, self.drop_last
+    if self._last is None or self._last[0] != key: self._last = key, self._whole(self._order(epoch))
     return self._last[1]
 
 @patch
+def _whole(self:GatherDL, batches):
+    "The batches that are served: not those that are too short, where they shall be left out"
+    return tuple(b for b in batches if len(b) == self.bs) if self.drop_last else batches
+
+@patch
 def _order(self:GatherDL, epoch):
-    if 'get_idxs' in vars(self): return torch.as_tensor(self.get_idxs()).split(self.bs)   # fastai asks for an order of its own
     if not self.shuffle or not self.n: return torch.arange(self.n).split(self.bs) if self.n else ()
     gen = stream(self.seed, 'order', epoch)
     if self.k_per_class: return tuple(PKSampler(self.labels, self.bs, self.k_per_class, gen))
@@ -326,23 +382,25 @@ def __iter__(self:GatherDL):
     batches = self.indices(self.epoch)
     if batches:
         sizes, idx = [len(b) for b in batches], torch.cat(batches).to(self.device)
-        for i, y in zip(idx.split(sizes), self.y[idx].split(sizes)): yield self.after_batch((self.x.index_select(0, i), y))
+        labels = [()]*len(sizes) if self.y is None else zip(self.y[idx].split(sizes))
+        for i, y in zip(idx.split(sizes), labels): yield self.after_batch((self.x.index_select(0, i), *y))
     self.epoch += 1
     self.after_iter()
 
 @patch
 def get_idxs(self:GatherDL)->list:
     "The samples of the present epoch, as fastai asks for them"
-    return torch.cat(self.order(self.epoch)).tolist() if self.n else []
+    return torch.cat(self.order(self.epoch)).tolist() if len(self) else []
 
 @patch
 def new(self:GatherDL,
-    dataset=None, # Another dataset; None: the same
+    dataset=None, # Another dataset, or a list of inputs without labels, as fastai's `test_dl` gives; None: the same
     cls=None,     # Another class of loader; None: the same
     **kwargs      # What shall be different
 ):                # The new loader
     "A loader like this one. Without shuffling, or with an order of fastai's, it serves every sample once and no partners"
     own = dict(seed=self.seed, groups=self.groups, k_per_class=self.k_per_class)
+    if dataset is not None and not hasattr(dataset, 'tensors'): dataset = TensorSet(dataset)
     if 'get_idxs' in kwargs or not kwargs.get('shuffle', self.shuffle): own |= dict(groups=1, k_per_class=0)
     res = DataLoader.new(self, dataset, cls, **merge(own, kwargs))
     res.epoch = self.epoch
@@ -378,10 +436,16 @@ def metric_dls(
     **kwargs               # Of `GatherDL`, for the training data
 )->DataLoaders:
     "fastai DataLoaders whose order depends on the seed alone"
+    if not isinstance(data, LabelledData):
+        raise UserError(f'metric_dls was given a {type(data).__name__}, expected LabelledData: array_data(x, y) '
+                        f'makes it from arrays')
     _check_batch(batch_size, k_per_class, strategy, groups)
     published = strategy == 'published'
-    k = k_per_class or (0 if published else members_per_class(data.y, batch_size))
+    k = k_per_class or (0 if published or not kwargs.get('shuffle', True) else members_per_class(data.y, batch_size))
     train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, **kwargs)
+    if len(data.y) and not len(train):
+        raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at '
+                        f'least one batch: use smaller ones')
     valid = GatherDL(TensorSet(data.x_test, data.y_test), max(1, min(1024, len(data.x_test))), seed, shuffle=False, device=device)
     return DataLoaders(train, valid, device=train.device)
 
@@ -391,9 +455,12 @@ class ReplicaDL(GatherDL):
     def __init__(self, dls  # `GatherDL`s of equal length and batch size
                 ):
         dls, a = list(dls), dls[0]
-        if len({(d.n, d.bs, d.groups, d.k_per_class) for d in dls}) > 1 or a.k_per_class:
+        if len({(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last) for d in dls}) > 1 or a.k_per_class:
             raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one after another')
-        super().__init__(a.dataset, a.bs, a.seed, a.shuffle, a.groups, 0, a.device)
+        if own := [n for d in dls for n in _SERVED if n in vars(d)]:
+            raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
+                            f'arrays as they are: run them one after another')
+        super().__init__(a.dataset, a.bs, a.seed, a.shuffle, a.groups, 0, a.device, a.drop_last)
         key = lambda d: id(d.dataset.tensors[0])
         sets = {key(d): d for d in dls}
         place = {k: i*a.n for i, k in enumerate(sets)}
@@ -411,6 +478,15 @@ class ReplicaDL(GatherDL):
         for i in idx.split([len(b) for b in each[0]], 1): yield self.after_batch((self.x.index_select(0, i.reshape(-1)).view(*i.shape, *self.x.shape[1:]), self.y[i]))
         self.epoch += 1
         self.after_iter()
+
+@patch
+def new(self:ReplicaDL,
+    dataset=None, # Another dataset for every member; None: their own
+    cls=None,     # Another class of loader; None: the same
+    **kwargs      # What shall be different
+):                # The new loader
+    "Loaders like these, side by side"
+    return (cls or type(self))([d.new(dataset, **kwargs) for d in self.members])
 
 def replica_dls(
     dls  # `DataLoaders` from `metric_dls`

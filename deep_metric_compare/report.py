@@ -10,10 +10,10 @@ __all__ = ['CSS', 'TEMPLATE', 'GLOSSARY', 'embed_figure', 'config_rows', 'data_r
 import base64, io
 from dataclasses import fields
 from pathlib import Path
-import jinja2, matplotlib as mpl
+import jinja2
 from .core import RunConfig
 from .stats import BASELINES, CLAIMS, HELD_OUT, MEASURES, MIN_SEEDS, TRAINING, _pair_cells, arm_label, arm_order, data_label, runs_frame, sentence, table_notes, table_rows, told, verdicts
-from .visualize import STYLE, arm_styles, draw_figures
+from .visualize import arm_styles, draw_figures, styled
 
 # %% ../nbs/14_report.ipynb #c22f1458
 def embed_figure(
@@ -22,7 +22,7 @@ def embed_figure(
     "A figure as text that an <img> can show"
     buf = io.BytesIO()
     fig.get_layout_engine().execute(fig); fig.set_layout_engine('none')    # else savefig draws everything twice
-    with mpl.rc_context(STYLE): fig.savefig(buf, format='svg', metadata={'Date': None, 'Creator': None})
+    with styled(): fig.savefig(buf, format='svg', metadata={'Date': None, 'Creator': None})
     return 'data:image/svg+xml;base64,' + base64.b64encode(buf.getvalue()).decode()
 
 # %% ../nbs/14_report.ipynb #edd6241b
