@@ -86,8 +86,8 @@ def claim_notes(
 )->list:    # Sentences
     "Why claims got no verdict, and which triplet loss was not trained"
     why = {}
-    for r in v[v.why != ''].drop_duplicates(['claim', 'why']).itertuples(): why.setdefault(f'{r.verdict}: {r.why}', []).append(r.claim)
-    notes = [f"{', '.join(claims)}: {reason}." for reason, claims in why.items()]
+    for r in v[v.why != ''].drop_duplicates(['claim', 'why']).itertuples(): why.setdefault((r.verdict.capitalize(), r.why), []).append(r.claim)
+    notes = [f"{word} ({', '.join(claims)}): {reason}." for (word, reason), claims in why.items()]
     missing = [a for a in TRIPLETS if a not in set(v.arm)]
     if missing and (v.n > 0).any(): notes.append(f"{' and '.join(map(arm_label, missing)).capitalize()} was not trained: claims are judged for each triplet loss apart.")
     if not (v.n + v.late + v.missing > 0).any(): notes = ['The claims are about triplet against contrastive; no seed here has both, so nothing is measured.']
@@ -140,7 +140,7 @@ TEMPLATE = """<!DOCTYPE html>
 {% if judged %}The words are what one-sided tests decide against the border δ of 10&nbsp;% (half a point for accuracies): <i>supported</i> rejects that the effect is at most δ, <i>contradicted</i> that it is at least −δ, <i>negligible</i> that it is outside ±δ;
 the chance of any wrong word in this table is at most 5&nbsp;% (Holm's correction over {{ tests }} hypotheses, three for each claim, loss and data set).{% else %}A verdict needs at least {{ min_seeds }} seeds.{% endif %}</p>
 <div class="scroll"><table class="wide text claims"><thead><tr><th></th><th>Claim</th><th>Measure</th>{% for _, _, head in columns %}<th>{{ head }}</th>{% endfor %}</tr></thead><tbody>
-{% for r in claims %}<tr><td>{{ r.claim if r.first else '' }}</td><td>{{ r.text if r.first else '' }}</td><td>{{ r.measure }}</td>
+{% for r in claims %}<tr><td>{{ r.claim if r.first else '' }}</td><td>{{ '“' ~ r.text ~ '”' if r.first else '' }}</td><td>{{ r.measure }}</td>
 {% for c in r.cells %}<td>{{ c.value }}{% if r.first %}<div class="word">{% if c.found %}<b>{{ c.found }}</b> ({{ c.word }}){% else %}{{ c.word }}{% endif %}</div>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
 <div class="note">{% for n in claim_notes %}<p>{{ n }}</p>{% endfor %}</div>
@@ -217,7 +217,8 @@ def _table(frame, measures):
 def _groups(frame):
     "Title and columns of each table: the main measures, then what else was measured"
     main = [(g, [m for m in MEASURES if MEASURES[m].group == g]) for g in (HELD_OUT, TRAINING)]
-    seen = [c for c in frame.columns if (c in KNOWN or c.startswith('test/')) and c not in MEASURES and frame[c].notna().any()]
+    seen = [c for c in frame.columns if (c in KNOWN or c.startswith('test/')) and c not in MEASURES]
+    seen = [c for c in seen if measure_of(c).absent or frame[c].notna().any()]    # what no run reached is a finding, too
     more = [(g, [c for c in seen if measure_of(c).group == g]) for g in (SPEED, GROUPS_OF_POINTS, VERIFY)]
     return main + [(g, ms) for g, ms in more if ms]
 

@@ -83,7 +83,7 @@ def runs_frame(
     raise UserError(f'runs {a.run} and {b.run} are both {a.dataset}, {a.arm}, seed {a.seed}; '
                     'a table holds one run per data set, arm and seed: put them in tables of their own')
 
-# %% ../nbs/12_stats.ipynb #e50d513a
+# %% ../nbs/12_stats.ipynb #0b85ddf3
 def format_note(
     *frames  # Tables of runs
 )->str:      # One sentence; '' where all were made by the present format
@@ -111,7 +111,7 @@ def mean_interval(
     if n == 1 or not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
     return Interval(float(x.mean()), float(stdtrit(n-1, (1+level)/2) * x.std(ddof=1) / math.sqrt(n)), n, missing)
 
-# %% ../nbs/12_stats.ipynb #4603920e
+# %% ../nbs/12_stats.ipynb #ff8f9ef1
 def prediction_interval(
     values,            # Numbers; None and NaN are missing values
     ratio:bool=False,  # A positive scale, judged on its logarithm?
@@ -169,7 +169,7 @@ def measure_of(
         if base != column and base in KNOWN: return replace(KNOWN[base], name=KNOWN[base].name + where)
     return Measure(column, column)
 
-# %% ../nbs/12_stats.ipynb #d695e471
+# %% ../nbs/12_stats.ipynb #2433e4ad
 for k, *v in (
     ('share_within',   'share of variance within classes',  'within',  'difference', HELD_OUT),
     ('share_between',  'share of variance between classes', 'between', 'difference', HELD_OUT),
@@ -194,7 +194,7 @@ for k, *v in (
     ('effective_rank', 'effective rank', 'eff. rank', 'ratio', GEOMETRY),
     ('spectral_decay', 'spectral decay', 'decay ρ', 'ratio', GEOMETRY)): register_measure(k, *v)
 
-# %% ../nbs/12_stats.ipynb #6e75712f
+# %% ../nbs/12_stats.ipynb #30e6a587
 EPOCHS = 'epochs'
 for k, *v in (
     ('participation', 'participation', '', 'ratio', TRAINING, '',
@@ -222,7 +222,7 @@ for k, *v in (
     ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '', 'The error at the threshold where false accepts and false rejects are equally frequent: less is better.'),
     ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
 
-# %% ../nbs/12_stats.ipynb #1d7112fe
+# %% ../nbs/12_stats.ipynb #4083e5ea
 for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings', participation='participation').items():
     if k not in KNOWN: register_measure(k, f'{name} per step', name, 'ratio', TRAINING)
     register_measure(f'{k}_last', f'{name}, last tenth of the steps', '', 'ratio', TRAINING)
@@ -436,7 +436,7 @@ def verdict(
     if not np.isfinite(d).all(): return 'inconclusive'    # a run without a value is an outcome, not a gap to skip
     return str(decide(holm(border_tests(d, delta))))
 
-# %% ../nbs/12_stats.ipynb #d8009cad
+# %% ../nbs/12_stats.ipynb #5d473fd9
 def sign_tests(
     d,           # Effects or their bounds in the direction of the claim, one per seed along the last axis
     delta:float  # Smallest effect of interest, in the units of `d`
@@ -515,7 +515,7 @@ def overall(
     words = {c: set(g.verdict) for c, g in v[v.arm == arm].groupby('claim', sort=False)}
     return {c: w.pop() if len(w) == 1 else 'inconclusive' for c, w in words.items()}
 
-# %% ../nbs/12_stats.ipynb #7c5155b4
+# %% ../nbs/12_stats.ipynb #036dd2a0
 FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}', 'inconclusive': 'it is undecided whether {0.text}',
          'no verdict': 'no verdict on whether {0.text}', 'not measured': 'it was not measured whether {0.text}'}
 
@@ -535,19 +535,20 @@ def findings(
     v:pd.DataFrame,    # From `verdicts`
     claim:str,         # Id of a claim
     arm:str='triplet', # Which triplet loss
-    names=None         # Data set → what readers call it; None: its own name
+    names=None,        # Data set → what readers call it; None: its own name
+    at:str='on'        # Stands before these names
 )->str:                # In Markdown: the claim as a claim, then what was found and where; bold only where a test decided
     "A claim and what was found, for a page"
     g = v[(v.claim == claim) & (v.arm == arm)].drop_duplicates('dataset')
     where = {}
     for r in g.itertuples():
-        text = finding(claim, r.verdict, arm)
-        if r.verdict in WORDS: text = f'**{text}**'
-        if r.why: text += f' ({r.why})'
-        where.setdefault(text, []).append((names or {}).get(r.dataset, data_label(r.dataset)))
-    parts = [text + (f' on {_join(ds)}' if v.dataset.nunique() > 1 else '') for text, ds in where.items()]
+        text = f'**{finding(claim, r.verdict, arm)}**' if r.verdict in WORDS else r.verdict.replace('inconclusive', 'undecided')
+        where.setdefault((text, r.why), []).append((names or {}).get(r.dataset, data_label(r.dataset)))
+    place = lambda ds: f' {at} {_join(ds)}' if v.dataset.nunique() > 1 else ''
+    parts = [text + place(ds) + (f' ({why})' if why and text == 'no verdict' else '') for (text, why), ds in where.items()]
     claimed = next(c.text for c in CLAIMS if c.id == claim)
-    return f"Claim: {claimed}. Found: {'; '.join(parts) or finding(claim, 'not measured', arm)}."
+    who = '' if arm == 'triplet' else f' for {arm_label(arm)}'
+    return f"Claim: {claimed}. Found{who}: {'; '.join(parts) or 'not measured'}."
 
 # %% ../nbs/12_stats.ipynb #2f5429dc
 def _places(*x, digits=3, most=4):
@@ -826,7 +827,7 @@ def verdict_text(
     r  # A row of `verdicts`
 )->str:  # Ratio or difference with its interval; in how many pairs the effect is beyond δ, where values were not reached
     "What a verdict rests on, for a table"
-    if r.late: return f'beyond δ in {r.beyond} of {r.n + r.late + r.missing} pairs'
+    if r.late: return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
     estimate, interval = _pair_cells(r)
     return f'{estimate} ({interval})' if interval else estimate
 
