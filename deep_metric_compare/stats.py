@@ -83,7 +83,7 @@ def runs_frame(
     raise UserError(f'runs {a.run} and {b.run} are both {a.dataset}, {a.arm}, seed {a.seed}; '
                     'a table holds one run per data set, arm and seed: put them in tables of their own')
 
-# %% ../nbs/12_stats.ipynb #0b85ddf3
+# %% ../nbs/12_stats.ipynb #dadeaf84
 def format_note(
     *frames  # Tables of runs
 )->str:      # One sentence; '' where all were made by the present format
@@ -111,7 +111,7 @@ def mean_interval(
     if n == 1 or not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
     return Interval(float(x.mean()), float(stdtrit(n-1, (1+level)/2) * x.std(ddof=1) / math.sqrt(n)), n, missing)
 
-# %% ../nbs/12_stats.ipynb #ff8f9ef1
+# %% ../nbs/12_stats.ipynb #4aa66c9c
 def prediction_interval(
     values,            # Numbers; None and NaN are missing values
     ratio:bool=False,  # A positive scale, judged on its logarithm?
@@ -169,7 +169,7 @@ def measure_of(
         if base != column and base in KNOWN: return replace(KNOWN[base], name=KNOWN[base].name + where)
     return Measure(column, column)
 
-# %% ../nbs/12_stats.ipynb #2433e4ad
+# %% ../nbs/12_stats.ipynb #f9ecf504
 for k, *v in (
     ('share_within',   'share of variance within classes',  'within',  'difference', HELD_OUT),
     ('share_between',  'share of variance between classes', 'between', 'difference', HELD_OUT),
@@ -194,7 +194,7 @@ for k, *v in (
     ('effective_rank', 'effective rank', 'eff. rank', 'ratio', GEOMETRY),
     ('spectral_decay', 'spectral decay', 'decay ρ', 'ratio', GEOMETRY)): register_measure(k, *v)
 
-# %% ../nbs/12_stats.ipynb #30e6a587
+# %% ../nbs/12_stats.ipynb #d20f1ab3
 EPOCHS = 'epochs'
 for k, *v in (
     ('participation', 'participation', '', 'ratio', TRAINING, '',
@@ -222,7 +222,7 @@ for k, *v in (
     ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '', 'The error at the threshold where false accepts and false rejects are equally frequent: less is better.'),
     ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
 
-# %% ../nbs/12_stats.ipynb #4083e5ea
+# %% ../nbs/12_stats.ipynb #11085cb3
 for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings', participation='participation').items():
     if k not in KNOWN: register_measure(k, f'{name} per step', name, 'ratio', TRAINING)
     register_measure(f'{k}_last', f'{name}, last tenth of the steps', '', 'ratio', TRAINING)
@@ -436,7 +436,7 @@ def verdict(
     if not np.isfinite(d).all(): return 'inconclusive'    # a run without a value is an outcome, not a gap to skip
     return str(decide(holm(border_tests(d, delta))))
 
-# %% ../nbs/12_stats.ipynb #5d473fd9
+# %% ../nbs/12_stats.ipynb #a3af20df
 def sign_tests(
     d,           # Effects or their bounds in the direction of the claim, one per seed along the last axis
     delta:float  # Smallest effect of interest, in the units of `d`
@@ -515,7 +515,7 @@ def overall(
     words = {c: set(g.verdict) for c, g in v[v.arm == arm].groupby('claim', sort=False)}
     return {c: w.pop() if len(w) == 1 else 'inconclusive' for c, w in words.items()}
 
-# %% ../nbs/12_stats.ipynb #036dd2a0
+# %% ../nbs/12_stats.ipynb #c7c8e500
 FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}', 'inconclusive': 'it is undecided whether {0.text}',
          'no verdict': 'no verdict on whether {0.text}', 'not measured': 'it was not measured whether {0.text}'}
 
@@ -531,24 +531,28 @@ def finding(
     text = FOUND[word].format(c)
     return text if arm == 'triplet' else text.replace('triplet', arm_label(arm))
 
-def findings(
-    v:pd.DataFrame,    # From `verdicts`
-    claim:str,         # Id of a claim
-    arm:str='triplet', # Which triplet loss
-    names=None,        # Data set → what readers call it; None: its own name
-    at:str='on'        # Stands before these names
-)->str:                # In Markdown: the claim as a claim, then what was found and where; bold only where a test decided
-    "A claim and what was found, for a page"
-    g = v[(v.claim == claim) & (v.arm == arm)].drop_duplicates('dataset')
+def _found(v, claim, arm, names, at):
+    "What was found about a claim for one triplet loss, and where"
     where = {}
-    for r in g.itertuples():
+    for r in v[(v.claim == claim) & (v.arm == arm)].drop_duplicates('dataset').itertuples():
         text = f'**{finding(claim, r.verdict, arm)}**' if r.verdict in WORDS else r.verdict.replace('inconclusive', 'undecided')
         where.setdefault((text, r.why), []).append((names or {}).get(r.dataset, data_label(r.dataset)))
     place = lambda ds: f' {at} {_join(ds)}' if v.dataset.nunique() > 1 else ''
     parts = [text + place(ds) + (f' ({why})' if why and text == 'no verdict' else '') for (text, why), ds in where.items()]
+    return '; '.join(parts) or 'not measured'
+
+def findings(
+    v:pd.DataFrame,      # From `verdicts`
+    claim:str,           # Id of a claim
+    arms=('triplet',),   # Which triplet losses
+    names=None,          # Data set → what readers call it; None: its own name
+    at:str='on'          # Stands before these names
+)->str:                  # In Markdown: the claim as a claim, then what was found and where; bold only where a test decided
+    "A claim and what was found, for a page"
     claimed = next(c.text for c in CLAIMS if c.id == claim)
-    who = '' if arm == 'triplet' else f' for {arm_label(arm)}'
-    return f"Claim: {claimed}. Found{who}: {'; '.join(parts) or 'not measured'}."
+    found = {a: _found(v, claim, a, names, at) for a in arms}
+    if set(arms) == {'triplet'}: return f"Claim: {claimed}. Found: {found['triplet']}."
+    return f'Claim: {claimed}. ' + ' '.join(f'Found for {arm_label(a)}: {text}.' for a, text in found.items())
 
 # %% ../nbs/12_stats.ipynb #2f5429dc
 def _places(*x, digits=3, most=4):
