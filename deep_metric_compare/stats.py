@@ -83,7 +83,7 @@ def runs_frame(
     raise UserError(f'runs {a.run} and {b.run} are both {a.dataset}, {a.arm}, seed {a.seed}; '
                     'a table holds one run per data set, arm and seed: put them in tables of their own')
 
-# %% ../nbs/12_stats.ipynb #dadeaf84
+# %% ../nbs/12_stats.ipynb #fc66a166
 def format_note(
     *frames  # Tables of runs
 )->str:      # One sentence; '' where all were made by the present format
@@ -111,7 +111,7 @@ def mean_interval(
     if n == 1 or not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
     return Interval(float(x.mean()), float(stdtrit(n-1, (1+level)/2) * x.std(ddof=1) / math.sqrt(n)), n, missing)
 
-# %% ../nbs/12_stats.ipynb #4aa66c9c
+# %% ../nbs/12_stats.ipynb #bce19a29
 def prediction_interval(
     values,            # Numbers; None and NaN are missing values
     ratio:bool=False,  # A positive scale, judged on its logarithm?
@@ -169,7 +169,7 @@ def measure_of(
         if base != column and base in KNOWN: return replace(KNOWN[base], name=KNOWN[base].name + where)
     return Measure(column, column)
 
-# %% ../nbs/12_stats.ipynb #f9ecf504
+# %% ../nbs/12_stats.ipynb #79de370d
 for k, *v in (
     ('share_within',   'share of variance within classes',  'within',  'difference', HELD_OUT),
     ('share_between',  'share of variance between classes', 'between', 'difference', HELD_OUT),
@@ -194,7 +194,7 @@ for k, *v in (
     ('effective_rank', 'effective rank', 'eff. rank', 'ratio', GEOMETRY),
     ('spectral_decay', 'spectral decay', 'decay ρ', 'ratio', GEOMETRY)): register_measure(k, *v)
 
-# %% ../nbs/12_stats.ipynb #d20f1ab3
+# %% ../nbs/12_stats.ipynb #c16d57e1
 EPOCHS = 'epochs'
 for k, *v in (
     ('participation', 'participation', '', 'ratio', TRAINING, '',
@@ -222,7 +222,7 @@ for k, *v in (
     ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '', 'The error at the threshold where false accepts and false rejects are equally frequent: less is better.'),
     ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
 
-# %% ../nbs/12_stats.ipynb #11085cb3
+# %% ../nbs/12_stats.ipynb #2547a6c7
 for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings', participation='participation').items():
     if k not in KNOWN: register_measure(k, f'{name} per step', name, 'ratio', TRAINING)
     register_measure(f'{k}_last', f'{name}, last tenth of the steps', '', 'ratio', TRAINING)
@@ -436,7 +436,7 @@ def verdict(
     if not np.isfinite(d).all(): return 'inconclusive'    # a run without a value is an outcome, not a gap to skip
     return str(decide(holm(border_tests(d, delta))))
 
-# %% ../nbs/12_stats.ipynb #a3af20df
+# %% ../nbs/12_stats.ipynb #0b3ddf04
 def sign_tests(
     d,           # Effects or their bounds in the direction of the claim, one per seed along the last axis
     delta:float  # Smallest effect of interest, in the units of `d`
@@ -515,7 +515,7 @@ def overall(
     words = {c: set(g.verdict) for c, g in v[v.arm == arm].groupby('claim', sort=False)}
     return {c: w.pop() if len(w) == 1 else 'inconclusive' for c, w in words.items()}
 
-# %% ../nbs/12_stats.ipynb #c7c8e500
+# %% ../nbs/12_stats.ipynb #eb58a0f0
 FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}', 'inconclusive': 'it is undecided whether {0.text}',
          'no verdict': 'no verdict on whether {0.text}', 'not measured': 'it was not measured whether {0.text}'}
 
@@ -550,9 +550,10 @@ def findings(
 )->str:                  # In Markdown: the claim as a claim, then what was found and where; bold only where a test decided
     "A claim and what was found, for a page"
     claimed = next(c.text for c in CLAIMS if c.id == claim)
-    found = {a: _found(v, claim, a, names, at) for a in arms}
-    if set(arms) == {'triplet'}: return f"Claim: {claimed}. Found: {found['triplet']}."
-    return f'Claim: {claimed}. ' + ' '.join(f'Found for {arm_label(a)}: {text}.' for a, text in found.items())
+    found = {}
+    for a in arms: found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
+    who = lambda labels: '' if labels == ['triplet'] and len(arms) == 1 else f' for {_join(labels)}'
+    return f'Claim: {claimed}. ' + ' '.join(f'Found{who(labels)}: {text}.' for text, labels in found.items())
 
 # %% ../nbs/12_stats.ipynb #2f5429dc
 def _places(*x, digits=3, most=4):
