@@ -6,7 +6,26 @@
 __all__ = ['dmc_compare', 'dmc_train_toy', 'dmc_train_classification', 'dmc_train_retrieval', 'dmc_bench']
 
 # %% ../nbs/16_console.ipynb #5ea339fa
-import os, shlex, sys
+import contextlib, os, shlex, signal, sys
+
+# %% ../nbs/16_console.ipynb #1cc6f3d9
+def _stop(number, frame):
+    "Unwind what runs; at once where there is nothing to unwind, or where it is asked twice"
+    files = set()
+    while frame: frame = files.add(frame.f_code.co_filename) or frame.f_back
+    signal.signal(number, _end)
+    if __file__ not in files or '<frozen importlib._bootstrap>' in files: _end(number, frame)
+    raise KeyboardInterrupt(number)
+
+def _end(number, frame):
+    with contextlib.suppress(OSError): os.write(2, f'\n{os.path.basename(sys.argv[0])}: interrupted; the same command goes on from here\n'.encode())
+    os._exit(128 + number)
+
+if os.path.basename(sys.argv[0]).startswith('dmc_'):
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(_number) is not signal.SIG_IGN: signal.signal(_number, _stop)
+
+# %% ../nbs/16_console.ipynb #b0b02933
 from .core import UserError, command
 
 # %% ../nbs/16_console.ipynb #f01a7e56

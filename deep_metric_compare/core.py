@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_choice', 'check_range', 'plain_tensor', 'plain_labels',
-           'command', 'stream_seed', 'stream', 'RunConfig', 'Run', 'write_json', 'write_run', 'environment', 'RunStore']
+           'command', 'stream_seed', 'stream', 'RunConfig', 'Run', 'write_json', 'write_whole', 'write_run',
+           'environment', 'locked', 'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
-import argparse, difflib, errno, hashlib, inspect, json, math, numbers, os, shutil, sys, types, typing, warnings
+import argparse, atexit, contextlib, difflib, errno, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys, tempfile, types, typing, warnings
 from dataclasses import dataclass, fields, asdict, replace
 from contextlib import ExitStack
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
 from pathlib import Path
 from fastcore.docments import docments
 
@@ -125,28 +126,72 @@ def _parser(f, name):
     return p
 
 # %% ../nbs/00_core.ipynb #e5c2e3f7
+def _streams():
+    "Open what is closed of stdin, stdout and stderr, lest a file of ours takes its number; a console that cannot write ± shows a question mark"
+    for number in range(3):
+        try: os.fstat(number)
+        except OSError: os.open(os.devnull, os.O_RDWR)           # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or open(os.devnull, 'w')
+    sys.stderr = sys.stderr or open(os.devnull, 'w')
+    for s in (sys.stdout, sys.stderr):
+        if hasattr(s, 'reconfigure'): s.reconfigure(errors='replace')
+
+def _temporary():
+    "A folder that goes when the command ends"
+    folder = tempfile.mkdtemp(prefix='dmc-')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+def _home():
+    "Libraries ask for a home folder and a user's name: where there are none, a temporary folder and a number do"
+    if os.path.expanduser('~') == '~': os.environ['HOME'] = _temporary()
+    if not os.access(os.path.expanduser('~'), os.W_OK) and 'MPLCONFIGDIR' not in os.environ: os.environ['MPLCONFIGDIR'] = _temporary()
+    import getpass
+    try: getpass.getuser()
+    except (KeyError, OSError): os.environ['USER'] = str(os.getuid())
+
+def _flush():
+    "Write out what was printed; where that fails, nobody tries again"
+    try: sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
+
+# %% ../nbs/00_core.ipynb #ba8a2db0
+def _sentence(e):
+    "What went wrong, in one line"
+    what = str(e)
+    if isinstance(e, OSError):
+        what = f'{e.strerror or e}' + (f': {e.filename}' if e.filename else '')
+        if e.errno == errno.ENOSPC: what += '; free some space or choose another --out; finished runs are kept'
+    return ' '.join(what.split())
+
 def command(
     f  # A function whose parameters are documented by comments and have defaults
 ):     # The console face: takes an optional list of arguments, returns nothing, exits through `SystemExit` on failure
     "Make `f` a console command"
     @wraps(f)
     def face(argv=None):
-        for s in (sys.stdout, sys.stderr):                # a console that cannot write ± shows a question mark
-            if hasattr(s, 'reconfigure'): s.reconfigure(errors='replace')
+        _streams()
+        _home()
         p = _parser(f, f.__name__)
         face.given = [*map(str, sys.argv[1:] if argv is None else argv)]     # so that a report can say how to repeat it
         kw = vars(p.parse_args(face.given))
         debug = kw.pop('debug')
-        try: f(**kw)
-        except KeyboardInterrupt:
+        try:
+            f(**kw)
+            _flush()
+        except KeyboardInterrupt as e:
             if debug: raise
-            p.exit(130, f'\n{p.prog}: interrupted; finished runs are kept, and the same command goes on from here\n')
-        except BrokenPipeError: p.exit(0)                     # the reader of our output has seen enough
+            number = e.args[0] if e.args else signal.SIGINT
+            p.exit(128 + number, f'\n{p.prog}: interrupted; finished runs are kept, and the same command goes on from here\n')
+        except BrokenPipeError:                               # the reader of our output has seen enough
+            with contextlib.suppress(OSError): _flush()
+            p.exit(0)
         except (UserError, OSError) as e:
             if debug: raise
-            what = f'{e.strerror or e}' + (f': {e.filename}' if getattr(e, 'filename', None) else '') if isinstance(e, OSError) else str(e)
-            if getattr(e, 'errno', None) == errno.ENOSPC: what += '; free some space or choose another --out; finished runs are kept'
-            p.exit(2, f"{p.prog}: {' '.join(what.split())}\n")
+            with contextlib.suppress(OSError): _flush()
+            p.exit(2, f'{p.prog}: {_sentence(e)}\n')
     del face.__wrapped__
     face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)])
     return face
@@ -184,6 +229,7 @@ def _coerce(value, anno, name):
     if isinstance(value, str):
         if str not in kinds: raise UserError(f"{name} was '{value}', expected {getattr(anno, '__name__', anno)}")
         return value
+    if not isinstance(value, numbers.Real): raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
     if int in kinds and float not in kinds:
         if value != value or value != int(value): raise UserError(f'{name} was {value!r}, expected a whole number')
         return int(value)
@@ -240,32 +286,86 @@ def _digest(self):
 RunConfig.arm, RunConfig.hash = property(_arm, doc='What is compared: a loss with its distance, or a baseline'), property(_digest, doc='The name of the run')
 
 # %% ../nbs/00_core.ipynb #e2a14ccc
+_FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json', history='history.csv', per_class='per_class.csv',
+              embeddings='embeddings.safetensors', weights='weights.safetensors')
+_ADVICE = 'remove that folder, or repeat its run with --fresh'
+
+def _dict(data):
+    d = json.loads(data)
+    if not isinstance(d, dict): raise ValueError(f'it holds a {type(d).__name__}, expected a dict')
+    return d
+
+def _table(data):
+    import pandas as pd
+    return pd.read_csv(io.BytesIO(data))
+
+def _tensors(data):
+    from safetensors.torch import load
+    return load(data)
+
+_READERS = {'.json': _dict, '.csv': _table, '.safetensors': _tensors}
+
+# %% ../nbs/00_core.ipynb #5a8b0012
 class Run:
     "A finished run, read from its folder"
     def __init__(self, path  # Folder of the run
                 ):
-        self.path = Path(path)
-        d = self._checked('config', '_json')
-        self.config = RunConfig(**{k: v for k, v in d.items() if k in {f.name for f in fields(RunConfig)}})
+        self.path, self.files = Path(path), {}
+        if not self._older(): self.files = self._list()
+        for file in _FILES.values(): self._check(file)
+        known = {f.name for f in fields(RunConfig)}
+        try: self.config = RunConfig(**{k: v for k, v in self._read('config.json').items() if k in known})
+        except UserError as e: raise self._damaged(f'has a configuration that cannot be read ({e})') from e
         self.arm = self.config.arm
     def __repr__(self): return f'Run({self.config.dataset}, {self.arm}, {self.config.strategy}, seed {self.config.seed}: {self.outcome})'
-    def _checked(self, name, how):
+    def _damaged(self, what): return UserError(f'the finished run {self.path} {what}: {_ADVICE}')
+    def _older(self):
+        "Was it written before there were lists of files?"
+        return not (self.path/'files.json').exists() and self._read('environment.json').get('format') in (1, 2, 3)
+    def _list(self):
+        "Size and sha256 of each file when it was written"
+        d = self._read('files.json')
+        try: return {file: (d[file]['bytes'], d[file]['sha256']) for file in _FILES.values()}
+        except (KeyError, TypeError): raise self._damaged('has a list of files that is not whole') from None
+    def _check(self, file):
+        "Is a file there, and as long as it was?"
+        p = self.path/file
+        if not p.is_file() or not p.stat().st_size: raise self._damaged(f'lacks {file}')
+        if file in self.files and p.stat().st_size != self.files[file][0]: raise self._damaged(f'has another {file} than was written')
+    def _read(self, file):
+        "The content of a file, if it is what was written"
         from safetensors import SafetensorError
-        try: return getattr(self, how)(name)
-        except (ValueError, OSError, SafetensorError) as e:
-            raise UserError(f"{self.path}: {name} cannot be read ({type(e).__name__}): remove that folder, or repeat its run with --fresh") from e
-    def _json(self, name): return json.loads((self.path/f'{name}.json').read_text(encoding='utf-8'))
-    def _csv(self, name):
-        import pandas as pd
-        return pd.read_csv(self.path/f'{name}.csv')
-    def _tensors(self, name):
-        from safetensors.torch import load_file
-        return load_file(self.path/f'{name}.safetensors')
+        self._check(file)
+        p = self.path/file
+        try:
+            data = p.read_bytes()
+            if file in self.files and hashlib.sha256(data).hexdigest() != self.files[file][1]: raise ValueError('it was changed')
+            return _READERS[p.suffix](data)
+        except (ValueError, OSError, RecursionError, SafetensorError) as e:
+            raise self._damaged(f"has a file {file} that cannot be read ({getattr(e, 'strerror', None) or e})") from e
 
-for _name, _read in dict(metrics='_json', environment='_json', pairing='_json', history='_csv', per_class='_csv', embeddings='_tensors', weights='_tensors').items():
-    _p = cached_property(lambda self, n=_name, r=_read: self._checked(n, r))
-    _p.__set_name__(Run, _name); setattr(Run, _name, _p)
-Run.outcome = property(lambda self: self.metrics['outcome'], doc="'finished', 'collapsed' or 'diverged'")
+# %% ../nbs/00_core.ipynb #c2e5482a
+def _add_reader(name, file):
+    p = cached_property(lambda self: self._read(file))
+    p.__set_name__(Run, name)
+    setattr(Run, name, p)
+
+for _name in ('metrics', 'environment', 'pairing', 'history', 'per_class', 'embeddings', 'weights'): _add_reader(_name, _FILES[_name])
+
+def _outcome(self):
+    o = self.metrics.get('outcome')
+    if isinstance(o, str): return o
+    raise self._damaged(f"has {o!r} as its outcome, expected 'finished', 'collapsed' or 'diverged'")
+
+Run.outcome = property(_outcome, doc="'finished', 'collapsed' or 'diverged'")
+
+def _whole(path):
+    "Does a folder hold a record with every byte that was written?"
+    try:
+        run = Run(path)
+        for file in run.files: run._read(file)
+        return bool(run.files)
+    except UserError: return False
 
 # %% ../nbs/00_core.ipynb #7347c635
 def _plain(o):
@@ -275,13 +375,31 @@ def _plain(o):
     if isinstance(o, float) and not math.isfinite(o): return None if math.isnan(o) else str(o)
     return o
 
+def _json(d): return (json.dumps(_plain(d), indent=1, allow_nan=False) + '\n').encode()
+
 def write_json(
     path,  # File to write
     d      # Dicts, lists, numbers and text
 ):
     "Write `d` as JSON: NaN becomes null, an infinity the text 'inf'"
-    Path(path).write_text(json.dumps(_plain(d), indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    Path(path).write_bytes(_json(d))
 
+def write_whole(
+    path,       # File; it is replaced as a whole or not at all
+    data:bytes  # Its content
+):
+    "Write a file under another name, flush it, move it into place"
+    path = Path(path)
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        with open(part, 'wb') as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        part.replace(path)
+    finally: part.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #6115f049
 def write_run(
     path,                # Folder that exists
     config:RunConfig,    # What was asked
@@ -293,28 +411,42 @@ def write_run(
     weights:dict=None,   # The model's state
     execution:str='lone' # 'lone', or 'stacked' with other replicas
 ):
-    "Write the files of a run"
+    "Write the files of a run, and last their list, which makes it whole"
     import pandas as pd
     from safetensors.torch import save
-    path = Path(path)
-    for n, d in dict(config=asdict(config), environment=dict(environment(), execution=execution), pairing=pairing or {}, metrics=metrics).items(): write_json(path/f'{n}.json', d)
-    for n, d in dict(history=history, per_class=per_class).items(): pd.DataFrame(list(d) or [{'epoch': 0}]).to_csv(path/f'{n}.csv', index=False)
-    for n, d in dict(embeddings=embeddings, weights=weights).items(): (path/f'{n}.safetensors').write_bytes(save({k: v.detach().cpu().contiguous() for k, v in (d or {}).items()}))
+    table = lambda rows: pd.DataFrame(list(rows) or [{'epoch': 0}]).to_csv(index=False).encode()
+    tensors = lambda d: save({k: v.detach().cpu().contiguous() for k, v in (d or {}).items()})
+    made = dict(config=_json(asdict(config)), environment=_json(dict(environment(), execution=execution)), pairing=_json(pairing or {}), metrics=_json(metrics),
+                history=table(history), per_class=table(per_class), embeddings=tensors(embeddings), weights=tensors(weights))
+    for n, data in made.items(): (Path(path)/_FILES[n]).write_bytes(data)
+    write_json(Path(path)/'files.json', {_FILES[n]: dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for n, data in made.items()})
 
 # %% ../nbs/00_core.ipynb #5b87a2a6
-def environment()->dict:  # Versions, platform, device, threads and, in a checkout, the revision
-    "Where a run is made: recorded beside its numbers, not part of its identity"
-    import platform, subprocess, torch
+@cache
+def _code():
+    "What makes the runs of this process: a hash of the package's files and, in a checkout, git's name for them"
+    import subprocess
+    import deep_metric_compare as package
+    folder = Path(package.__file__).resolve().parent
+    h = hashlib.sha256()
+    for p in sorted(folder.glob('*.py')): h.update(p.read_bytes())
+    git, said = shutil.which('git'), ''
+    if git: said = subprocess.run([git, '-C', folder, 'describe', '--always', '--dirty', '--abbrev=12'], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
+    return dict(revision=said or None, code=h.hexdigest()[:12])
+
+@cache
+def _version(package):
     from importlib.metadata import version, PackageNotFoundError
+    try: return version(package)
+    except PackageNotFoundError: return None
+
+def environment()->dict:  # Versions, platform, device, threads, a hash of the code and, in a checkout, the revision
+    "Where a run is made: recorded beside its numbers, not part of its identity"
+    import platform, torch
     from deep_metric_compare import __version__
-    def ver(p):
-        try: return version(p)
-        except PackageNotFoundError: return None
-    here = Path(__file__).resolve().parent if '__file__' in globals() else Path.cwd()
-    git = subprocess.run(['git', '-C', str(here), 'describe', '--always', '--dirty', '--abbrev=12'], capture_output=True, text=True) if shutil.which('git') else None
-    return dict(deep_metric_compare=__version__, revision=git.stdout.strip() or None if git else None, format=FORMAT, python=platform.python_version(),
-                platform=platform.platform(aliased=True, terse=True), device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu', threads=torch.get_num_threads(),
-                **{p: ver(p) for p in ('torch', 'fastai', 'numpy', 'scikit-learn', 'transformers')})
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
+    return dict(deep_metric_compare=__version__, **_code(), format=FORMAT, python=platform.python_version(), platform=platform.platform(aliased=True, terse=True),
+                device=device, threads=torch.get_num_threads(), **{p: _version(p) for p in ('torch', 'fastai', 'numpy', 'scikit-learn', 'transformers')})
 
 # %% ../nbs/00_core.ipynb #2ca6498c
 def _sync(folder):
@@ -324,17 +456,40 @@ def _sync(folder):
         try: os.fsync(fd)
         finally: os.close(fd)
 
-_FILES = [*(f'{n}.json' for n in ('config', 'environment', 'pairing', 'metrics')), 'history.csv', 'per_class.csv', 'embeddings.safetensors', 'weights.safetensors']
+@contextlib.contextmanager
+def locked(
+    path,     # Of the lock; the file goes with it
+    say=None  # Called with a sentence where another process holds it for longer than a second
+):
+    "Alone among all processes that ask for the same lock"
+    from filelock import FileLock, Timeout
+    path = Path(path)
+    lock = FileLock(path)
+    try: lock.acquire(timeout=1)
+    except Timeout:
+        if say: say(f'waits for another process that works on the same runs in {path.parent}')
+        lock.acquire()
+    while not path.exists():               # its last holder has just removed it: the next to come would make another one
+        lock.release()
+        lock.acquire()
+    try: yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
+# %% ../nbs/00_core.ipynb #d185df64
 class RunStore:
     "The runs of an experiment, one folder each, named by the hash of their configuration"
-    def __init__(self, root  # Folder of the experiment, made if missing
-                ):
+    def __init__(self,
+        root,     # Folder of the experiment, made if missing
+        say=None  # Called with a sentence when something should be known at once
+    ):
         if not str(root): raise UserError("out was '', expected the name of a folder")
-        self.root, self.notes = Path(root), []
+        self.root, self.say, self.notes = Path(root), say, []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root/f'.writable-{os.getpid()}'; probe.touch(); probe.unlink()
+            tempfile.TemporaryFile(dir=self.root).close()                       # has no name, so that nothing is left behind
+            for p in self.root.glob('.writable-*'): p.unlink(missing_ok=True)   # an earlier version left these
         except OSError as e: raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with --out") from e
     def path(self, config:RunConfig  # Of a run
             ):  # A `Path`
@@ -344,10 +499,8 @@ class RunStore:
         "Read a finished run"
         p = self.path(config)
         if not (p/'metrics.json').exists(): return None
-        if lost := [n for n in _FILES if not (p/n).is_file() or not (p/n).stat().st_size]:
-            raise UserError(f"the finished run {p} lacks {', '.join(lost)}: remove that folder, or repeat its run with --fresh")
         run = Run(p)
-        if run.config != config: raise UserError(f"{p} holds another configuration than its name says: remove that folder, or repeat its run with --fresh")
+        if run.config != config: raise UserError(f'{p} holds another configuration than its name says: {_ADVICE}')
         return run
     def finished(self):  # The runs in the store, a list of `Run`
         "Every finished run of this experiment"
@@ -356,37 +509,56 @@ class RunStore:
 # %% ../nbs/00_core.ipynb #cb341091
 CHECKPOINT = 'checkpoint.pt'
 
+def _remove(path):
+    "Remove a folder, or what stands in its place"
+    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
+    else: path.unlink(missing_ok=True)
+
 def _clear(part, anyway=False):
     "Remove an unfinished run, unless it can go on"
-    if anyway or not (part/CHECKPOINT).exists(): shutil.rmtree(part, ignore_errors=True)
+    if anyway or not (part/CHECKPOINT).is_file(): _remove(part)
 
+def _mend(final):
+    "Put right what a stop has left beside a finished run, or within it"
+    old = final.with_suffix('.old')
+    if old.exists(): _remove(old) if final.exists() else old.rename(final)     # between the two renames of a repeated run
+    for p in final.glob('*checkpoint.*'): _remove(p)                           # an earlier version removed it after the rename
+
+def _place(part, final):
+    "An unfinished run whose record is whole becomes a finished one"
+    old = final.with_suffix('.old')
+    for p in part.glob('*checkpoint.*'): _remove(p)
+    if final.exists(): final.rename(old)
+    part.rename(final)
+    _remove(old)
+    return Run(final)
+
+# %% ../nbs/00_core.ipynb #5b82c2fc
 def _make_all(self, configs, f, fresh=False):
-    from filelock import FileLock
-    path = lambda c, end: self.root/f'{c.hash}{end}'
-    locks = [self.root/f'.{c.hash}.lock' for c in sorted(configs, key=lambda c: c.hash)]       # in one order, so that two processes cannot wait for each other
-    done, todo = {}, []
+    path = lambda c, end='': self.root/f'{c.hash}{end}'
+    done = {}
     with ExitStack() as held:
-        for l in locks: held.enter_context(FileLock(l))
+        for h in sorted({c.hash for c in configs}): held.enter_context(locked(self.root/f'.{h}.lock', self.say))   # in one order, so that two processes cannot wait for each other
         for c in configs:
-            old, final = path(c, '.old'), path(c, '')
-            if old.exists(): shutil.rmtree(old) if final.exists() else old.rename(final)         # stopped between the two renames of a repeated run
-            run = None if fresh else self.get(c)
-            if run is None: todo.append(c)
-            else: self._note_version(run); done[c] = run; _clear(path(c, '.part'), True)     # of a repetition that was given up
+            _mend(path(c))
+            if fresh or not (run := self.get(c)): continue
+            self._note_version(run)
+            done[c] = run
+            _clear(path(c, '.part'), True)                                     # of a repetition that was given up
+        todo = [c for c in configs if c not in done]
         parts = [path(c, '.part') for c in todo]
+        whole = not fresh and all(map(_whole, parts))                          # stopped between the renames
         try:
-            for p in parts: _clear(p, fresh); p.mkdir(exist_ok=True)
-            if todo: f(todo, parts)
+            if not whole:
+                for p in parts: _clear(p, fresh)
+                for p in parts: p.mkdir(exist_ok=True)
+                f(todo, parts)
             for p in parts: _sync(p)
-            for c, p in zip(todo, parts):
-                if path(c, '').exists(): path(c, '').rename(path(c, '.old'))
-                p.rename(path(c, ''))
-                shutil.rmtree(path(c, '.old'), ignore_errors=True)
-                for n in (CHECKPOINT, Path(CHECKPOINT).with_suffix('.tmp')): (path(c, '')/n).unlink(missing_ok=True)
-                done[c] = Run(path(c, ''))
+            whole = True
+            for c, p in zip(todo, parts): done[c] = _place(p, path(c))
         finally:
-            for p in parts: _clear(p)
-            for l in locks: l.unlink(missing_ok=True)
+            if not whole:
+                for p in parts: _clear(p)
     return [done[c] for c in configs]
 
 def _make(self, config, f, fresh=False): return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]

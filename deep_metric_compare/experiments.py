@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 import torch
-from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, stream, write_run
+from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, stream, write_run, write_whole
 from .data import DATASETS, load_data, metric_dls, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset
 from .features import frozen_features
@@ -179,41 +179,58 @@ def _hash(*tensors):
     for t in tensors: h.update(str((t.dtype, tuple(t.shape))).encode()); h.update(t.detach().cpu().contiguous().numpy())
     return h.hexdigest()
 
-_MAKERS = 'deep_metric_compare', 'torch'
+def _maker():
+    "Which code is running: what another has begun may look alike, and mean something else"
+    here = environment()
+    return {k: here[k] for k in ('deep_metric_compare', 'code', 'torch')}
 
 def _saved(folders, configs, notify):
-    "What an earlier try has left of these runs: all that were in it, and its checkpoint; without one these runs, and nothing"
-    made_by = environment()
+    "The checkpoint that an earlier try has left of just these runs; None where there is none"
     for f in folders:
-        if not (d := read_checkpoint(f/CHECKPOINT, notify)): continue
-        if any(d['made_by'].get(k) != made_by[k] for k in _MAKERS): notify('an earlier version has begun this run; it begins anew'); continue     # its fields may be others
-        cs = [RunConfig(**c) for c in d['configs']]
-        if cs == configs or (set(configs) <= set(cs) and d['epochs'] == configs[0].epochs): return cs, d     # all of them, or those whose record was not written yet
-    return configs, None
+        d = read_checkpoint(Path(f)/CHECKPOINT, notify)
+        if d is None: continue
+        if d.get('made_by') != _maker(): notify('other code has begun this run, so it begins anew')
+        elif d.get('configs') == [c.hash for c in configs]: return d
+
+def _resumed(learn, saved, notify):
+    "Put a Learner where a checkpoint says: did it fit?"
+    try: resume(learn, saved['state'])
+    except Exception as e:                               # what does not fit can raise anything
+        notify(f'its checkpoint does not fit ({type(e).__name__}), so the run begins anew')
+        return False
+    return True
 
 # %% ../nbs/15_experiments.ipynb #ef459cf3
-def _train(parts, configs, notify, cbs, path, saved):
-    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome) for each r, and the seconds it took"
-    start, R = time.perf_counter() - (saved or {}).get('seconds', 0.), len(configs)
-    (data, model, loss, dls), c = parts[0], configs[0]
+def _learner(parts, configs, notify, cbs):
+    "A Learner for one run, or for several as replicas"
+    c, (data, model, loss, dls) = configs[0], parts[0]
     seed, held, names = c.seed, (data.x_test, data.clean_test), None
-    if R > 1:
+    if len(configs) > 1:
         model, loss, dls = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts])
         seed, held, names = [q.seed for q in configs], [(p[0].x_test, p[0].clean_test) for p in parts], [f'seed {q.seed}, margin {q.margin}' for q in configs]
     model.to(dls.device)
     learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held, geometry_every=c.geometry_every, valid_loss=False, notify=notify, names=names, cbs=list(cbs))
-    diag, rate = learn.optimization_diagnostics, None
-    if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter, rate = vit_splitter, slice(c.lr)    # the backbone at a tenth of the rate
-    first = saved['epochs'] if saved else 0
-    if saved: resume(learn, saved['state']); notify(f"goes on after epoch {first} of {c.epochs}")
-    made_by = {k: v for k, v in environment().items() if k in _MAKERS}                # once: it asks git
-    about = lambda: dict(configs=[asdict(q) for q in configs], made_by=made_by, seconds=time.perf_counter() - start)
-    learn.add_cb(Checkpoint(path, about, first, CHECKPOINT_EVERY, last=R > 1))
+    if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
+    return learn
+
+def _train(parts, configs, notify, cbs, path, saved):
+    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome) for each r, and the seconds it took"
+    c, R = configs[0], len(configs)
+    learn = _learner(parts, configs, notify, cbs)
+    if saved and not _resumed(learn, saved, notify):
+        learn, saved = _learner([prepare(q, learn.dls.device) for q in configs], configs, notify, cbs), None
+    first, before = (saved['epochs'], saved['seconds']) if saved else (0, 0.)
+    if first: notify(f'goes on after epoch {first} of {c.epochs}')
+    rate = slice(c.lr) if learn.splitter is vit_splitter else None                # the backbone at a tenth of the rate
+    start = time.perf_counter() - before
+    about = lambda: dict(configs=[q.hash for q in configs], made_by=_maker(), seconds=time.perf_counter() - start)
+    learn.add_cb(Checkpoint(path, about, first, CHECKPOINT_EVERY))
     try:
         with learn.no_bar(), learn.no_logging(): learn.fit(c.epochs, rate, start_epoch=first)
     except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
+    seconds, diag, model = time.perf_counter() - start, learn.optimization_diagnostics, learn.model
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
-    return [(model.lone(r) if R > 1 else model, diag.summary(r), learn.replica_history(r), outcome(r)) for r in range(R)], time.perf_counter() - start
+    return [(model.lone(r) if R > 1 else model, diag.summary(r), learn.replica_history(r), outcome(r)) for r in range(R)], seconds
 
 # %% ../nbs/15_experiments.ipynb #ef459cf4
 def run_together(
@@ -224,14 +241,12 @@ def run_together(
     cbs=()             # Further fastai callbacks
 ):
     "Train, measure and record runs, from where an earlier try was stopped. A run that diverges or collapses is recorded as such"
-    asked = dict(zip(configs, folders))
-    configs, saved = _saved(folders, list(configs), notify)
+    configs = list(configs)
     parts = [prepare(c, device) for c in configs]
     pairing = [dict(description=dict(d.description, names=list(d.names)), data=_hash(d.x, d.y), init=weights_hash(m), order=[dls.train.order_hash(e) for e in range(c.epochs)]) for c, (d, m, _, dls) in zip(configs, parts)]
-    if configs[0].epochs: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, saved)
+    if configs[0].epochs: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, _saved(folders, configs, notify))
     else: done, seconds = [(m.to(dls.device), {}, [], 'finished') for _, m, _, dls in parts], 0.
-    for c, pair, (data, *_), (model, summary, history, outcome) in zip(configs, pairing, parts, done):
-        if not (folder := asked.get(c)): continue
+    for c, folder, pair, (data, *_), (model, summary, history, outcome) in zip(configs, folders, pairing, parts, done):
         m, rows, emb = evaluate(model, data, c.seed) if outcome != 'diverged' else ({}, [], {})
         metrics = dict(outcome=outcome, seconds=seconds/len(configs)) | summary | m
         write_run(folder, c, metrics, history, rows, pair, emb, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
@@ -249,15 +264,21 @@ def run_one(
 # %% ../nbs/15_experiments.ipynb #f15c0002
 STACKED, MOST = ('mlp', 'linear'), 50    # Networks small enough that replicas pay, and the most in one stack
 
+def _like(c):
+    "What configurations share that can be stacked; None where one runs alone"
+    if c.model not in STACKED or not c.epochs: return None
+    *_, loss, dls = prepare(c)
+    if not stackable(loss) or dls.train.k_per_class: return None
+    return _but_seed(c), len(dls.train.x), min(c.probe_size, int((dls.train.y >= 0).sum()))
+
+def _but_seed(c): return replace(c, seed=0, margin=1., data_seed=None)
+
 def together(
     configs  # A list of `RunConfig`
 )->list:     # Lists of them, each to be run at once
     "Groups of configurations that can be stacked"
     groups = {}
-    for i, c in enumerate(configs):
-        *_, loss, dls = prepare(c)
-        alone = c.model not in STACKED or not c.epochs or not stackable(loss) or dls.train.k_per_class
-        groups.setdefault(i if alone else (replace(c, seed=0, margin=1., data_seed=None), len(dls.train.x), min(c.probe_size, int((dls.train.y >= 0).sum()))), []).append(c)
+    for i, c in enumerate(configs): groups.setdefault(_like(c) or i, []).append(c)
     return [g[i:i + MOST] for g in groups.values() for i in range(0, len(g), MOST)]
 
 # %% ../nbs/15_experiments.ipynb #b6caed3c
@@ -330,10 +351,14 @@ def run_all(
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
+    related = {_but_seed(c) for c in todo}
+    groups = together([c for c in configs if _but_seed(c) in related]) if stack else [[c] for c in todo]
     d = Display(sum(c.epochs for c in todo), len(todo)) if show else None
-    say = d.say if d else warnings.warn
+    say = store.say = d.say if d else warnings.warn
     try:
-        for group in together(todo) if stack else [[c] for c in todo]:
+        for group in groups:
+            group = [c for c in group if c in todo]
+            if not group: continue
             c, many = group[0], len(group)
             seeds, ms = (list(dict.fromkeys(getattr(c, k) for c in group)) for k in ('seed', 'margin'))
             name = f"{data_label(c.dataset)}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" + (f", margins {', '.join(f'{m:g}' if m == m and not isinstance(m, str) else m for m in ms)}" if len(ms) > 1 else '')
@@ -355,9 +380,10 @@ def write_results(
 )->Path:                # Of the report
     "Write the tables and the report of some runs"
     out = Path(out)
-    for name, t in tables(runs_frame(runs)).items():
-        t.to_csv(part := out/f'.{name}-{os.getpid()}.csv.part', index=False, float_format='%.6g'); part.replace(out/f'{name}.csv')
-    write_report(runs, out/'report.html', title, command)
+    with locked(out/'.results.lock'):
+        for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
+        for name, t in tables(runs_frame(runs)).items(): write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode())
+        write_report(runs, out/'report.html', title, command)
     return out/'report.html'
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
