@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_choice', 'check_range', 'printable', 'plain_tensor',
-           'plain_labels', 'command', 'stream_seed', 'stream', 'RunConfig', 'Run', 'write_json', 'write_run',
-           'environment', 'out_folder', 'RunStore']
+           'plain_labels', 'out_folder', 'command', 'stream_seed', 'stream', 'RunConfig', 'Run', 'write_json',
+           'write_run', 'environment', 'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
 import argparse, difflib, errno, hashlib, inspect, json, math, numbers, os, shutil, sys, types, typing, unicodedata, warnings
@@ -108,11 +108,30 @@ def plain_labels(
         raise UserError(f'the {what} hold numbers beyond 2⁶³, expected whole numbers that fit into 64 bits with a sign')
     return y.long()
 
+# %% ../nbs/00_core.ipynb #9b48d67d
+def out_folder(
+    out  # As given; ~ is the home folder
+)->Path:
+    "The folder that a user names for results, refused where it cannot be made or written"
+    if not str(out): raise UserError("out was '', expected the name of a folder")
+    try: folder = Path(out).expanduser()
+    except RuntimeError: raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full name") from None
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))        # what is there already of the path
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK): return folder
+    raise UserError(f"out was '{out}', which cannot be written ('{there}' is {'not ours to write in' if there.is_dir() else 'a file'}): choose another folder with --out")
+
 # %% ../nbs/00_core.ipynb #397f67a9
 def _to_bool(s):
     if str(s).lower() in ('true', '1', 'yes', 'on'): return True
     if str(s).lower() in ('false', '0', 'no', 'off'): return False
     raise argparse.ArgumentTypeError(f"expected True or False, not '{s}'")
+
+def _text(s): return os.path.expanduser(s) if s.startswith('~') else s      # a shell leaves the ~ of --out=~/runs alone
+
+def _out(s):
+    "A folder for results, as text; what is wrong with it is said before anything is read"
+    try: return str(out_folder(s))
+    except UserError as e: raise argparse.ArgumentTypeError(str(e)) from None
 
 class _Parser(argparse.ArgumentParser):
     "An `ArgumentParser` whose errors are one line, with the nearest option where one is misspelled"
@@ -131,7 +150,7 @@ def _parser(f, name):
         shown = '' if '(default:' in (d.docment or '') else f' (default: {default})'
         kw = dict(default=default, dest=n, help=f"{d.docment or ''}{shown}".replace('%', '%%'))
         if d.anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
-        else: kw.update(type=d.anno if d.anno in (int, float) else str, metavar=getattr(d.anno, '__name__', 'str').upper())
+        else: kw.update(type=_out if n == 'out' else {int: int, float: float}.get(d.anno, _text), metavar=getattr(d.anno, '__name__', 'str').upper())
         p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p
@@ -158,7 +177,7 @@ def command(
             if debug: raise
             what = f'{e.strerror or e}' + (f': {e.filename}' if getattr(e, 'filename', None) else '') if isinstance(e, OSError) else str(e)
             if getattr(e, 'errno', None) == errno.ENOSPC: what += '; free some space or choose another --out; finished runs are kept'
-            p.exit(2, f"{p.prog}: {printable(' '.join(what.split()))}\n")
+            p.exit(2, f"{p.prog}: {' '.join(what.split())}\n")
     del face.__wrapped__
     face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)])
     return face
@@ -271,8 +290,8 @@ class Run:
         import pandas as pd
         return pd.read_csv(self.path/f'{name}.csv')
     def _tensors(self, name):
-        from safetensors.torch import load
-        return load((self.path/f'{name}.safetensors').read_bytes())        # safetensors itself opens no path that is not UTF-8
+        from safetensors.torch import load_file
+        return load_file(self.path/f'{name}.safetensors')
 
 for _name, _read in dict(metrics='_json', environment='_json', pairing='_json', history='_csv', per_class='_csv', embeddings='_tensors', weights='_tensors').items():
     _p = cached_property(lambda self, n=_name, r=_read: self._checked(n, r))
@@ -337,14 +356,6 @@ def _sync(folder):
         finally: os.close(fd)
 
 _FILES = [*(f'{n}.json' for n in ('config', 'environment', 'pairing', 'metrics')), 'history.csv', 'per_class.csv', 'embeddings.safetensors', 'weights.safetensors']
-
-def out_folder(
-    out  # As given; ~ is the home folder
-)->Path:
-    "The folder that a user names for results"
-    if not str(out): raise UserError("out was '', expected the name of a folder")
-    try: return Path(out).expanduser()
-    except RuntimeError: raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full name") from None
 
 class RunStore:
     "The runs of an experiment, one folder each, named by the hash of their configuration"

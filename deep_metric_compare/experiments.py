@@ -16,12 +16,12 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 import torch
-from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, stream, write_run
+from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, out_folder, stream, write_run
 from .data import DATASETS, load_data, metric_dls, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset
 from .features import frozen_features
 from .geometry import class_geometry
-from .images import IMAGE_DATASETS, ImageFiles, decoded, data_folder, embeddings_data, folder_data, register_data
+from .images import IMAGE_DATASETS, ImageFiles, cache_folder, decoded, embeddings_data, folder_data, register_data
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume
 from .losses import LOSSES, make_loss, stack_losses, stackable
 from .metrics import knn_accuracy, linear_accuracy, retrieval_metrics
@@ -354,13 +354,19 @@ def write_results(
     command:str=''      # That repeats it
 )->Path:                # Of the report
     "Write the tables and the report of some runs"
-    out = Path(out)
+    out = out_folder(out)
     for name, t in tables(runs_frame(runs)).items():
         t.to_csv(part := out/f'.{name}-{os.getpid()}.csv.part', index=False, float_format='%.6g'); part.replace(out/f'{name}.csv')
     write_report(runs, out/'report.html', title, command)
     return out/'report.html'
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
+def _told_apart(datasets):
+    "Refuse data sets that tables would call by one name"
+    labels = Counter(map(data_label, [datasets] if isinstance(datasets, str) else {*datasets}))
+    if twice := [l for l, n in labels.items() if n > 1]:
+        raise UserError(f"two data sets are called '{twice[0]}', expected names that tell them apart: give one of them another, with name= where it is read")
+
 def compare(
     datasets=('toy', 'digits'),         # Names of data sets
     losses=('contrastive', 'triplet'),  # Names of arms: see `arm_fields`
@@ -377,6 +383,7 @@ def compare(
 )->list:                                # The runs, a list of `Run`
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     find_data(data_dir, download)
+    _told_apart(datasets)
     configs = plan(datasets, losses, seeds, margin, **fields)
     runs = run_all(configs, out, fresh, device, show)
     d = Display(1, 1) if show else None
@@ -401,11 +408,13 @@ def own_data(
     embeddings=None, # A .npz, .csv or .parquet file of vectors and labels
     label:str=None,  # Name of the labels in that file; None: found by its usual names
     size:int=None,   # Pixels per side of pictures; None: as `folder_data` chooses
-    say=print        # Called with what was found
+    say=print,       # Called with what was found
+    vectors:str=None,# Columns or arrays of that file that are the vector, such as 'e*'; None: the only ones that can be
+    level:int=1      # How deep in the folder those lie that are classes
 )->list:             # Names for `compare`
     "Read data of one's own, say what was found, and give each a name"
-    data = [folder_data(folder, size)] if folder else []
-    if embeddings: data.append(embeddings_data(embeddings, label))
+    data = [folder_data(folder, size, level=level)] if folder else []
+    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors))
     for d in data: say(found_text(d))
     return [register_data(d) for d in data]
 
@@ -454,11 +463,6 @@ def _names(s): return [n.strip() for n in s.split(',') if n.strip()] if s is not
 
 # %% ../nbs/15_experiments.ipynb #e5c00002
 RETRIEVAL = dict(cub='vit-b-32', cars='vit-b-32', cifar10='vit-b-32', fashion_mnist='convnet', mnist='convnet')    # Data sets, and the backbone each gets unless told otherwise
-
-def _cache(folder):
-    "A folder for features: beside the data, or the user's where these cannot or shall not be written to"
-    folder, user = Path(folder), Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'deep_metric_compare'
-    return folder/'.dmc_cache' if folder.is_dir() and folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK) else user
 
 def _small(x, side=48):
     pool = lambda b: (torch.nn.functional.adaptive_avg_pool2d(b.float(), [min(s, side) for s in b.shape[2:]])).round().byte()
@@ -511,7 +515,7 @@ def retrieval_task(
     checkpoint = VIT if backbone == 'vit-b-32' else backbone
     data = _pictures(name, side)
     if not freeze: return register_data(data, disjoint), register_backbone(checkpoint, freeze=False, bf16=torch.cuda.is_available())
-    return register_data(frozen_data(data, checkpoint, _cache(data_folder(_where['data_dir'])), device, notify), disjoint), 'linear'
+    return register_data(frozen_data(data, checkpoint, cache_folder(), device, notify), disjoint), 'linear'
 
 def train_retrieval(
     dataset:str='cub',      # One of `RETRIEVAL`, or a name from `own_data`

@@ -180,7 +180,7 @@ def cached(
     tensors, text = make()
     try:
         _store(path, tensors, text)
-        _tell(printable(f'decoded pictures ({path.stat().st_size/1e6:,.1f} MB) are kept in {path}; DMC_CACHE names another folder'))
+        _tell(printable(f'decoded pictures ({path.stat().st_size/1e6:,.1f} MB) are kept in {folder}; DMC_CACHE names another folder'))
     except OSError as e: _tell(printable(f'decoded pictures are not kept: {folder} cannot be written ({e.strerror}); DMC_CACHE names another folder'))
     return tensors, text
 
@@ -843,8 +843,7 @@ def register_data(
     for t in (data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test):
         h.update(f'{t.dtype}{tuple(t.shape)}'.encode())
         h.update(t.contiguous().numpy())
-    called = f"{printable(data.name)}{'-disjoint'*disjoint}"
-    own = not data.source and called.lower() in {*DATASETS, *IMAGE_DATASETS}
-    name = f"{'own '*own}{called}:{h.hexdigest()[:12]}"
+    own = not data.source and data.name.lower().removesuffix('-disjoint') in {*DATASETS, *IMAGE_DATASETS}
+    name = f"{'own '*own}{printable(data.name)}{'-disjoint'*disjoint}:{h.hexdigest()[:12]}"
     DATASETS[name] = partial(_disjoint, lambda config: data) if disjoint else lambda config: data
     return name
