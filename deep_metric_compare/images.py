@@ -247,6 +247,12 @@ def _twice(where, files, links):
 # %% ../nbs/08b_images.ipynb #e29607b5
 def _some(names, n=10): return ', '.join(map(printable, names[:n])) + (f' and {len(names) - n} more' if len(names) > n else '')
 
+def _sizes(k):
+    "How many classes there are, and of how many members"
+    k = sorted(k)
+    each = f'{k[0]:,} each' if k[0] == k[-1] else f'{k[0]:,} to {k[-1]:,} each'
+    return f"{len(k):,} class{'es'*(len(k) > 1)}, {each}"
+
 def _sorted(files, dirs, level=1, links=()):
     "Which part and class each picture belongs to, and what belongs to none"
     parts = _parts(dirs)
@@ -306,8 +312,7 @@ def read_folder(
     for p, end in zip(parts, ('', '_test')):
         mine = {n: number[where[n][1]] for n in keep if where[n][0] == p}
         tensors[f'x{end}'], tensors[f'y{end}'] = _part_data(images, mine, (C, h, w))
-        k = sorted(Counter(mine.values()).values()) or [0]
-        lines.append(f"{p.rstrip('/') or 'pictures'}: {len(mine):,} in {np.count_nonzero(k):,} classes, {k[0]} to {k[-1]} each")
+        lines.append(f"{printable(p.rstrip('/')) or 'pictures'}: {len(mine):,}" + (f' in {_sizes(Counter(mine.values()).values())}' if mine else ''))
     lines += _deeper(where, level) + [f"left out: {len(v)} × {what}: {_some([*v])}" for what, v in out.items() if v]
     return tensors, dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines))
 
@@ -472,7 +477,7 @@ def embeddings_data(
         data = array_data(x[~alone], y[~alone], name=printable(name or path.name), split_seed=split_seed)
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
     k = count[(classes >= 0) & (count > 1)]
-    lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}", f"vectors: {int((~alone).sum()):,} in {len(k):,} classes, {k.min()} to {k.max()} each"]
+    lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}", f"vectors: {int((~alone).sum()):,} in {_sizes(k.tolist())}"]
     lonely = [names[i] if names else str(i) for i in y[alone].tolist()]
     beside = f"{'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'} that is no part of the vectors"
     out = {'class with a single vector, which has no partner': lonely, beside: unused}

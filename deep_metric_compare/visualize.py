@@ -271,8 +271,10 @@ def _tsnes(zs):
 
 def _balanced(y, n):
     "Indices of at most `n` labelled points, alike many of each class, always the same ones"
-    rng, ids = np.random.default_rng(0), np.unique(y[y >= 0])
-    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(y == c))[:max(1, n//len(ids))] for c in ids]))[:n]
+    rng, order = np.random.default_rng(0), np.argsort(y, kind='stable')
+    order = order[y[order] >= 0]
+    members = np.split(order, np.flatnonzero(np.diff(y[order])) + 1)        # of each class
+    return np.sort(np.concatenate([rng.permutation(i)[:max(1, n//len(members))] for i in members]))[:n]
 
 def _tsne_runs(runs):
     "The first seed that every loss has, else each loss's first"
