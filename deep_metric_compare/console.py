@@ -49,11 +49,13 @@ def _one_thread():
     "Networks this small are faster on one thread (measured: the default comparison takes two thirds of the time); a setting of the user's own is left alone"
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-def _own(data, embeddings=None, label=None, size=None):
+def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     "Names of data of the user's own, after saying what was found in them"
     from deep_metric_compare.experiments import own_data
-    if label and not embeddings: raise UserError(f"label was '{label}' without embeddings, expected both: name the file with --embeddings")
-    return own_data(data, embeddings, label, size, say=lambda s: print(s, end='\n\n', flush=True)) if data or embeddings else []
+    for k, v in dict(label=label, vectors=vectors).items():
+        if v and not embeddings: raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
+    if level != 1 and not data: raise UserError(f"level was {level} without data, expected both: name the folder with --data")
+    return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=lambda s: print(s, end='\n\n', flush=True)) if data or embeddings else []
 
 def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size, **fields):
     "The epochs that were asked for, or as many as a first look takes, and then a sentence"
@@ -82,8 +84,10 @@ def _argv(face): return shlex.join([face.__name__, *face.given])
 def dmc_compare(
     datasets:str=None,                    # Data sets, with commas: toy, digits, mnist, fashion_mnist, cifar10, cub, cars; mnist-disjoint, fashion_mnist-disjoint, cifar10-disjoint hold out classes (default: toy,digits, or none beside data of your own)
     data:str=None,                        # Your pictures: a folder with a folder per class, or with train and test folders of such (default: none)
-    embeddings:str=None,                  # Your embeddings: a .npz, .csv or .parquet file of vectors and labels (default: none)
+    embeddings:str=None,                  # Your embeddings: a .npz, .npy, .csv or .parquet file of vectors and labels (default: none)
     label:str=None,                       # Name of the column or array of labels in that file (default: found by its usual names)
+    vectors:str=None,                     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run, or the one of lists)
+    level:int=1,                          # How deep in your folder of pictures those lie that are classes: 2 for alphabet/character/drawing.png
     losses:str='contrastive,triplet',     # Losses, with commas: contrastive, triplet; with -sq for squared distances
     seeds:int=3,                          # Paired seeds per data set and loss
     epochs:int=None,                      # Passes over the training data (default: 15, or fewer where all runs would take more than 20,000 steps)
@@ -101,7 +105,7 @@ def dmc_compare(
     "Compare contrastive and triplet loss under the same conditions, and write a report"
     _one_thread()
     from deep_metric_compare.experiments import compare
-    names = _own(data, embeddings, label)
+    names = _own(data, embeddings, label, vectors=vectors, level=level)
     names += _list('toy,digits' if datasets is None and not names else datasets or '')
     epochs = _budget(epochs, data_dir, download, names, _list(losses), seeds, margin, batch_size, strategy=strategy, lr=lr, train_size=train_size)
     if tune: margin = _tune(names, _list(losses), margin, out, fresh, data_dir, download, epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr)
@@ -170,6 +174,7 @@ def dmc_train_retrieval(
     backbone:str=None,            # vit-b-32, convnet, or a checkpoint: a folder, or a name with a slash (default: vit-b-32 for cub, cars and cifar10, else convnet)
     closed_set:bool=False,        # Hold out pictures of the trained classes, instead of whole classes?
     data:str=None,                # Your pictures instead of a data set: a folder with a folder per class (default: none)
+    level:int=1,                  # How deep in that folder those lie that are classes: 2 for alphabet/character/drawing.png
     margin:str='1',               # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
     strategy:str='published',     # Which pairs and triplets: published (partners from the whole training set), or as in dmc_compare
     seeds:int=1,                  # Paired seeds
@@ -183,7 +188,7 @@ def dmc_train_retrieval(
     _one_thread()
     from deep_metric_compare.experiments import picture_size, train_retrieval
     from deep_metric_compare.stats import ACCURACY
-    name, = _own(data, size=data and picture_size(backbone)) or [dataset]
+    name, = _own(data, size=data and picture_size(backbone), level=level) or [dataset]
     runs = train_retrieval(name, loss, epochs, backbone, freeze_vit_backbone, closed_set, seeds, margin, strategy, out, data_dir, download,
                            batch_size=batch_size, train_size=train_size, lr=lr, fresh=fresh, command=_argv(dmc_train_retrieval))
     _finish(runs, out, tuple(ACCURACY))

@@ -216,5 +216,5 @@ def write_report(
         notes=table_notes(frame), claims=claim_rows(frame, v), judged=v.p_holm.notna().any(), tests=v[v.p_holm.notna()][['dataset', 'claim']].drop_duplicates().shape[0], min_seeds=MIN_SEEDS,
         datasets=list(map(data_label, frame.dataset.unique())), sections=_sections(runs), data=data_rows(runs), command=command, config=config_rows(runs), environment=environment_rows(runs), outcomes=list(_outcomes(runs, frame)), glossary=GLOSSARY)
     path = Path(path); part = path.with_name(f'.part-{path.name}')
-    part.write_text(html, encoding='utf-8'); part.replace(path)    # a reader never finds half a report
+    part.write_text(html, encoding='utf-8', errors='backslashreplace'); part.replace(path)    # a reader never finds half a report
     return path

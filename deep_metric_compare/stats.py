@@ -13,7 +13,7 @@ __all__ = ['BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HELD_OUT', 'TRAINING',
            'cell_text', 'paired_text', 'verdict_text', 'table_runs']
 
 # %% ../nbs/12_stats.ipynb #b4a0c53e
-import hashlib, json, math, textwrap
+import hashlib, json, math, re, textwrap
 from collections import namedtuple
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def data_label(
     dataset:str  # Name of a data set; data of one's own have a fingerprint after a colon
 )->str:          # The name that readers see
     "How tables and figures call a data set"
-    return dataset.split(':')[0]
+    return re.sub(':[0-9a-f]{12}$', '', dataset)
 
 def arm_order(
     arms  # Names of arms, in any order, repeated or not
