@@ -233,12 +233,13 @@ def draw_classes(
 
 def _others(n, held): return torch.ones(n, dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0]
 
-def _stratified(y, seed):
-    "Indices of training and held-out samples: a third of each class, at least two, is held out at random; of classes below four samples and of outliers none is"
+def _stratified(y, seed, least=2):
+    "Indices of training and held-out samples: a third of each class, at least `least`, at random; none of outliers, and of classes that would not keep two. Where this leaves fewer than two classes, one sample each"
     inside = (y >= 0).nonzero()[:, 0]
     order = inside[torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))]
     _, which, count = y[order].unique(return_inverse=True, return_counts=True)
-    quota = torch.where(count < 4, 0, (count/3).round().long().clamp(min=2))
+    quota = torch.where(count < least + 2, 0, (count/3).round().long().clamp(min=least))
+    if least > 1 and (quota > 0).sum() < 2: return _stratified(y, seed, 1)
     held = order[_turn(y[order]) < quota[which]].sort().values
     return _others(len(y), held), held
 
@@ -258,10 +259,10 @@ def held_out_rows(
         why = f', because most have fewer than {FEW} samples ({sizes})'*few
         return _others(len(y), b), b, f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
     a, b = _stratified(y, split_seed)
-    small, kept = int((count < 4).sum()), y[b].unique()
-    if len(kept) < 2:
-        raise UserError(f'{len(names)} classes of {sizes} samples are too few to hold any out that could be measured, expected two classes of four or more, or four classes of two or more: add samples, or give held-out ones of their own')
-    stay = f'; {small} classes of fewer than four samples stay in training'*bool(small)
+    kept = len(y[b].unique())
+    if kept < 2:
+        raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, expected two classes of three or more, or four classes of two or more: add samples, or give held-out ones of their own')
+    stay = f'; {len(names) - kept} classes stay in training, too small to be divided'*(kept < len(names))
     return a, b, f'{len(b)} of {len(y)} held out, stratified by class, split seed {split_seed}{stay}'
 
 # %% ../nbs/08_data.ipynb #b80c0012
@@ -278,7 +279,7 @@ def validation_split(
         a, what = _others(len(y), b), f'all of {len(held)} of {C} classes'
     else: (a, b), what = _stratified(y, split_seed), 'stratified by class'
     if len(y[b].unique()) < 2:
-        raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for validation, expected four or more of each class: use more samples')
+        raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for validation, expected three or more of each class: use more samples')
     shown = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
     return replace(data, x=data.x[a], y=y[a], clean=data.clean[a], x_test=data.x[b], y_test=y[b], clean_test=y[b], **shown,
                    split=f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; test data not used')
