@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'FEW', 'LabelledData', 'alone_text', 'treat_outliers', 'toy_data', 'digits_data', 'load_data',
-           'check_arrays', 'array_data', 'in_turns', 'draw_classes', 'held_out_rows', 'validation_split',
+           'check_arrays', 'array_data', 'in_turns', 'draw_classes', 'held_out_rows', 'regroup', 'validation_split',
            'training_sample', 'draw_partners', 'TensorSet', 'GatherDL', 'members_per_class', 'metric_dls', 'ReplicaDL',
            'replica_dls']
 
@@ -264,6 +264,20 @@ def held_out_rows(
         raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, expected two classes of three or more, or four classes of two or more: add samples, or give held-out ones of their own')
     stay = f'; {len(names) - kept} classes stay in training, too small to be divided'*(kept < len(names))
     return a, b, f'{len(b)} of {len(y)} held out, stratified by class, split seed {split_seed}{stay}'
+
+# %% ../nbs/08_data.ipynb #289cdfe9
+def regroup(
+    data:LabelledData, # Its training and held-out data are pooled, one after the other
+    i, j,              # Rows to train on, rows to hold out
+    **changes          # Further fields
+)->LabelledData:
+    "The same samples, divided in another way"
+    def parts(name):
+        a, b = getattr(data, name), getattr(data, f'{name}_test')
+        if a is None or b is None: return {}
+        both = torch.cat([a, b]) if torch.is_tensor(a) else a + b
+        return {name: both[i], f'{name}_test': both[j]}
+    return replace(data, **{k: v for name in ('x', 'y', 'clean', 'pictures') for k, v in parts(name).items()}, **changes)
 
 # %% ../nbs/08_data.ipynb #b80c0012
 def validation_split(

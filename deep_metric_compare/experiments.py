@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'STACKED', 'MOST', 'STEPS', 'RETRIEVAL',
-           'measured', 'probe_points', 'evaluate', 'picture_sample', 'find_data', 'data_of', 'model_of', 'prepare',
-           'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin', 'plan', 'run_all', 'write_results',
-           'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
-           'picture_size', 'retrieval_task', 'train_retrieval']
+           'measured', 'probe_points', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of', 'model_of',
+           'prepare', 'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin', 'check_settings', 'plan',
+           'split_text', 'loss_text', 'run_text', 'run_all', 'write_results', 'compare', 'found_text', 'own_data',
+           'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size', 'retrieval_task',
+           'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import hashlib, math, os, time, warnings
@@ -17,11 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, stream, write_run
-from .data import DATASETS, load_data, metric_dls, replica_dls, training_sample, validation_split
+from .data import DATASETS, _check_batch, alone_text, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset
 from .features import frozen_features
 from .geometry import class_geometry
-from .images import IMAGE_DATASETS, ImageFiles, decoded, data_folder, embeddings_data, folder_data, register_data
+from .images import IMAGE_DATASETS, ImageFiles, decoded, data_folder, draws_classes, embeddings_data, folder_data, register_data
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume
 from .losses import LOSSES, make_loss, stack_losses, stackable
 from .metrics import knn_accuracy, linear_accuracy, retrieval_metrics
@@ -59,6 +60,8 @@ def _scores(z, y, zt, labels, seed):
     fit = probe_points(z, y, zt, labels, seed)
     return retrieval_metrics(zt, labels) | dict(knn_accuracy=knn_accuracy(*fit, min(5, len(fit[0])))), fit
 
+_WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignment'}    # Need two held-out points of a class
+
 def evaluate(
     model,     # Inputs → embeddings
     data,      # `LabelledData`
@@ -72,6 +75,7 @@ def evaluate(
     k, l = few(y, MEASURED), few(clean, MEASURED)
     geo, published = class_geometry(zt[l], clean[l]), class_geometry(z[k], y[k], outliers='as_class')
     classes = geo.pop('per_class'); published.pop('per_class')
+    if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())     # 0 whatever the embedding is no measurement
     right, fit = _scores(z, y, zt, clean, seed)
     a = few(fit[1], GALLERY)
     m = _prefixed(geo | right | dict(linear_accuracy=linear_accuracy(fit[0][a], fit[1][a], *fit[2:])), 'test')
@@ -107,16 +111,20 @@ def picture_sample(
     "A few held-out pictures: queries and their neighbours, hardest negatives, the most spread-out class"
     if look is None or len(labels.unique()) < 2 or len(z) < 8: return {}
     z, labels = z.float().cpu(), labels.cpu()
-    q, a = balanced_subset(labels, 5, seed), balanced_subset(labels, 1000, seed)
+    names, which, count = labels.unique(return_inverse=True, return_counts=True)
+    if count.max() < 2: return {}                                     # each neighbour would be of another class, whatever the embedding
+    q, a = balanced_subset(labels.masked_fill(count[which] < 2, -1), 5, seed), balanced_subset(labels, 1000, seed)
     near = torch.cdist(z[q], z).index_put((torch.arange(len(q)), q), torch.tensor(float('inf'))).topk(5, largest=False).indices
     far = torch.cdist(z[a], z).masked_fill(labels[a][:, None] == labels, float('inf'))
     d, n = far.min(1)
     pairs, seen = [], set()
     for k in d.argsort().tolist():                                    # no picture twice
         if len(pairs) < 3 and not {int(a[k]), int(n[k])} & seen: pairs.append((int(a[k]), int(n[k]))); seen |= {*pairs[-1]}
-    spread = {c: (z[labels == c] - z[labels == c].mean(0)).square().sum(1) for c in labels.unique().tolist()}
-    c = max(spread, key=lambda c: spread[c].mean())
-    order = (labels == c).nonzero()[:, 0][spread[c].argsort()]
+    mean = torch.zeros(len(names), z.shape[1]).index_add_(0, which, z)/count[:, None]
+    far = (z - mean[which]).square().sum(1)
+    widest = int((torch.zeros(len(names)).index_add_(0, which, far)/count).argmax())
+    order = (which == widest).nonzero()[:, 0]
+    order = order[far[order].argsort()]
     ends = torch.cat([order[:3], order[-3:]]) if len(order) > 5 else order
     rows, at = torch.cat([q, near.flatten(), torch.tensor(pairs).flatten(), ends]).unique(return_inverse=True)
     sizes = [len(q), near.numel(), 2*len(pairs), len(ends)]
@@ -127,7 +135,7 @@ def picture_sample(
 MODEL_OF = dict(toy='mlp', digits='convnet') | {d: 'convnet' for n in ('mnist', 'fashion_mnist', 'cifar10') for d in (n, f'{n}-disjoint')}   # The network a data set gets unless told otherwise
 _where = dict(data_dir=None, download=False)
 
-_DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob', 'outlier_frac', 'outliers', 'train_size')
+_DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob', 'outlier_frac', 'outliers', 'train_size', 'validation', 'half')
 
 def find_data(
     data_dir=None,       # Folder of published data; None: DMC_DATA, else fastai's data folder
@@ -137,18 +145,27 @@ def find_data(
     _where.update(data_dir=None if data_dir is None else str(data_dir), download=download)
 
 def _load(config, **where):
-    if config.validation: return validation_split(data_of(replace(config, validation=False)))
+    if config.validation: return validation_split(data_of(replace(config, validation=False, seed=config.data_seed, data_seed=None)), config.seed)
     if config.train_size: return training_sample(data_of(replace(config, train_size=0)), config.train_size, config.seed)
     data = load_data(config, **where)
     return decoded(data) if isinstance(data.x, ImageFiles) else data
 _little, _large = lru_cache(maxsize=16)(_load), lru_cache(maxsize=3)(_load)
 
+def drawn_anew(
+    config:RunConfig  # Names the data set and its arguments
+)->bool:
+    "Does each seed draw data of its own: clusters, classes to hold out, or a sample to train on?"
+    return config.dataset == 'toy' or (draws_classes(config.dataset) and config.half is None) or bool(config.train_size)
+
 def data_of(
     config:RunConfig  # Names the data set and its arguments
 ):                    # `LabelledData`, the same object for configurations that share it
     "The data of a run"
-    seed = config.seed if config.data_seed is None else config.data_seed
-    c = RunConfig(**{k: getattr(config, k) for k in (*_DATA_FIELDS, 'validation')}, seed=seed if config.dataset == 'toy' or '-disjoint' in config.dataset or config.train_size else 0)
+    if config.half is not None and not draws_classes(config.dataset):
+        raise UserError(f"half was {config.half} with {data_label(config.dataset)}, expected none: its held-out data are fixed, only classes that are drawn have two halves")
+    drawn = (config.seed if config.data_seed is None else config.data_seed) if drawn_anew(config) else 0
+    seeds = dict(seed=config.seed, data_seed=drawn) if config.validation else dict(seed=drawn)         # validation data are drawn by the run's seed, from the training data of `drawn`
+    c = RunConfig(**{k: getattr(config, k) for k in _DATA_FIELDS}, **seeds)
     return _little(c) if c.dataset in ('toy', 'digits') else _large(c, **_where)
 
 def model_of(
@@ -159,15 +176,23 @@ def model_of(
     shape = data_of(RunConfig(dataset=dataset)).in_shape
     return 'convnet' if len(shape) == 3 and min(shape[1:]) >= 4 else 'mlp'
 
+def _checked_loss(c):
+    "The loss of a run, None without training; what is wrong with its settings is said before its data are read"
+    check_range(c.epochs, 'epochs', 0, 10**6, whole=True)
+    check_range(c.lr, 'lr', 0, open_low=True)
+    check_range(c.train_size, 'train_size', 0, whole=True)
+    loss = make_loss(c) if c.epochs else None
+    _check_batch(c.batch_size, c.k_per_class, c.strategy, getattr(loss, 'groups', 3))
+    return loss
+
 def prepare(
     config:RunConfig,  # What is to be run
     device=None        # Where; None: fastai's default
 )->tuple:              # Data, model, loss (None without training), DataLoaders
     "Everything a run needs, checked"
-    c, data = config, data_of(config)
-    check_range(c.epochs, 'epochs', 0, whole=True); check_range(c.lr, 'lr', 0, open_low=True)
+    c, loss = config, _checked_loss(config)
+    data = data_of(c)
     model = make_model(c.model, data.in_shape, c.embed_dim, c.normalize, c.seed)
-    loss = make_loss(c) if c.epochs else None
     dls = metric_dls(data, c.batch_size, c.seed, c.strategy, getattr(loss, 'groups', 3), c.k_per_class, device)
     return data, model, loss, dls
 
@@ -288,6 +313,42 @@ def _number(m):
     try: return float(m)
     except (TypeError, ValueError): return m
 
+# %% ../nbs/15_experiments.ipynb #bdbac104
+def _margin_for(dataset, margin, datasets):
+    "The margin of a data set, where margins are given by data set"
+    by_set = isinstance(margin, dict) and set(margin) <= set(datasets)
+    return margin.get(dataset, 1.) if by_set else margin
+
+def _arm_of(name, margin, fields):
+    "The fields of a trained run; a weighting that its loss does not have is left out, so that equal runs have equal names"
+    own = arm_fields(name)
+    unweighted = {} if own['loss'] == 'contrastive' else dict(balance=False)
+    return {**fields, **own, **unweighted, 'margin': margin}
+
+def check_settings(
+    datasets=(),                        # Names of data sets; may be empty where data are still to be read
+    losses=('contrastive', 'triplet'),  # Names of arms
+    seeds=3,                            # How many, or a list of them
+    margin=1.,                          # As for `plan`
+    **fields                            # Further fields of `RunConfig`
+)->tuple:                               # Data sets, arms and seeds as lists
+    "Refuse settings that are wrong, without a look at any data"
+    seeds = range(check_range(seeds, 'seeds', 1, 10_000, whole=True)) if isinstance(seeds, (int, float)) else seeds
+    datasets, losses, seeds = ([n] if isinstance(n, str) else list(n) for n in (datasets, losses, seeds))
+    for what, names in dict(datasets=datasets, losses=losses, seeds=seeds).items():
+        if not names and what != 'datasets': raise UserError(f'no {what} were given, expected at least one')
+        if len(set(names)) < len(names): raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
+    for d in datasets: check_choice(d, IMAGE_DATASETS | DATASETS, 'data set')
+    if (e := fields.get('epochs', 1)) < 1: raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
+    for d in datasets or [None]:
+        margins = parse_margin(_margin_for(d, margin, datasets), losses)
+        for l in losses: _checked_loss(RunConfig(**_arm_of(l, margins[l], {**fields, 'model': fields.get('model') or 'mlp'})))
+    if fields.get('balance') and not any(arm_fields(l)['loss'] == 'contrastive' for l in losses):
+        raise UserError(f"balance was given with {', '.join(losses)}, expected contrastive among them: a triplet pulls once and pushes once as it is")
+    if fields.get('balance') and fields.get('reduction') == 'sum':
+        raise UserError("balance was given with reduction 'sum', expected 'mean' or 'active': a sum has no averages to give equal weights")
+    return datasets, losses, seeds
+
 # %% ../nbs/15_experiments.ipynb #bec98c09
 def plan(
     datasets=('toy', 'digits'),             # Names of data sets
@@ -295,27 +356,63 @@ def plan(
     seeds=3,                                # How many, or a list of them
     margin=1.,                              # One for all, or one per arm: see `parse_margin`; a dict of these by data set
     baselines:bool=True,                    # Add raw inputs and the untrained network?
+    chosen:dict=None,                       # From `tune_arms`: what each arm has of its own, by data set and half
+    halves:bool=False,                      # Where held-out classes are drawn: hold out two complementary halves in turn, by even and odd seeds?
     **fields                                # Further fields of `RunConfig`
 )->list:                                    # A `RunConfig` per run
     "The configurations of a comparison; what is wrong with any of them is said here, before anything is trained"
-    seeds = range(check_range(seeds, 'seeds', 1, 10_000, whole=True)) if isinstance(seeds, (int, float)) else list(seeds)
-    datasets, losses = ([n] if isinstance(n, str) else list(n) for n in (datasets, losses))
-    for what, names in dict(datasets=datasets, losses=losses, seeds=seeds).items():
-        if not names: raise UserError(f'no {what} were given, expected at least one')
-        if len(set(names)) < len(names): raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
-    check_range(fields.get('epochs', 1), 'epochs', 0, 10**6, whole=True)
-    own = isinstance(margin, dict) and set(margin) <= set(datasets)
-    margins, out = {d: parse_margin(margin.get(d, 1.) if own else margin, losses) for d in datasets}, []
-    if (e := fields.get('epochs', 1)) < 1: raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
+    datasets, losses, seeds = check_settings(datasets, losses, seeds, margin, **fields)
+    if not datasets: raise UserError('no datasets were given, expected at least one')
+    out = []
     for d in datasets:
         common = dict(fields, dataset=d, model=fields.get('model') or model_of(d))
-        arms = [dict(arm_fields(l), margin=margins[d][l]) for l in losses]
+        margins = parse_margin(_margin_for(d, margin, datasets), losses)
+        arms = {l: _arm_of(l, margins[l], common) for l in losses}
         still = {k: v for k, v in common.items() if k in (*_DATA_FIELDS, 'data_seed', 'embed_dim', 'normalize')}
-        base = [dict(still, model='identity', epochs=0, loss='none'), dict(still, model=common['model'], epochs=0, loss='none')] if baselines else []
+        base = [dict(still, model=m, epochs=0, loss='none') for m in ('identity', common['model'])] if baselines else []
         for s in seeds:
-            out += [RunConfig(**{**common, **a}, seed=s) for a in arms] + [RunConfig(**b, seed=s) for b in base]
-    for c in {(c.dataset, c.loss, c.distance): c for c in out}.values(): prepare(c)
+            half = dict(half=s % 2) if halves and draws_classes(d) else {}
+            own = (chosen or {}).get((d, half.get('half')), {})
+            out += [RunConfig(**{**a, **own.get(l, {}), **half}, seed=s) for l, a in arms.items()]
+            out += [RunConfig(**{**b, **half}, seed=s) for b in base]
+    for c in {(c.dataset, c.loss, c.distance, c.half): c for c in out}.values(): prepare(c)
     return out
+
+# %% ../nbs/15_experiments.ipynb #c2968bb8
+def split_text(
+    data  # `LabelledData`
+)->str:   # A line
+    "What is trained on and what is measured"
+    train, held = data.classes, data.y_test[data.y_test >= 0].unique()
+    new = int((~torch.isin(held, train)).sum())
+    if not new: which = 'the same classes' if len(held) == len(train) else f'{len(held):,} of these classes'
+    else: which = f'{len(held):,} other classes' if new == len(held) else f'{len(held):,} classes, {new:,} of them not trained on'
+    notes = '; '.join(filter(None, [data.split, alone_text(data.clean_test)]))
+    return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {len(data.x_test):,} of {which}: {notes}'
+
+def loss_text(
+    config:RunConfig  # Of a trained run
+)->str:               # A line
+    "A loss with its margin, its strategy, its average and how it weighs pulls against pushes"
+    mean = {'mean': 'mean over all terms', 'active': 'mean over active terms', 'sum': 'sum'}.get(config.reduction, config.reduction)
+    margin = f'{config.margin:g}' if isinstance(config.margin, float) else config.margin
+    return f"{config.arm}: margin {margin}, strategy {config.strategy}, {mean}, pulls and pushes {config.weighting}"
+
+def run_text(
+    configs  # From `plan`
+)->str:      # Some lines per data set
+    "What is about to be run: data as they are divided, losses as they are weighted"
+    units = {}
+    for c in configs: units.setdefault((c.dataset, c.half), []).append(c)
+    blocks = []
+    for (dataset, half), cs in units.items():
+        seeds = list(dict.fromkeys(c.seed for c in cs))
+        which = 'seed' if len(seeds) == 1 else 'seeds'
+        named = ', '.join(map(str, seeds[:10])) + (f' and {len(seeds) - 10} more' if len(seeds) > 10 else '')
+        more = f'; this is seed {seeds[0]}, each other seed draws anew' if drawn_anew(cs[0]) and cs[0].data_seed is None and len(seeds) > 1 else ''
+        losses = dict.fromkeys(loss_text(c) for c in cs if c.weighting != 'none')
+        blocks.append('\n'.join([f"Runs on {data_label(dataset)}, {which} {named}:", split_text(data_of(cs[0])) + more, *losses]))
+    return '\n\n'.join(blocks)
 
 # %% ../nbs/15_experiments.ipynb #15ea8cdd
 def run_all(
@@ -373,11 +470,13 @@ def compare(
     command:str='',                     # The command that repeats this, for the report
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?
-    **fields                            # Further fields of `RunConfig`
+    say=None,                           # Called with what is about to be run, once that is known
+    **fields                            # Of `plan`: chosen, halves, fields of `RunConfig`
 )->list:                                # The runs, a list of `Run`
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     find_data(data_dir, download)
     configs = plan(datasets, losses, seeds, margin, **fields)
+    if say: say(run_text(configs))
     runs = run_all(configs, out, fresh, device, show)
     d = Display(1, 1) if show else None
     if d: d.busy('writing the tables and the report')
@@ -394,7 +493,7 @@ def found_text(
     count = Counter(y[y >= 0].tolist())
     names = [f'{data.names[c] if data.names else c} {k}' for c, k in sorted(count.items())]
     more = f' and {len(names) - 20} more' if len(names) > 20 else ''
-    return '\n'.join([f'Found in {data.name}:', data.found, f"classes: {', '.join(names[:20])}{more}", f'trains on {len(data.x):,}, measured on {len(data.x_test):,}: {data.split}'])
+    return '\n'.join([f'Found in {data.name}:', data.found, f"classes: {', '.join(names[:20])}{more}"])
 
 def own_data(
     folder=None,     # Folder with a folder of pictures per class
@@ -407,7 +506,7 @@ def own_data(
     data = [folder_data(folder, size)] if folder else []
     if embeddings: data.append(embeddings_data(embeddings, label))
     for d in data: say(found_text(d))
-    return [register_data(d) for d in data]
+    return [register_data(d, disjoint=d.class_disjoint and not d.laid_out) for d in data]
 
 # %% ../nbs/15_experiments.ipynb #e5b00008
 STEPS = 20_000    # Most steps of all runs together, unless the epochs are given
@@ -483,6 +582,19 @@ def _pictures(dataset, size):
     data = load_data(RunConfig(dataset=dataset), **_where)
     return decoded(data, size) if isinstance(data.x, ImageFiles) else data
 
+def _closed(data):
+    "The same samples, with the same classes in the held-out data as in training"
+    if not data.class_disjoint: return data
+    i, j, split = held_out_rows(torch.cat([data.y, data.y_test]), classes=False)
+    return regroup(data, i, j, name=data.name.removesuffix('-disjoint'), split=split)
+
+def _task(data, closed_set):
+    "Data as a retrieval task, and whether each seed is to draw the classes it holds out"
+    if not data.laid_out: return (_closed(data), False) if closed_set else (data, True)
+    if closed_set and data.class_disjoint:
+        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name} share no class: leave it out to use them as they are, or give one folder per class')
+    return data, False
+
 def picture_size(
     backbone:str  # As for `retrieval_task`
 )->int:           # Pixels per side that it takes; None: as the pictures are
@@ -505,11 +617,11 @@ def retrieval_task(
     side = picture_size(backbone)
     halves = dataset in ('cub', 'cars')                               # published halves
     name, disjoint = f"{dataset}{'-closed'*(halves and closed_set)}", not (halves or closed_set)
-    if backbone == 'convnet':
-        if f'{name}-disjoint' in IMAGE_DATASETS: return f"{name}{'-disjoint'*disjoint}", backbone
-        return register_data(_pictures(name, 64), disjoint), backbone
+    if backbone == 'convnet' and f'{name}-disjoint' in IMAGE_DATASETS: return f"{name}{'-disjoint'*disjoint}", backbone
+    data = _pictures(name, side or 64)
+    if not halves: data, disjoint = _task(data, closed_set)
+    if backbone == 'convnet': return register_data(data, disjoint), backbone
     checkpoint = VIT if backbone == 'vit-b-32' else backbone
-    data = _pictures(name, side)
     if not freeze: return register_data(data, disjoint), register_backbone(checkpoint, freeze=False, bf16=torch.cuda.is_available())
     return register_data(frozen_data(data, checkpoint, _cache(data_folder(_where['data_dir'])), device, notify), disjoint), 'linear'
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 import numpy as np, torch
 from .core import UserError, RunConfig, check_range, stream
-from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes
+from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup
 
 # %% ../nbs/08b_images.ipynb #1bce790e
 @contextmanager
@@ -507,9 +507,8 @@ def disjoint_split(
     "The same samples, with other classes in the held-out data than in training"
     if half is not None: check_range(half, 'half', 0, 1, whole=True)
     y, clean = torch.cat([data.y, data.y_test]), torch.cat([data.clean, data.clean_test])
-    x = torch.cat([data.x, data.x_test]) if torch.is_tensor(data.x) else data.x + data.x_test
     classes = clean[clean >= 0].unique()
-    if len(classes) < 4: raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell apart afterwards")
+    if len(classes) < 4: raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell apart afterwards; closed_set holds out samples of the trained classes instead")
     n = len(classes)//2 if n_classes_train is None else check_range(n_classes_train, 'n_classes_train', 2, len(classes) - 2, whole=True)
     seen, unseen = draw_classes(classes, n, seed)
     if half == 1: seen, unseen = unseen, seen
@@ -519,9 +518,7 @@ def disjoint_split(
     which = f'seed {seed}' if half is None else f'half {half} of two complementary halves'
     split = f'class-disjoint, {which}: trained on {called(seen)}; held out {called(unseen)}'
     if left := len(y) - len(i) - len(j): split += f'; {left} left out because their label is of the other half'
-    both = data.pictures is not None and torch.cat([data.pictures, data.pictures_test])
-    shown = dict(pictures=both[i], pictures_test=both[j]) if torch.is_tensor(both) else {}
-    return replace(data, **shown, name=_disjoint_name(data), x=x[i], y=y[i], clean=clean[i], x_test=x[j], y_test=y[j], clean_test=clean[j], split=split, laid_out=False)
+    return regroup(data, i, j, name=_disjoint_name(data), split=split, laid_out=False)
 
 def _disjoint_name(data): return f"{data.name.removesuffix('-disjoint')}-disjoint"
 
