@@ -643,5 +643,6 @@ def train_retrieval(
 )->list:                    # The runs
     "The retrieval experiment of the original study, in its settings"
     find_data(data_dir, download)
+    check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy, **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
     name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
     return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model, data_dir=data_dir, download=download, device=device, **kwargs)

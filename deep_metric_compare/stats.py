@@ -59,7 +59,7 @@ def runs_frame(
     rows = []
     for r in runs:
         c, skip = r.config, {'outcome'}
-        rows.append({'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.epochs, 'run': c.hash,
+        rows.append({'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting, 'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.epochs, 'run': c.hash,
                      **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()}, **{k: _number(v) for k, v in r.metrics.items() if k not in skip}})
     if not rows: raise UserError('no runs were given; a table needs at least one finished run')
     frame = pd.DataFrame(rows)
