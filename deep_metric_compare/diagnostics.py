@@ -12,7 +12,7 @@ from fastai.basics import *
 from fastai.callback.all import *
 import math, warnings, torch
 from itertools import groupby
-from .core import UserError, check_range, stream
+from .core import UserError, check_range, plain_labels, stream
 from .data import in_turns
 from .geometry import class_geometry
 from .losses import PairLoss, TripletLoss
@@ -23,12 +23,18 @@ from .models import embed, eval_mode
 def balanced_subset(
     labels:Tensor,   # (N); points with a negative label are left out
     size:int=256,    # Most points to take
-    seed:int=0       # Their stream is (seed, 'evaluation')
+    seed:int=0,      # Their stream is (seed, 'evaluation')
+    least:int=2      # Points of each class, where it has as many; of more classes than fit, some are taken
 )->Tensor:           # Indices, sorted
     "At most `size` points with as equal a number from each class as there is"
-    g = stream(seed, 'evaluation')
-    order = torch.randperm(len(labels), generator=g)
-    return in_turns(labels.cpu(), order[labels.cpu()[order] >= 0])[:size].sort().values
+    y = plain_labels(labels).cpu()
+    order = torch.randperm(len(y), generator=stream(seed, 'evaluation'))
+    order = in_turns(y, order[y[order] >= 0])
+    C = len(y[order].unique())
+    if size < least*C:                                   # the first C are one of each class: those of some classes come first
+        some = torch.isin(y[order], y[order[:max(1, size//least)]])
+        order = torch.cat([order[some], order[~some]])
+    return order[:size].sort().values
 
 # %% ../nbs/10_diagnostics.ipynb #a1d678bb
 def _points(dl, size, seed):

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'STACKED', 'MOST', 'STEPS', 'RETRIEVAL',
-           'measured', 'probe_points', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of', 'model_of',
-           'prepare', 'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin', 'check_settings', 'plan',
-           'split_text', 'loss_text', 'run_text', 'run_all', 'write_results', 'compare', 'found_text', 'own_data',
-           'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size', 'retrieval_task',
-           'train_retrieval']
+           'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew',
+           'data_of', 'model_of', 'prepare', 'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin',
+           'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results', 'compare',
+           'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
+           'picture_size', 'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import hashlib, math, os, time, warnings
@@ -60,6 +60,12 @@ def _scores(z, y, zt, labels, seed):
     fit = probe_points(z, y, zt, labels, seed)
     return retrieval_metrics(zt, labels) | dict(knn_accuracy=knn_accuracy(*fit, min(5, len(fit[0])))), fit
 
+def linear_fits(
+    labels  # Of the points to fit on, (N)
+)->bool:
+    "Is a linear classifier of so many points and classes affordable? Each step of its fit goes through a table of both"
+    return len(labels)*len(labels.unique()) <= NUMBERS
+
 _WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignment'}    # Need two held-out points of a class
 
 def evaluate(
@@ -78,7 +84,8 @@ def evaluate(
     if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())     # 0 whatever the embedding is no measurement
     right, fit = _scores(z, y, zt, clean, seed)
     a = few(fit[1], GALLERY)
-    m = _prefixed(geo | right | dict(linear_accuracy=linear_accuracy(fit[0][a], fit[1][a], *fit[2:])), 'test')
+    linear = linear_accuracy(fit[0][a], fit[1][a], *fit[2:]) if linear_fits(fit[1][a]) else None
+    m = _prefixed(geo | right | dict(linear_accuracy=linear), 'test')
     m |= _prefixed(right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0], 'test_noisy') | _prefixed(published, 'train')
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
     emb = _kept('test', zt, j, seed, labels=clean) | _kept('train', z, i, seed, labels=y, clean=data.clean[i])
@@ -113,7 +120,7 @@ def picture_sample(
     z, labels = z.float().cpu(), labels.cpu()
     names, which, count = labels.unique(return_inverse=True, return_counts=True)
     if count.max() < 2: return {}                                     # each neighbour would be of another class, whatever the embedding
-    q, a = balanced_subset(labels.masked_fill(count[which] < 2, -1), 5, seed), balanced_subset(labels, 1000, seed)
+    q, a = balanced_subset(labels.masked_fill(count[which] < 2, -1), 5, seed, least=1), balanced_subset(labels, 1000, seed)
     near = torch.cdist(z[q], z).index_put((torch.arange(len(q)), q), torch.tensor(float('inf'))).topk(5, largest=False).indices
     far = torch.cdist(z[a], z).masked_fill(labels[a][:, None] == labels, float('inf'))
     d, n = far.min(1)
@@ -387,7 +394,8 @@ def split_text(
     new = int((~torch.isin(held, train)).sum())
     if not new: which = 'the same classes' if len(held) == len(train) else f'{len(held):,} of these classes'
     else: which = f'{len(held):,} other classes' if new == len(held) else f'{len(held):,} classes, {new:,} of them not trained on'
-    notes = '; '.join(filter(None, [data.split, alone_text(data.clean_test)]))
+    many = '' if linear_fits(data.y[:GALLERY]) else 'too many classes for a linear classifier'
+    notes = '; '.join(filter(None, [data.split, alone_text(data.clean_test), many]))
     return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {len(data.x_test):,} of {which}: {notes}'
 
 def loss_text(
