@@ -249,7 +249,7 @@ class RunConfig:
     reduction:str = 'mean'           # 'mean', 'active' or 'sum'
     balance:bool = False             # Contrastive: average positives and negatives apart?
     seed:int = 0                     # Seed of every random stream
-    data_seed:int|None = None        # Seed of synthetic data; None: the run's own
+    data_seed:int|None = None        # Seed of synthetic data, of a training sample and of the classes held out; None: the run's own
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
     batch_size:int = 64              # Anchors per step
     lr:float = 1e-3                  # Learning rate of Adam
@@ -268,7 +268,8 @@ class RunConfig:
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
     train_size:int = 0               # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
-    validation:bool = False          # Hold out a third of the training data, and leave the test data alone?
+    validation:bool = False          # Hold out a part of the training data, drawn by the seed, and leave the test data alone?
+    half:int|None = None             # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
@@ -279,11 +280,19 @@ def _arm(self):
     if self.epochs == 0: return 'untrained'
     return self.loss + ('-sq' if self.distance == 'sqeuclidean' else '')
 
+def _weighting(self):
+    if self.arm in ('raw', 'untrained'): return 'none'
+    if self.loss == 'triplet': return '1 : 1'
+    if self.loss != 'contrastive': return 'as the loss has it'
+    return '1 : 1' if self.balance and self.reduction != 'sum' else 'as counted'
+
 def _digest(self):
     d = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
     return hashlib.sha256(json.dumps({**d, 'format': FORMAT}, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
-RunConfig.arm, RunConfig.hash = property(_arm, doc='What is compared: a loss with its distance, or a baseline'), property(_digest, doc='The name of the run')
+RunConfig.arm = property(_arm, doc='What is compared: a loss with its distance, or a baseline')
+RunConfig.weighting = property(_weighting, doc='How pulls are weighed against pushes')
+RunConfig.hash = property(_digest, doc='The name of the run')
 
 # %% ../nbs/00_core.ipynb #e2a14ccc
 _FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json', history='history.csv', per_class='per_class.csv',

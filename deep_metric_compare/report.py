@@ -39,9 +39,10 @@ def _vary(runs, value):
 def config_rows(
     runs  # Finished runs
 )->list:  # (setting, value) pairs
-    "The configuration of the trained runs, setting by setting"
+    "The configuration of the trained runs, setting by setting, and how they weigh pulls against pushes"
     trained = [r for r in runs if r.arm not in BASELINES] or list(runs)
-    return [(f.name, _vary(trained, lambda r: getattr(r.config, f.name))) for f in fields(RunConfig)]
+    rows = [(f.name, _vary(trained, lambda r: getattr(r.config, f.name))) for f in fields(RunConfig)]
+    return rows + [('pull : push', _vary(trained, lambda r: r.config.weighting))]
 
 def data_rows(
     runs  # Finished runs
