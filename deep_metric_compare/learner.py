@@ -120,6 +120,7 @@ def metric_learner(
     valid_loss:bool=True, # Is the loss on held-out points one of them?
     notify=warnings.warn, # Called with a sentence when something should be known
     names:list=None,      # What to call the replicas in such a sentence
+    groups=None,          # (N) group of each training sample, from `sample_groups`, or a list with one for each replica
     cbs=None,             # Further callbacks
     **kwargs              # Of `Learner`
 )->Learner:
@@ -128,8 +129,8 @@ def metric_learner(
     def some(h, s): i = balanced_subset(h[1], probe_size, s); return h[0][i], h[1][i]
     if isinstance(held_out, list): held_out = tuple(torch.stack(t) for t in zip(*map(some, held_out, seed)))
     elif held_out is not None: held_out = some(held_out, seed)
-    ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names),
-            GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed), NoValidationPass()]
+    ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names, groups=groups),
+            GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed, groups), NoValidationPass()]
     learn = MetricLearner(dls, model, loss, opt_func=opt_func, lr=lr, cbs=ours + L(cbs), **kwargs)
     learn.recorder.smooth_loss, learn.recorder.loss = DeviceSmoothLoss(), ValueMetric(partial(_latest, learn, 'valid_loss'), 'valid_loss')
     learn.metrics = L(ValueMetric(partial(_latest, learn, c), c) for c in COLUMNS) + learn.metrics
