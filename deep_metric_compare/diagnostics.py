@@ -20,6 +20,7 @@ from .geometry import class_geometry
 from .losses import ContrastiveLoss, PairLoss, TripletLoss, reduce_terms
 from .metrics import retrieval_metrics
 from .models import RawInput, embed, eval_mode
+from .sampling import class_sizes
 
 # %% ../nbs/10_diagnostics.ipynb #a6a7eb98
 def balanced_subset(
@@ -55,8 +56,8 @@ def replica_points(
     if not hasattr(dl, 'members'): return _points(dl, size, seed)
     return tuple(torch.stack(t) for t in zip(*(_points(d, size, s) for d, s in zip(dl.members, seed))))
 
-# %% ../nbs/10_diagnostics.ipynb #3ef3ec02
-GROUPS = 'easy', 'hard', 'mislabelled', 'outlier'    # What a number of `sample_groups` stands for
+# %% ../nbs/10_diagnostics.ipynb #6d7e6dd2
+GROUPS = 'easy', 'hard', 'mislabelled', 'outlier'    # What the numbers of sample_groups stand for
 
 def _raw_blocks(x, size=2**22):
     "The raw input as the baseline sees it, float64, some rows at a time"
@@ -96,40 +97,41 @@ def _nearness(x, means, own):
     d, own = torch.cdist(x, means), own.clamp(min=0)[:, None]
     return (d.gather(1, own)/d.scatter(1, own, math.inf).amin(1, keepdim=True)).nan_to_num(1., math.inf)[:, 0]
 
-# %% ../nbs/10_diagnostics.ipynb #0172cc8e
+# %% ../nbs/10_diagnostics.ipynb #3897ca2e
 def nearest_right(
     z,                  # (N, D) embeddings
     labels,             # (N); negative: never a query, never a match
     rows=None,          # Which points are queries; None: all
     entries:int=2**20   # Most distances held at once
-)->Tensor:              # One number per query, on the CPU: 1 right, 0 wrong, NaN where there is no other point of its class
+)->Tensor:              # One number per query, on the CPU: 1 right, 0 wrong, NaN where no other point shares its label
     "Does the nearest other point share the label?"
     z, labels = plain_tensor(z).detach(), plain_labels(labels)
-    z, labels = (z.cpu().double() if z.device.type == 'mps' else z.double()), labels.to(z.device)
-    z, rows = z - z.mean(0), torch.arange(len(z)) if rows is None else plain_labels(rows, 'rows')
-    norms = z.square().sum(1)
-    slack = 8*(z.shape[1] + 4)*torch.finfo(z.dtype).eps
-    res = []
+    z = z.cpu() if z.device.type == 'mps' else z                            # which has no float64
+    labels, x = labels.to(z.device), z if z.dtype == torch.float64 else z.float()
+    rows = torch.arange(len(z)) if rows is None else plain_labels(rows, 'rows')
+    x, sizes = x - x.mean(0), class_sizes(labels)
+    norms, slack, res = x.square().sum(1), 8*(x.shape[1] + 4)*torch.finfo(x.dtype).eps, []
     for q in rows.to(z.device).split(max(1, entries//len(z))):
-        d = norms[q, None] + norms - 2*z[q] @ z.T                           # (Q, N)
-        own, other = _nearest_two(d, labels, q)
-        close = (own - other).abs() <= slack*(norms[q] + norms.max())       # the rounding of a product could decide
+        own, other = _nearest_two(torch.addmm(norms, x[q], x.T, alpha=-2), labels, q)     # squares, less that of the query itself
+        right = own < other
+        close = ~((own - other).abs() > slack*(norms[q] + norms.max()))                   # the rounding of a product could decide
         if close.any():
-            exact = torch.cdist(z[q[close]], z, compute_mode='donot_use_mm_for_euclid_dist')
-            own[close], other[close] = _nearest_two(exact, labels, q[close])
-        res.append((own < other).float().masked_fill((labels[q] < 0) | own.isinf(), math.nan).cpu())
+            exact = torch.cdist(z[q[close]].double(), z.double(), compute_mode='donot_use_mm_for_euclid_dist')
+            right[close] = torch.lt(*_nearest_two(exact, labels, q[close]))
+        nobody = (sizes[q] < 2) | (labels[q] < 0)
+        res.append(right.float().masked_fill(nobody, math.nan).cpu())
     return torch.cat(res)
 
 def _nearest_two(d, labels, q):
-    "The smallest distance to a point of the query's class and to another point, the query itself left out"
-    d = d.scatter(1, q[:, None], math.inf)
+    "The smallest distance to a point of the query's class and to another point, the query itself left out; `d` is used up"
+    d[torch.arange(len(q), device=q.device), q] = math.inf
     same = labels[q, None] == labels
-    return d.masked_fill(~same, math.inf).amin(1), d.masked_fill(same, math.inf).amin(1)
+    return d.masked_fill(~same, math.inf).amin(1), d.masked_fill_(same, math.inf).amin(1)
 
-# %% ../nbs/10_diagnostics.ipynb #dbbd7214
+# %% ../nbs/10_diagnostics.ipynb #6124798d
 def hard_points(
     dl,            # A loader with arrays: `x`, `y`
-    groups,        # (N) from `sample_groups`
+    groups,        # (N) from sample_groups
     size:int=256,  # Most hard points; together with the easy ones at most four times as many
     seed:int=0     # Their stream is (seed, 'evaluation')
 )->tuple:          # Inputs, labels, how many are hard: these come first
@@ -162,7 +164,7 @@ def participation(
     g = g/g.amax(-1, keepdim=True).clamp_min(tiny)                # or the square of a small gradient is 0
     return g.sum(-1)**2/(g.shape[-1]*g.square().sum(-1)).clamp_min(tiny)
 
-# %% ../nbs/10_diagnostics.ipynb #6ee90091
+# %% ../nbs/10_diagnostics.ipynb #b20de1f4
 def group_sums(
     g:Tensor,     # (…, B) sizes of the gradients on the samples
     groups:Tensor # (…, B) places in GROUPS
@@ -171,7 +173,7 @@ def group_sums(
     in_group = groups[..., None, :] == torch.arange(len(GROUPS), device=groups.device)[:, None]     # (…, 4, B)
     return torch.cat([(in_group*g[..., None, :]).sum(-1), in_group.sum(-1)], -1)
 
-# %% ../nbs/10_diagnostics.ipynb #010cceb3
+# %% ../nbs/10_diagnostics.ipynb #5069fe6c
 def positive_share(
     labels  # (N)
 )->float:   # In [0, 1]; ½ where there is no pair
@@ -233,7 +235,7 @@ def stall_epoch(
 
 def hard_gain(
     recall,  # A value per epoch, before training first; None or NaN where nobody measured
-    start    # t*: from `stall_epoch`, of the paired contrastive run
+    start    # t*: from stall_epoch, of the paired contrastive run
 ):           # Difference of two shares; None where the other loss never stalled, or only at the end
     "What a run gains from an epoch on"
     if start is None: return None
@@ -257,8 +259,9 @@ class Diverged(UserError):
 
 READINGS, EARLY = 10, 5    # The probe is read so often per epoch, in so many first epochs
 _TERMS = 'active', 'count', 'candidates', 'pairs', 'skipped'
-_STEP = 'loss', 'samples', 'participation', 'grad_norm', 'emb_grad_norm', *_TERMS, 'pos_active', 'pos_count', 'neg_active', 'neg_count', 'margin', 'update_size'
-_STEP = *_STEP, *(f'sum/{g}' for g in GROUPS), *(f'n/{g}' for g in GROUPS)     # the last where groups are known
+_STEP = ('loss', 'samples', 'participation', 'grad_norm', 'emb_grad_norm', *_TERMS,
+         'pos_active', 'pos_count', 'neg_active', 'neg_count', 'margin', 'update_size',
+         *(f'sum/{g}' for g in GROUPS), *(f'n/{g}' for g in GROUPS))         # these where groups are known
 
 class OptimizationDiagnostics(Callback):
     "Probe, activity, participation, gradients and updates, a row per epoch"
@@ -269,7 +272,7 @@ class OptimizationDiagnostics(Callback):
         seed=0,                # Its stream is (seed, 'evaluation'); a list has one for each replica
         notify=warnings.warn,  # Called with a sentence when an embedding collapses
         names:list=None,       # What to call the replicas in such a sentence
-        groups=None            # (N) group of each training sample, from `sample_groups`, or a list with one for each replica
+        groups=None            # (N) from sample_groups, for the training samples; a list has one for each replica
     ):
         store_attr()
         self.tables, self.collapses, self.dead, self.readings = [[]], [None], set(), [[]]
@@ -285,7 +288,7 @@ class OptimizationDiagnostics(Callback):
     def _prepare(self):
         self.R = getattr(self.model, 'replicas', 0) or 1
         self.points = self.probe if self.probe is not None else replica_points(self.dls.train, self.probe_size, self.seed)
-        self.weights, self.weighting = probe_weighting(self.loss_func, self.dls.train)
+        self.pull, self.weighting = probe_weighting(self.loss_func, self.dls.train)
         self.readings = [[] for _ in range(self.R)]
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.kept, self.held, self.blocks, self.tables, self.collapses, self.all_steps, self.dead = [], 0, [], [[] for _ in range(self.R)], [None]*self.R, [], set()
@@ -309,7 +312,8 @@ def before_step(self:OptimizationDiagnostics):
     l = self.learn
     norms = self._norms([p.grad for p in self.params if p.grad is not None])
     groups = self.batch_groups[l.iter] if self.batch_groups else None
-    self.step = [l.loss.detach() if self.R == 1 else l.loss_func.value, l.pred.detach(), l.pred.grad, norms, self._activity(), groups]
+    loss = l.loss.detach() if self.R == 1 else l.loss_func.value
+    self.step = [loss, l.pred.detach(), l.pred.grad, norms, self._activity(), groups]
 
 @patch
 def _activity(self:OptimizationDiagnostics):
@@ -331,7 +335,7 @@ def after_step(self:OptimizationDiagnostics):
     if self.held >= 2**20: self._condense()        # 8 MB of embeddings and gradients
     self._glance()
 
-# %% ../nbs/10_diagnostics.ipynb #a35064ec
+# %% ../nbs/10_diagnostics.ipynb #21b20769
 @patch
 def _look_up(self:OptimizationDiagnostics):
     "The groups of the samples of each batch of this epoch, (B) or (R, B); None where the loader does not tell"
@@ -341,7 +345,8 @@ def _look_up(self:OptimizationDiagnostics):
     groups = self.groups if isinstance(self.groups, (list, tuple)) else [self.groups]*len(loaders)
     each = [d.indices(dl.epoch) for d in loaders]
     sizes = [len(i) for i in each[0]]
-    rows = torch.stack([plain_labels(g).cpu()[torch.cat(i)] for g, i in zip(groups, each)]) if sizes else torch.zeros(1, 0)
+    if not sizes: return None
+    rows = torch.stack([plain_labels(g).cpu()[torch.cat(i)] for g, i in zip(groups, each)])
     return (rows if hasattr(dl, 'members') else rows[0]).to(self.dls.device).split(sizes, -1)
 
 @patch
@@ -394,7 +399,7 @@ def _measured(cb, x, y, loss=True):
     with eval_mode(cb.model):
         z = embed(cb.model, x)
         if lone: z, y = z[None], y[None]
-        return z, y, _over_all(cb.loss_func, z, y, cb.weights) if loss else None
+        return z, y, _over_all(cb.loss_func, z, y, cb.pull) if loss else None
 
 @patch
 def _probe(self:OptimizationDiagnostics):
@@ -440,7 +445,8 @@ def _row(self:OptimizationDiagnostics, s, table, probe):
     path = table[-1].get('path', 0.) + s['update_size'].sum().item()
     return dict(epoch=len(table), loss=((s['loss']*s['samples']).sum()/s['samples'].sum()).item(), **probe,
                 active_ratio=n('active', 'count'), active_candidates=n('active', 'candidates'), active_positive=n('pos_active', 'pos_count'), active_negative=n('neg_active', 'neg_count'),
-                **{k: s[k].mean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')}, path=path, margin=s['margin'].mean().item(), **_by_group(s))
+                **{k: s[k].mean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')},
+                path=path, margin=s['margin'].mean().item(), **_by_group(s))
 
 def _by_group(s):
     "The mean gradient of the samples of each group, over steps; NaN where there are none"
@@ -465,8 +471,9 @@ def _condense(self:OptimizationDiagnostics):
     def col(v):
         if not torch.is_tensor(v): v = torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v, device=part.device)
         return v.to(wide).reshape(len(v), -1).expand(-1, self.R)
-    columns = list(losses), [z.shape[-2] for z in zs], part, _length(norms), total, *map(list, zip(*terms)), _length(moves)
-    self.blocks.append(torch.stack([col(v) for v in (*columns, *(v for b in by_group for v in b.unbind(-1)))]))
+    sizes, moved = [z.shape[-2] for z in zs], [v for b in by_group for v in b.unbind(-1)]
+    columns = list(losses), sizes, part, _length(norms), total, *map(list, zip(*terms)), _length(moves), *moved
+    self.blocks.append(torch.stack([col(v) for v in columns]))
 
 # %% ../nbs/10_diagnostics.ipynb #00c6bf03
 @patch
@@ -487,10 +494,11 @@ def summary(self:OptimizationDiagnostics,
     h = self.tables[r]
     ends = [(d['epoch'], d['probe_loss']) for d in h] or [(0, math.nan)]        # none: diverged before the first step
     at, curve = zip(*sorted([*ends, *map(tuple, self.readings[r])]))
-    probe, means = [v for _, v in ends], [(d['epoch'], d['loss']) for d in h[1:]]
-    d = dict(probe_initial=probe[0], probe_final=probe[-1], epochs_to_decay=epochs_to_decay(curve, at=at), decay_rate=decay_rate(probe),
-             epochs_to_decay_first_epoch=epochs_to_decay([v for _, v in means], at=[t for t, _ in means]), collapsed_at=self.collapses[r],
-             probe_weighting=self.weighting, probe_positives=self.weights[r] if self.weights else None)
+    probe, trained = [v for _, v in ends], h[1:]
+    means = epochs_to_decay([d['loss'] for d in trained], at=[d['epoch'] for d in trained])
+    d = dict(probe_initial=probe[0], probe_final=probe[-1], decay_rate=decay_rate(probe), epochs_to_decay=epochs_to_decay(curve, at=at),
+             epochs_to_decay_first_epoch=means, probe_weighting=self.weighting,
+             probe_positives=self.pull[r] if self.pull else None, collapsed_at=self.collapses[r])
     if not self.all_steps: return d
     s = dict(zip(_STEP, torch.cat(self.all_steps[:max(len(h) - 1, 1)], 1)[:, :, r]))
     n = len(s['loss']); last = slice(n - max(1, n//10), n)
@@ -503,8 +511,12 @@ def summary(self:OptimizationDiagnostics,
     path = u.sum().item()
     d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
     return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(), skipped_per_step=s['skipped'].mean().item(), steps=n,
-                    active_constant=isinstance(self.loss_func, TripletLoss) and (self.loss_func.strategy == 'semi-hard' or isinstance(self.loss_func.margin, str)),
-                    active_positive_constant=isinstance(self.loss_func, ContrastiveLoss))
+                    **_constant(self.loss_func))
+
+def _constant(loss):
+    "Which activities are constant by definition: of soft and semi-hard triplets all that are evaluated, of contrastive the positives"
+    triplets = isinstance(loss, TripletLoss) and (loss.strategy == 'semi-hard' or isinstance(loss.margin, str))
+    return dict(active_constant=triplets, active_positive_constant=isinstance(loss, ContrastiveLoss))
 
 # %% ../nbs/10_diagnostics.ipynb #eb26e57c
 class GeometryHistory(Callback):
@@ -516,7 +528,7 @@ class GeometryHistory(Callback):
         size:int=256,        # Most points in that set
         loss:bool=True,      # Compute the loss over all pairs, `valid_loss`, too?
         seed=0,              # Its stream is (seed, 'evaluation'); a list has one for each replica
-        groups=None          # (N) group of each training sample, from `sample_groups`, or a list with one for each replica
+        groups=None          # (N) from sample_groups, for the training samples; a list has one for each replica
     ):
         store_attr()
         check_range(every, 'geometry_every', 1, whole=True)
@@ -537,15 +549,15 @@ class GeometryHistory(Callback):
     def _hold(self):
         x, y = self.points if self.points is not None else replica_points(self.dls.valid, self.size, self.seed)
         self.held = x.to(self.dls.device), y.to(self.dls.device)
-        self.weights, self.hard = probe_weighting(self.loss_func, self.dls.train)[0], self._hold_hard()
+        self.pull, self.hard = probe_weighting(self.loss_func, self.dls.train)[0], self._hold_hard()
     def _hold_hard(self):
-        "The hard points of each replica and the easy ones beside them: inputs (R, G, …) of equal length, labels and number of hard ones"
+        "The hard points of each replica and easy ones beside them: inputs (R, G, …), labels and number of hard ones of each"
         if self.groups is None: return None
         loaders = getattr(self.dls.train, 'members', [self.dls.train])
         groups, seeds = ([v]*len(loaders) if not isinstance(v, (list, tuple)) else v for v in (self.groups, self.seed))
         each = [hard_points(d, g, self.size, s) for d, g, s in zip(loaders, groups, seeds)]
         most = max(len(y) for _, y, _ in each)
-        x = torch.stack([x[torch.arange(most).clamp(max=len(x) - 1)] for x, *_ in each])      # the last one again fills up
+        x = torch.stack([x[torch.arange(most).clamp(max=len(x) - 1)] for x, *_ in each])      # filled up with the last one
         return x if hasattr(self.dls.train, 'members') else x[0], [(y, n) for _, y, n in each]
     def after_train(self):
         "Measure, where it is due"
@@ -568,7 +580,7 @@ class GeometryHistory(Callback):
         right = [nearest_right(e[:len(y)], y, range(n)) if ok and n else None for e, (y, n), ok in zip(z, each, fine)]
         return [{'hard/recall@1': math.nan if v is None else v.nanmean().item()} for v in right]
 
-# %% ../nbs/10_diagnostics.ipynb #66b3ffbd
+# %% ../nbs/10_diagnostics.ipynb #3d9b001e
 @patch
 def summary(self:GeometryHistory,
     r:int=0  # Which replica
@@ -596,7 +608,7 @@ def history(self:Learner)->list: # A dict per epoch
     "The rows of all diagnostics of a lone model, or of the first replica"
     return self.replica_history()
 
-# %% ../nbs/10_diagnostics.ipynb #13ad60a5
+# %% ../nbs/10_diagnostics.ipynb #e8591431
 @patch
 def replica_summary(self:Learner,
     r:int=0  # Which replica
