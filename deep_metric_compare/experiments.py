@@ -212,7 +212,7 @@ def _saved(folders, configs, notify):
 
 # %% ../nbs/15_experiments.ipynb #ef459cf3
 def _train(parts, configs, notify, cbs, path, saved):
-    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome) for each r, and the seconds it took"
+    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome, readings of the probe) for each r, and the seconds it took"
     start, R = time.perf_counter() - (saved or {}).get('seconds', 0.), len(configs)
     (data, model, loss, dls), c = parts[0], configs[0]
     seed, held, names = c.seed, (data.x_test, data.clean_test), None
@@ -234,7 +234,8 @@ def _train(parts, configs, notify, cbs, path, saved):
         with learn.no_bar(), learn.no_logging(): learn.fit(c.epochs, rate, start_epoch=first)
     except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
-    return [(model.lone(r) if R > 1 else model, learn.replica_summary(r), learn.replica_history(r), outcome(r)) for r in range(R)], time.perf_counter() - start
+    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r])
+    return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], time.perf_counter() - start
 
 # %% ../nbs/15_experiments.ipynb #ef459cf4
 def run_together(
@@ -250,10 +251,11 @@ def run_together(
     parts = [prepare(c, device) for c in configs]
     pairing = [dict(description=dict(d.description, names=list(d.names)), data=_hash(d.x, d.y), init=weights_hash(m), order=[dls.train.order_hash(e) for e in range(c.epochs)]) for c, (d, m, _, dls) in zip(configs, parts)]
     if configs[0].epochs: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, saved)
-    else: done, seconds = [(m.to(dls.device), {}, [], 'finished') for _, m, _, dls in parts], 0.
-    for c, pair, (data, *_), (model, summary, history, outcome) in zip(configs, pairing, parts, done):
+    else: done, seconds = [(m.to(dls.device), {}, [], 'finished', []) for _, m, _, dls in parts], 0.
+    for c, pair, (data, *_), (model, summary, history, outcome, readings) in zip(configs, pairing, parts, done):
         if not (folder := asked.get(c)): continue
         m, rows, emb = evaluate(model, data, c.seed) if outcome != 'diverged' else ({}, [], {})
+        if readings: emb = emb | dict(probe_readings=torch.tensor(readings, dtype=torch.float64))       # (n, 2): epoch, value
         metrics = dict(outcome=outcome, seconds=seconds/len(configs)) | summary | m
         write_run(folder, c, metrics, history, rows, pair, emb, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
 
