@@ -56,7 +56,7 @@ def replica_points(
     if not hasattr(dl, 'members'): return _points(dl, size, seed)
     return tuple(torch.stack(t) for t in zip(*(_points(d, size, s) for d, s in zip(dl.members, seed))))
 
-# %% ../nbs/10_diagnostics.ipynb #6d7e6dd2
+# %% ../nbs/10_diagnostics.ipynb #427fa53f
 GROUPS = 'easy', 'hard', 'mislabelled', 'outlier'    # What the numbers of sample_groups stand for
 
 def _raw_blocks(x, size=2**22):
@@ -97,7 +97,7 @@ def _nearness(x, means, own):
     d, own = torch.cdist(x, means), own.clamp(min=0)[:, None]
     return (d.gather(1, own)/d.scatter(1, own, math.inf).amin(1, keepdim=True)).nan_to_num(1., math.inf)[:, 0]
 
-# %% ../nbs/10_diagnostics.ipynb #3897ca2e
+# %% ../nbs/10_diagnostics.ipynb #b2a95ba6
 def nearest_right(
     z,                  # (N, D) embeddings
     labels,             # (N); negative: never a query, never a match
@@ -112,9 +112,9 @@ def nearest_right(
     x, sizes = x - x.mean(0), class_sizes(labels)
     norms, slack, res = x.square().sum(1), 8*(x.shape[1] + 4)*torch.finfo(x.dtype).eps, []
     for q in rows.to(z.device).split(max(1, entries//len(z))):
-        own, other = _nearest_two(torch.addmm(norms, x[q], x.T, alpha=-2), labels, q)     # squares, less that of the query itself
+        own, other = _nearest_two(torch.addmm(norms, x[q], x.T, alpha=-2), labels, q)     # squares, less the query's own
         right = own < other
-        close = ~((own - other).abs() > slack*(norms[q] + norms.max()))                   # the rounding of a product could decide
+        close = ~((own - other).abs() > slack*(norms[q] + norms.max()))                   # here rounding could decide
         if close.any():
             exact = torch.cdist(z[q[close]].double(), z.double(), compute_mode='donot_use_mm_for_euclid_dist')
             right[close] = torch.lt(*_nearest_two(exact, labels, q[close]))
@@ -123,12 +123,12 @@ def nearest_right(
     return torch.cat(res)
 
 def _nearest_two(d, labels, q):
-    "The smallest distance to a point of the query's class and to another point, the query itself left out; `d` is used up"
+    "The smallest distance to another point of the query's class, and to one of another class; `d` is used up"
     d[torch.arange(len(q), device=q.device), q] = math.inf
     same = labels[q, None] == labels
     return d.masked_fill(~same, math.inf).amin(1), d.masked_fill_(same, math.inf).amin(1)
 
-# %% ../nbs/10_diagnostics.ipynb #6124798d
+# %% ../nbs/10_diagnostics.ipynb #a2a8ff50
 def hard_points(
     dl,            # A loader with arrays: `x`, `y`
     groups,        # (N) from sample_groups
@@ -164,7 +164,7 @@ def participation(
     g = g/g.amax(-1, keepdim=True).clamp_min(tiny)                # or the square of a small gradient is 0
     return g.sum(-1)**2/(g.shape[-1]*g.square().sum(-1)).clamp_min(tiny)
 
-# %% ../nbs/10_diagnostics.ipynb #b20de1f4
+# %% ../nbs/10_diagnostics.ipynb #37fa06cc
 def group_sums(
     g:Tensor,     # (…, B) sizes of the gradients on the samples
     groups:Tensor # (…, B) places in GROUPS
@@ -173,7 +173,7 @@ def group_sums(
     in_group = groups[..., None, :] == torch.arange(len(GROUPS), device=groups.device)[:, None]     # (…, 4, B)
     return torch.cat([(in_group*g[..., None, :]).sum(-1), in_group.sum(-1)], -1)
 
-# %% ../nbs/10_diagnostics.ipynb #5069fe6c
+# %% ../nbs/10_diagnostics.ipynb #882f12d3
 def positive_share(
     labels  # (N)
 )->float:   # In [0, 1]; ½ where there is no pair
@@ -335,7 +335,7 @@ def after_step(self:OptimizationDiagnostics):
     if self.held >= 2**20: self._condense()        # 8 MB of embeddings and gradients
     self._glance()
 
-# %% ../nbs/10_diagnostics.ipynb #21b20769
+# %% ../nbs/10_diagnostics.ipynb #6317ba1a
 @patch
 def _look_up(self:OptimizationDiagnostics):
     "The groups of the samples of each batch of this epoch, (B) or (R, B); None where the loader does not tell"
@@ -580,7 +580,7 @@ class GeometryHistory(Callback):
         right = [nearest_right(e[:len(y)], y, range(n)) if ok and n else None for e, (y, n), ok in zip(z, each, fine)]
         return [{'hard/recall@1': math.nan if v is None else v.nanmean().item()} for v in right]
 
-# %% ../nbs/10_diagnostics.ipynb #3d9b001e
+# %% ../nbs/10_diagnostics.ipynb #0e3c5f2a
 @patch
 def summary(self:GeometryHistory,
     r:int=0  # Which replica
@@ -608,7 +608,7 @@ def history(self:Learner)->list: # A dict per epoch
     "The rows of all diagnostics of a lone model, or of the first replica"
     return self.replica_history()
 
-# %% ../nbs/10_diagnostics.ipynb #e8591431
+# %% ../nbs/10_diagnostics.ipynb #1425fba8
 @patch
 def replica_summary(self:Learner,
     r:int=0  # Which replica
