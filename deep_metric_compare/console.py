@@ -45,6 +45,20 @@ def _finish(runs, out, more=()):
     if bad := [f'{r.config.dataset} {r.arm} seed {r.config.seed}' for r in runs if r.outcome == 'diverged']:
         raise UserError(f"{len(bad)} of {len(runs)} runs diverged ({', '.join(bad)}): their loss or embeddings became NaN or infinite, and they are recorded as such; use a lower learning rate")
 
+def _say(text):
+    print(text, end='\n\n', flush=True)
+
+def _check(losses, seeds, margin, datasets=(), tune=False, **fields):
+    "Refuse wrong settings before anything is read"
+    from deep_metric_compare.experiments import check_settings
+    check_settings(datasets, losses, seeds, margin, **{k: v for k, v in fields.items() if v is not None})
+    if not tune: return
+    from deep_metric_compare.tuning import margin_values
+    for l in losses: margin_values(l)
+    for k, default in dict(margin='1', reduction='mean', balance=False).items():
+        given = margin if k == 'margin' else fields[k]
+        if given != default: raise UserError(f"{k} was '{given}' together with tune, expected one of them: leave --{k} out, or --tune")
+
 def _one_thread():
     "Networks this small are faster on one thread (measured: the default comparison takes two thirds of the time); a setting of the user's own is left alone"
     os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -55,7 +69,7 @@ def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     for k, v in dict(label=label, vectors=vectors).items():
         if v and not embeddings: raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
     if level != 1 and not data: raise UserError(f"level was {level} without data, expected both: name the folder with --data")
-    return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=lambda s: print(s, end='\n\n', flush=True)) if data or embeddings else []
+    return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=_say) if data or embeddings else []
 
 def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size, **fields):
     "The epochs that were asked for, or as many as a first look takes, and then a sentence"
@@ -67,15 +81,14 @@ def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size
     if n < 15: print(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about {STEPS:,} steps; --epochs sets another number.\n", flush=True)
     return n
 
-def _tune(names, losses, margin, out, fresh, data_dir, download, **fields):
-    "Margins chosen on validation data, after saying which"
+def _tune(names, losses, seeds, out, fresh, data_dir, download, **fields):
+    "What each loss has of its own, chosen on validation data, after saying what"
     from deep_metric_compare.experiments import find_data
-    from deep_metric_compare.tuning import tune_margins, tuning_text
-    if margin != '1': raise UserError(f"margin was '{margin}' together with tune, expected one of them: leave --margin out, or --tune")
+    from deep_metric_compare.tuning import tune_arms, tuning_text
     find_data(data_dir, download)
-    margins, table = tune_margins(names, losses, out, fresh=fresh, **fields)
-    print(tuning_text(table), end='\n\n', flush=True)
-    return margins
+    chosen, table = tune_arms(names, losses, out, seeds, fresh=fresh, **{k: v for k, v in fields.items() if k not in ('reduction', 'balance')})
+    _say(tuning_text(table))
+    return chosen
 
 def _argv(face): return shlex.join([face.__name__, *face.given])
 
@@ -94,8 +107,10 @@ def dmc_compare(
     batch_size:int=64,                    # Samples per step
     train_size:int=0,                     # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     margin:str='1',                       # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
-    tune:bool=False,                      # Choose each loss's margin among five on validation data first?
+    tune:bool=False,                      # Choose each loss's margin among five, and its weighting, on validation data first? Drawn classes are then held out in two complementary halves
     strategy:str='all',                   # Which pairs and triplets of a batch: all, matched, random, published, hard, semi-hard or distance-weighted
+    reduction:str='mean',                 # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    balance:bool=False,                   # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     lr:float=1e-3,                        # Learning rate of Adam
     data_dir:str=None,                    # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,                  # Fetch published data that are not there?
@@ -105,12 +120,15 @@ def dmc_compare(
     "Compare contrastive and triplet loss under the same conditions, and write a report"
     _one_thread()
     from deep_metric_compare.experiments import compare
-    names = _own(data, embeddings, label, vectors=vectors, level=level)
-    names += _list('toy,digits' if datasets is None and not names else datasets or '')
-    epochs = _budget(epochs, data_dir, download, names, _list(losses), seeds, margin, batch_size, strategy=strategy, lr=lr, train_size=train_size)
-    if tune: margin = _tune(names, _list(losses), margin, out, fresh, data_dir, download, epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr)
-    _finish(compare(names, _list(losses), seeds, margin, out, fresh, command=_argv(dmc_compare), data_dir=data_dir, download=download,
-                    epochs=epochs, batch_size=batch_size, train_size=train_size, strategy=strategy, lr=lr), out)
+    arms, published = _list(losses), _list('toy,digits' if datasets is None and not (data or embeddings) else datasets or '')
+    fields = dict(train_size=train_size, strategy=strategy, reduction=reduction, balance=balance, lr=lr)
+    _check(arms, seeds, margin, published, tune, epochs=epochs, batch_size=batch_size, **fields)
+    names = _own(data, embeddings, label, vectors=vectors, level=level) + published
+    epochs = _budget(epochs, data_dir, download, names, arms, seeds, margin, batch_size, **fields)
+    fields |= dict(epochs=epochs, batch_size=batch_size)
+    chosen = _tune(names, arms, seeds, out, fresh, data_dir, download, **fields) if tune else None
+    _finish(compare(names, arms, seeds, margin, out, fresh, command=_argv(dmc_compare), data_dir=data_dir, download=download,
+                    say=_say, chosen=chosen, halves=tune, **fields), out)
 
 # %% ../nbs/16_console.ipynb #a5f7b3e3
 @command
@@ -127,6 +145,8 @@ def dmc_train_toy(
     strategy:str='published',     # Which pairs and triplets: published (partners from the whole training set), or as in dmc_compare
     seeds:int=1,                  # Paired seeds
     data_seed:int=None,           # Seed of the data in every run (default: each run's own)
+    reduction:str='mean',         # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    balance:bool=False,           # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     lr:float=1e-3,                # Learning rate of Adam
     out:str='runs/toy',           # Folder for runs, tables and report
     fresh:bool=False              # Repeat runs that are already finished?
@@ -135,7 +155,8 @@ def dmc_train_toy(
     _one_thread()
     from deep_metric_compare.experiments import train_toy
     _finish(train_toy(loss, epochs, seeds, margin, strategy, out, n_classes=n_classes, samples_per_class=samples_per_class, mode_spread=mode_spread, overlap_prob=overlap_prob,
-                      outlier_frac=outlier_frac, batch_size=batch_size, data_seed=data_seed, lr=lr, fresh=fresh, command=_argv(dmc_train_toy)), out)
+                      outlier_frac=outlier_frac, batch_size=batch_size, data_seed=data_seed, reduction=reduction, balance=balance, lr=lr, fresh=fresh, say=_say,
+                      command=_argv(dmc_train_toy)), out)
 
 # %% ../nbs/16_console.ipynb #3a01a9b7
 @command
@@ -148,6 +169,8 @@ def dmc_train_classification(
     margin:str='1',               # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
     strategy:str='published',     # Which pairs and triplets: published (partners from the whole training set), or as in dmc_compare
     seeds:int=1,                  # Paired seeds
+    reduction:str='mean',         # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    balance:bool=False,           # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     lr:float=1e-3,                # Learning rate of Adam
     data_dir:str=None,            # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,          # Fetch published data that are not there?
@@ -158,8 +181,8 @@ def dmc_train_classification(
     _one_thread()
     from deep_metric_compare.experiments import train_classification
     from deep_metric_compare.stats import ACCURACY
-    runs = train_classification(dataset, loss, epochs, seeds, margin, strategy, out, batch_size=batch_size, train_size=train_size, lr=lr, data_dir=data_dir, download=download, fresh=fresh,
-                                command=_argv(dmc_train_classification))
+    runs = train_classification(dataset, loss, epochs, seeds, margin, strategy, out, batch_size=batch_size, train_size=train_size, reduction=reduction, balance=balance, lr=lr,
+                                data_dir=data_dir, download=download, fresh=fresh, say=_say, command=_argv(dmc_train_classification))
     _finish(runs, out, tuple(ACCURACY))
 
 # %% ../nbs/16_console.ipynb #f6a00001
@@ -173,11 +196,13 @@ def dmc_train_retrieval(
     freeze_vit_backbone:bool=True,# Train the linear head of a vision transformer only?
     backbone:str=None,            # vit-b-32, convnet, or a checkpoint: a folder, or a name with a slash (default: vit-b-32 for cub, cars and cifar10, else convnet)
     closed_set:bool=False,        # Hold out pictures of the trained classes, instead of whole classes?
-    data:str=None,                # Your pictures instead of a data set: a folder with a folder per class (default: none)
+    data:str=None,                # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such, which are used as they are (default: none)
     level:int=1,                  # How deep in that folder those lie that are classes: 2 for alphabet/character/drawing.png
     margin:str='1',               # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
     strategy:str='published',     # Which pairs and triplets: published (partners from the whole training set), or as in dmc_compare
     seeds:int=1,                  # Paired seeds
+    reduction:str='mean',         # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    balance:bool=False,           # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     lr:float=1e-3,                # Learning rate of Adam; a backbone that trains has a tenth of it
     data_dir:str=None,            # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,          # Fetch published data that are not there?
@@ -186,11 +211,13 @@ def dmc_train_retrieval(
 ):
     "The retrieval experiment of the original study (arXiv:2510.02161), in its settings: Recall@K and MAP@R on classes that training has not seen"
     _one_thread()
-    from deep_metric_compare.experiments import picture_size, train_retrieval
+    from deep_metric_compare.experiments import _names, picture_size, train_retrieval
     from deep_metric_compare.stats import ACCURACY
+    fields = dict(batch_size=batch_size, train_size=train_size, reduction=reduction, balance=balance, lr=lr)
+    _check(_names(loss), seeds, margin, epochs=epochs, strategy=strategy, **fields)
     name, = _own(data, size=data and picture_size(backbone), level=level) or [dataset]
     runs = train_retrieval(name, loss, epochs, backbone, freeze_vit_backbone, closed_set, seeds, margin, strategy, out, data_dir, download,
-                           batch_size=batch_size, train_size=train_size, lr=lr, fresh=fresh, command=_argv(dmc_train_retrieval))
+                           fresh=fresh, say=_say, command=_argv(dmc_train_retrieval), **fields)
     _finish(runs, out, tuple(ACCURACY))
 
 # %% ../nbs/16_console.ipynb #c16c0002

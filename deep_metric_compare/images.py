@@ -7,7 +7,7 @@ __all__ = ['PATIENCE', 'IMAGE_TYPES', 'BUDGET', 'LABEL_NAMES', 'VECTOR_NAMES', '
            'CIFAR_SUMS', 'COUNTS', 'IMAGE_DATASETS', 'read_image', 'decode_images', 'common_size', 'cache_folder',
            'cached', 'read_folder', 'folder_data', 'embeddings_data', 'data_folder', 'find_published', 'fetch',
            'check_sum', 'check_counts', 'read_idx', 'mnist_data', 'ArrayUnpickler', 'read_archive', 'cifar10_data',
-           'disjoint_split', 'ImageFiles', 'decoded', 'cub_data', 'cars_data', 'register_data']
+           'disjoint_split', 'ImageFiles', 'decoded', 'cub_data', 'cars_data', 'draws_classes', 'register_data']
 
 # %% ../nbs/08b_images.ipynb #98324595
 import gzip, hashlib, io, json, os, pickle, re, shutil, stat, sys, tarfile, threading, time, unicodedata, warnings
@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 import numpy as np, torch
 from .core import UserError, RunConfig, check_range, printable, stream
-from .data import DATASETS, LabelledData, array_data, check_arrays, white_level
+from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup, white_level
 
 # %% ../nbs/08b_images.ipynb #1bce790e
 @contextmanager
@@ -680,24 +680,26 @@ def cifar10_data(
 def disjoint_split(
     data,                     # `LabelledData`; its training and held-out parts are pooled
     seed:int=0,               # The run's seed: classes are drawn from its stream 'data'
-    n_classes_train:int=None  # Classes to train on; None: half of them
+    n_classes_train:int=None, # Classes to train on; None: half of them
+    half:int=None             # Which of the two parts is held out: 0 or None: the second; 1: the first
 )->LabelledData:
     "The same samples, with other classes in the held-out data than in training"
+    if half is not None: check_range(half, 'half', 0, 1, whole=True)
     y, clean = torch.cat([data.y, data.y_test]), torch.cat([data.clean, data.clean_test])
-    x = torch.cat([data.x, data.x_test]) if torch.is_tensor(data.x) else data.x + data.x_test
     classes = clean[clean >= 0].unique()
-    if len(classes) < 4: raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell apart afterwards")
+    if len(classes) < 4: raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell apart afterwards; closed_set holds out samples of the trained classes instead")
     n = len(classes)//2 if n_classes_train is None else check_range(n_classes_train, 'n_classes_train', 2, len(classes) - 2, whole=True)
-    order = classes[torch.randperm(len(classes), generator=stream(seed, 'data'))]
-    seen, unseen = order[:n].sort().values, order[n:].sort().values
+    seen, unseen = draw_classes(classes, n, seed)
+    if half == 1: seen, unseen = unseen, seen
     i, j = (((torch.isin(y, c) | (y < 0)*o) & (torch.isin(clean, c) | (clean < 0)*o)).nonzero()[:, 0] for c, o in ((seen, 1), (unseen, 0)))
     assert not set(y[i].tolist()) & set(y[j].tolist())
-    called = lambda c: ', '.join(str(data.names[k] if data.names else k) for k in c.tolist())
-    split = f'class-disjoint, seed {seed}: trained on {called(seen)}; held out {called(unseen)}'
+    called = lambda c: _some([str(data.names[k] if data.names else k) for k in c.tolist()], 100)
+    which = f'seed {seed}' if half is None else f'half {half} of two complementary halves'
+    split = f'class-disjoint, {which}: trained on {called(seen)}; held out {called(unseen)}'
     if left := len(y) - len(i) - len(j): split += f'; {left} left out because their label is of the other half'
-    both = data.pictures is not None and torch.cat([data.pictures, data.pictures_test])
-    shown = dict(pictures=both[i], pictures_test=both[j]) if torch.is_tensor(both) else {}
-    return replace(data, **shown, name=f'{data.name}-disjoint', x=x[i], y=y[i], clean=clean[i], x_test=x[j], y_test=y[j], clean_test=clean[j], split=split)
+    return regroup(data, i, j, name=_disjoint_name(data), split=split, laid_out=False)
+
+def _disjoint_name(data): return f"{data.name.removesuffix('-disjoint')}-disjoint"
 
 # %% ../nbs/08b_images.ipynb #9094b064
 class ImageFiles:
@@ -832,12 +834,19 @@ def cars_data(
 
 # %% ../nbs/08b_images.ipynb #ec48b91e
 def _disjoint(load, config, **kwargs):
-    seed = config.seed if config.data_seed is None else config.data_seed
-    return disjoint_split(load(config, **kwargs), seed)
+    data = load(config, **kwargs)
+    if config.half is not None: return disjoint_split(data, 0, half=config.half)          # one division, whatever the seed
+    return disjoint_split(data, config.seed if config.data_seed is None else config.data_seed)
 
 IMAGE_DATASETS = dict(mnist=mnist_data, fashion_mnist=fashion_mnist_data, cifar10=cifar10_data, cub=cub_data, cars=cars_data)
 IMAGE_DATASETS |= {f'{n}-closed': partial(IMAGE_DATASETS[n], closed=True) for n in ('cub', 'cars')}
 IMAGE_DATASETS |= {f'{n}-disjoint': partial(_disjoint, IMAGE_DATASETS[n]) for n in ('mnist', 'fashion_mnist', 'cifar10')}
+
+def draws_classes(
+    dataset:str  # Name of a data set
+)->bool:
+    "Are the classes that this data set holds out drawn, rather than fixed?"
+    return getattr((IMAGE_DATASETS | DATASETS).get(dataset), 'func', None) is _disjoint
 
 def register_data(
     data,                # `LabelledData` of arrays
@@ -848,7 +857,8 @@ def register_data(
     for t in (data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test):
         h.update(f'{t.dtype}{tuple(t.shape)}'.encode())
         h.update(t.contiguous().numpy())
+    base = _disjoint_name(data) if disjoint else data.name
     own = not data.source and data.name.lower().removesuffix('-disjoint') in {*DATASETS, *IMAGE_DATASETS}
-    name = f"{'own '*own}{printable(data.name)}{'-disjoint'*disjoint}:{h.hexdigest()[:12]}"
+    name = f"{'own '*own}{printable(base)}:{h.hexdigest()[:12]}"
     DATASETS[name] = partial(_disjoint, lambda config: data) if disjoint else lambda config: data
     return name

@@ -11,10 +11,10 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import hashlib, io, math, os, random, sys, time
+import contextlib, hashlib, io, math, os, random, sys, time
 import numpy as np
 from pathlib import Path
-from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream
+from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream, write_whole
 from .data import GatherDL, TensorSet
 from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset, no_batches
 from .losses import LOSSES, PairLoss
@@ -322,6 +322,7 @@ def metric_learner(
     valid_loss:bool=True, # Is the loss on held-out points one of them?
     notify=warnings.warn, # Called with a sentence when something should be known
     names:list=None,      # What to call the replicas in such a sentence
+    groups=None,          # (N) group of each training sample, from `sample_groups`, or a list with one for each replica
     cbs=None,             # Further callbacks
     **kwargs              # Of `Learner`
 )->Learner:
@@ -338,8 +339,9 @@ def metric_learner(
     if isinstance(seed, list) and held_out is not None:
         held_out = tuple(torch.stack(t) for t in zip(*(_some(h, probe_size, s) for h, s in zip(held_out, seed))))
     elif held_out is not None: held_out = _some(held_out, probe_size, seed)
-    ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names),
-            GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed), NoValidationPass()]
+    ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names,
+                                                         groups=groups),
+            GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed, groups), NoValidationPass()]
     learn = MetricLearner(dls, model, loss, opt_func=opt_func, lr=lr, cbs=ours + L(cbs), **kwargs)
     learn.recorder.smooth_loss, learn.recorder.loss = DeviceSmoothLoss(), HeldOutLoss(learn)
     learn.metrics = L(ValueMetric(partial(_latest, learn, c), c) for c in COLUMNS) + learn.metrics
@@ -383,26 +385,25 @@ def write_checkpoint(
     path,   # File; it is replaced as a whole or not at all
     d:dict  # Tensors, lists, numbers and text
 ):
-    "Write a checkpoint to a temporary name, flush it, move it into place"
-    path, data = Path(path), io.BytesIO()
+    "Write a checkpoint with its hash, as a whole"
+    data = io.BytesIO()
     torch.save(d, data)
-    part = path.with_suffix('.tmp')
-    try:
-        with open(part, 'wb') as f: f.write(hashlib.sha256(data.getbuffer()).digest()); f.write(data.getbuffer()); f.flush(); os.fsync(f.fileno())
-        part.replace(path)
-    except OSError: part.unlink(missing_ok=True); raise
+    write_whole(path, hashlib.sha256(data.getbuffer()).digest() + data.getbuffer())
 
 def read_checkpoint(
     path,                 # File
     notify=warnings.warn  # Called with a sentence if it cannot be read
 )->dict:                  # What was written; None if there is nothing that can be read
     "Read a checkpoint"
-    if not Path(path).exists(): return None
+    path = Path(path)
+    if not path.is_file(): return None
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
         if hashlib.sha256(data[32:]).digest() != data[:32]: raise ValueError('it is damaged')
-        return torch.load(io.BytesIO(data[32:]), map_location='cpu', weights_only=True)
-    except Exception as e: notify(f'{path} cannot be read ({type(e).__name__}), so the run begins anew')     # a damaged file can raise anything
+        d = torch.load(io.BytesIO(data[32:]), map_location='cpu', weights_only=True)
+        if isinstance(d, dict): return d
+        raise ValueError(f'it holds a {type(d).__name__}')
+    except Exception as e: notify(f'{path} cannot be read ({type(e).__name__}: {e}), so the run begins anew')     # a damaged file can raise anything
 
 class Checkpoint(Callback):
     "Write down at the end of an epoch what it takes to go on from there"
@@ -411,16 +412,14 @@ class Checkpoint(Callback):
         path,             # File
         about=dict,       # Function without arguments: further values to keep
         start_epoch:int=0,# Epochs that were done before this fit
-        every:float=1.,   # Least number of seconds between two checkpoints
-        last:bool=False   # Write after the last epoch in any case? A stack must, since its records move into place one by one
+        every:float=1.    # Least number of seconds between two checkpoints
     ): store_attr()
     def before_fit(self):
         "The clock starts"
         self.began = time.perf_counter()
     def after_epoch(self):
         "Write, if it is time"
-        due = time.perf_counter() - self.began >= self.every or self.last and self.epoch == self.n_epoch - 1
-        if self.epoch < self.start_epoch or not due: return
+        if self.epoch < self.start_epoch or time.perf_counter() - self.began < self.every: return
         write_checkpoint(self.path, dict(self.about(), epochs=self.epoch + 1, state=training_state(self.learn)))
         self.began = time.perf_counter()
 
@@ -433,9 +432,9 @@ class Display:
         file=None,           # Where to write; None: stderr
         every:float=.1       # Seconds between two updates on a terminal
     ):
-        self.total, self.runs, self.every, self.file = max(total, 1), runs, every, file or sys.stderr
+        self.total, self.runs, self.every, self.file = max(total, 1), runs, every, file or sys.stderr or open(os.devnull, 'w')
         self.done, self.run, self.n, self.start, self.shown, self.name, self.width = 0, 0, 1, time.time(), 0., '', 0
-        self.live = self.file.isatty()
+        self.live = not self.file.closed and self.file.isatty()
     def begin(self,
         name,      # What is running
         n:int=1    # How many runs at once
@@ -461,12 +460,17 @@ class Display:
         share = min(self.done/max(self.total, 1), 1)
         bar = '█'*round(20*share) + '░'*(20 - round(20*share))
         self._line(f"{bar} {share:4.0%}  {self.which()} of {self.runs}: {self.name}  {'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}")
+    def _write(self, s):
+        with contextlib.suppress(OSError, ValueError):       # nobody reads it any more
+            self.file.write(s)
+            self.file.flush()
     def _line(self, s):
-        self.file.write('\r' + s.ljust(self.width)); self.width = len(s); self.file.flush()
+        self._write('\r' + s.ljust(self.width))
+        self.width = len(s)
     def end(self, note:str=''  # To add to the line
            ):
         "A run is finished"
-        if not self.live: print(f'{self.which()} of {self.runs}: {self.name}{note}, {time.time() - self.epoch0:.1f} s', file=self.file, flush=True)
+        if not self.live: self._write(f'{self.which()} of {self.runs}: {self.name}{note}, {time.time() - self.epoch0:.1f} s\n')
     def busy(self, s  # What is being done
             ):
         "Show something that has no epochs"
@@ -474,11 +478,14 @@ class Display:
     def say(self, s  # A sentence that should stay on the screen
            ):
         "Print a line above the display"
-        if self.live: self.file.write('\r' + ' '*self.width + '\r')
-        print(s, file=self.file, flush=True); self.show(force=True)
+        if self.live: self._write('\r' + ' '*self.width + '\r')
+        self._write(f'{s}\n')
+        self.show(force=True)
     def close(self):
         "Remove the line"
-        if self.live: self._line(''); self.file.write('\r'); self.file.flush()
+        if not self.live: return
+        self._line('')
+        self._write('\r')
 
 class ShowProgress(Callback):
     "Tell a `Display` about every epoch"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CSS', 'TEMPLATE', 'GLOSSARY', 'embed_figure', 'config_rows', 'data_rows', 'environment_rows', 'claim_rows',
-           'write_report']
+           'claim_tables', 'claim_notes', 'write_report']
 
 # %% ../nbs/14_report.ipynb #24024bd2
 import base64, io
@@ -12,7 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 import jinja2
 from .core import RunConfig
-from .stats import BASELINES, CLAIMS, HELD_OUT, MEASURES, MIN_SEEDS, TRAINING, _pair_cells, arm_label, arm_order, data_label, runs_frame, sentence, table_notes, table_rows, told, verdicts
+from .stats import (BASELINES, CLAIMS, GROUPS_OF_POINTS, HELD_OUT, KNOWN, MEASURES, MIN_SEEDS, SPEED, TRAINING, TRIPLETS, VERIFY, WORDS,
+    arm_label, arm_order, data_label, finding, measure_of, runs_frame, sentence, table_notes, table_rows, told, verdict_text, verdicts)
 from .visualize import arm_styles, draw_figures, styled
 
 # %% ../nbs/14_report.ipynb #c22f1458
@@ -61,20 +62,35 @@ def environment_rows(
 
 # %% ../nbs/14_report.ipynb #34cdc09a
 def claim_rows(
-    frame,  # From `runs_frame`
-    v       # From `verdicts`
-)->list:    # Dicts: claim, text, measure, cells (one (estimate, interval, verdict) per data set)
+    v       # From `verdicts`, one data set
+)->list:    # Dicts: claim, text, measure, first (of its claim?), cells (dicts: value, word, found, one per triplet loss)
     "The claims and what the runs say about them"
-    rows, names = [], {'test/intra_variance': 'within-class variance', 'test/inter_variance': 'between-class variance', 'hard/recall@1_gain': 'gain in Recall@1 on hard points'}
+    rows, arms = [], v.arm.unique()
     for c in CLAIMS:
         for m in c.measures:
-            cells = []
-            for d in frame.dataset.unique():
-                r = v[(v.dataset == d) & (v.claim == c.id) & (v.measure == m)]
-                cells.append((*_pair_cells(r.iloc[0]), r.iloc[0].verdict) if len(r) else ('–', '', ''))
-            if any(e != '–' or w for e, _, w in cells):
-                rows.append(dict(claim=c.id, text=c.text, measure=MEASURES[m].name if m in MEASURES else names.get(m, m), cells=cells, first=m == c.measures[0]))
+            g = v[(v.claim == c.id) & (v.measure == m)].set_index('arm')
+            found = [(a, g.loc[a]) for a in arms]
+            cells = [dict(value=verdict_text(r), word=r.verdict, found=finding(c, r.verdict, a) if r.verdict in WORDS else '') for a, r in found]
+            rows.append(dict(claim=c.id, text=c.text, measure=measure_of(m).name, cells=cells, first=m == c.measures[0]))
     return rows
+
+def claim_tables(
+    v       # From `verdicts`
+)->list:    # (data set, triplet losses, rows)
+    "One table of claims per data set"
+    return [(data_label(d), [arm_label(a) for a in v.arm.unique()], claim_rows(v[v.dataset == d])) for d in v.dataset.unique()]
+
+def claim_notes(
+    v       # From `verdicts`
+)->list:    # Sentences
+    "Why claims got no verdict, and which triplet loss was not trained"
+    why = {}
+    for r in v[v.why != ''].drop_duplicates(['claim', 'why']).itertuples(): why.setdefault((r.verdict.capitalize(), r.why), []).append(r.claim)
+    notes = [f"{word} ({', '.join(claims)}): {reason}." for (word, reason), claims in why.items()]
+    missing = [a for a in TRIPLETS if a not in set(v.arm)]
+    if missing and (v.n > 0).any(): notes.append(f"{' and '.join(map(arm_label, missing)).capitalize()} was not trained: claims are judged for each triplet loss apart.")
+    if not (v.n + v.late + v.missing > 0).any(): notes = ['The claims are about triplet against contrastive; no seed here has both, so nothing is measured.']
+    return notes
 
 # %% ../nbs/14_report.ipynb #7becf087
 CSS = """
@@ -90,7 +106,7 @@ caption{text-align:left;padding-bottom:.4rem;font-weight:600;color:var(--ink)}
 th,td{padding:.28rem .55rem;text-align:right;white-space:nowrap;vertical-align:baseline} th:first-child,td:first-child,.text td,.text th{text-align:left}
 thead th{border-bottom:1.5px solid #777;font-weight:600;vertical-align:bottom} tr.set th{padding-top:.8rem;border-bottom:1px solid var(--line)}
 tr.pair td{border-top:1px solid var(--line)} tr.interval td,.iv{color:var(--soft);font-size:.8rem} tr.interval td{padding-top:0} tr.interval td:first-child{padding-left:1.6rem}
-.text td{white-space:normal;overflow-wrap:anywhere} .claims td:nth-child(n+4){text-align:right;white-space:nowrap} .claims th:nth-child(n+4){text-align:right}
+.text td{white-space:normal;overflow-wrap:anywhere} .claims td,.claims th{overflow-wrap:normal} .claims td:first-child{white-space:nowrap} .claims td:nth-child(n+4){text-align:right} .claims .word{max-width:14rem;margin-left:auto} .claims th:nth-child(n+4){text-align:right}
 .text td.pre{white-space:pre-line} .text.data td:first-child{white-space:nowrap;width:1%;padding-right:1.5rem} .sw{display:inline-block;width:.75em;height:.75em;margin-right:.45em;border-radius:2px}
 figure{margin:1.1rem 0 2rem;break-inside:avoid} figure img{display:block;width:100%;max-width:56rem;height:auto} figcaption{max-width:56rem;margin-top:.35rem}
 pre{background:var(--tint);border:1px solid var(--line);padding:.7rem .9rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.88rem}
@@ -118,15 +134,17 @@ TEMPLATE = """<!DOCTYPE html>
 {% endfor %}
 <div class="note">{% for n in notes %}<p>{{ n }}</p>{% endfor %}</div>
 
-{% if claims %}
 <h2>The claims of the original study</h2>
-<p>Triplet against contrastive, on the primary measure of each claim in D. Zeng, arXiv:2510.02161 (2025): × is a ratio, + or − a difference, each with its 95&nbsp;% interval.
-{% if judged %}A verdict needs a p-value below .05 after Holm's correction over all {{ tests }} tests and an effect of at least 10&nbsp;% (half a point for accuracies).{% else %}A verdict needs at least {{ min_seeds }} seeds.{% endif %}</p>
-<div class="scroll"><table class="wide text claims"><thead><tr><th></th><th>Claim</th><th>Measure</th>{% for d in datasets %}<th>{{ d }}</th>{% endfor %}</tr></thead><tbody>
-{% for r in claims %}<tr><td>{{ r.claim if r.first else '' }}</td><td>{{ r.text if r.first else '' }}</td><td>{{ r.measure }}</td>
-{% for e, i, w in r.cells %}<td>{{ e }} <span class="iv">{{ '(' ~ i ~ ')' if i else '' }}</span>{% if judged and w and r.first %}<br><b>{{ w }}</b>{% endif %}</td>{% endfor %}</tr>
+<p>Claims of D. Zeng, arXiv:2510.02161 (2025), about triplet against contrastive, and what these runs say: × is a ratio, + or − a difference, each with its 95&nbsp;% interval.
+{% if judged %}The words are what one-sided tests decide against the border δ of 10&nbsp;% (half a point for accuracies): <i>supported</i> rejects that the effect is at most δ, <i>contradicted</i> that it is at least −δ, <i>negligible</i> that it is outside ±δ;
+the chance of any wrong word in all of it is at most 5&nbsp;% (Holm's correction over {{ tests }} hypotheses, three for each claim, loss and data set).{% else %}A verdict needs at least {{ min_seeds }} seeds.{% endif %}</p>
+{% for name, heads, rows in claims %}
+<div class="scroll"><table class="wide text claims"><caption>{{ name }}</caption><thead><tr><th></th><th>Claim</th><th>Measure</th>{% for h in heads %}<th>{{ h }} against contrastive</th>{% endfor %}</tr></thead><tbody>
+{% for r in rows %}<tr><td>{{ r.claim if r.first else '' }}</td><td>{{ '“' ~ r.text ~ '”' if r.first else '' }}</td><td>{{ r.measure }}</td>
+{% for c in r.cells %}<td>{{ c.value }}{% if r.first %}<div class="word">{% if c.found %}<b>{{ c.found }}</b> ({{ c.word }}){% else %}{{ c.word }}{% endif %}</div>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-{% endif %}
+{% endfor %}
+<div class="note">{% for n in claim_notes %}<p>{{ n }}</p>{% endfor %}</div>
 
 {% for d in sections %}
 <h2>Figures: {{ d.name }}</h2>
@@ -156,12 +174,6 @@ TEMPLATE = """<!DOCTYPE html>
 GLOSSARY = (
     ('within, between, offset', 'Embeddings have length 1. Their mean squared length is the sum of three parts: the variance within classes, (C−1)/(2C) times the mean squared distance between class means, and the squared length of the '
                                 'mean of all class means. Shares of that sum, on held-out points with clean labels.'),
-    ('within/betw.', 'Variance within classes over the mean squared distance between class means: what is left of the variance when scale does not count.'),
-    ('5-NN acc., Recall@1', 'Share of held-out points whose five nearest training points name the right class by majority; share whose nearest other held-out point has the same class.'),
-    ('participation', '(Σg)² / (B·Σg²) over the B samples of a step, g the length of the gradient that a sample receives along the sphere: the share of the batch that effectively moves. Mean over all steps.'),
-    ('active ratio', 'Pairs or triplets with a loss above zero over those evaluated. Positive pairs of the contrastive loss are always active, so the ratio compares losses only in part.'),
-    ('gradient norm, update size', 'Length of the gradient of the loss with respect to all weights, and length of the step that the optimiser makes of it. Means over all steps.'),
-    ('epochs to 10 %', 'First epoch at which the loss over all pairs or triplets of a fixed set of training points is at most a tenth of its value before training.'),
     ('paired seeds', 'Runs with the same seed share data, initial weights and the order of samples; only the loss differs. Comparisons are made within seeds.'),
     ('raw input, untrained network', 'The same measures on the inputs themselves and on the network before training: what a loss has to beat.'))
 
@@ -203,6 +215,25 @@ def _table(frame, measures):
         seen = r['dataset']
         yield dict(r, head=head, color=colors[r['arm']]['color'] if r['kind'] == 'arm' else '')
 
+def _groups(frame):
+    "Title and columns of each table: the main measures, then what else was measured"
+    main = [(g, [m for m in MEASURES if MEASURES[m].group == g]) for g in (HELD_OUT, TRAINING)]
+    seen = [c for c in frame.columns if (c in KNOWN or c.startswith('test/')) and c not in MEASURES]
+    seen = [c for c in seen if measure_of(c).absent or frame[c].notna().any()]    # what no run reached is a finding, too
+    more = [(g, [c for c in seen if measure_of(c).group == g]) for g in (SPEED, GROUPS_OF_POINTS, VERIFY)]
+    return main + [(g, ms) for g, ms in more if ms]
+
+def _glossary(groups):
+    "What every reader asks: the columns that say what they mean, then the rest"
+    columns = [measure_of(m) for _, ms in groups for m in ms]
+    return [GLOSSARY[0], *((m.short, m.meaning) for m in columns if m.meaning), *GLOSSARY[1:]]
+
+def _claims(v):
+    "What the section on claims shows"
+    cells = len(v.drop_duplicates(['dataset', 'arm', 'claim']))
+    return dict(claims=claim_tables(v), claim_notes=claim_notes(v),
+                judged=v.p_holm.notna().any(), tests=3*cells, min_seeds=MIN_SEEDS)
+
 def write_report(
     runs,            # Finished runs of one comparison, a list of `Run`
     path,            # File to write
@@ -210,12 +241,17 @@ def write_report(
     command:str=''   # That repeats the runs
 )->Path:             # The file written
     "Write a comparison as one HTML file that needs nothing else"
-    frame = runs_frame(runs); v = verdicts(frame)
-    groups = [(g, ms, list(_table(frame, ms))) for g in (HELD_OUT, TRAINING) for ms in [[m for m in MEASURES if MEASURES[m].group == g]]]
-    html = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE).render(
-        title=title, css=CSS, subtitle=_subtitle(runs, frame), sentences=[_unbroken(sentence(frame, d, v)) for d in frame.dataset.unique()], groups=groups, short={m: s.short for m, s in MEASURES.items()},
-        notes=table_notes(frame), claims=claim_rows(frame, v), judged=v.p_holm.notna().any(), tests=v[v.p_holm.notna()][['dataset', 'claim']].drop_duplicates().shape[0], min_seeds=MIN_SEEDS,
-        datasets=list(map(data_label, frame.dataset.unique())), sections=_sections(runs), data=data_rows(runs), command=command, config=config_rows(runs), environment=environment_rows(runs), outcomes=list(_outcomes(runs, frame)), glossary=GLOSSARY)
-    path = Path(path); part = path.with_name(f'.part-{path.name}')
-    part.write_text(html, encoding='utf-8', errors='backslashreplace'); part.replace(path)    # a reader never finds half a report
+    frame = runs_frame(runs)
+    v, groups = verdicts(frame), _groups(frame)
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE)
+    html = page.render(
+        title=title, css=CSS, subtitle=_subtitle(runs, frame), command=command, notes=table_notes(frame), **_claims(v),
+        sentences=[_unbroken(sentence(frame, d, v)) for d in frame.dataset.unique()],
+        groups=[(g, ms, list(_table(frame, ms))) for g, ms in groups], short={m: measure_of(m).short for _, ms in groups for m in ms},
+        sections=_sections(runs), data=data_rows(runs), config=config_rows(runs), environment=environment_rows(runs),
+        outcomes=list(_outcomes(runs, frame)), glossary=_glossary(groups))
+    path = Path(path)
+    part = path.with_name(f'.part-{path.name}')
+    part.write_text(html, encoding='utf-8', errors='backslashreplace')
+    part.replace(path)    # a reader never finds half a report
     return path
