@@ -124,7 +124,7 @@ def pairwise_distances(
         x = _full(x)
         z = x if y is None else _points(y).to(x.dtype)
         lead = torch.broadcast_shapes(x.shape[:-2], z.shape[:-2])
-        a, b = (t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (x, z))
+        a, b = (t.expand(*lead, *t.shape[-2:]).reshape(lead.numel(), *t.shape[-2:]) for t in (x, z))
         s = _Squares.apply(a, b, y is None)[0].view(*lead, x.shape[-2], z.shape[-2])
         return safe_sqrt(s) if distance == 'euclidean' else s
 

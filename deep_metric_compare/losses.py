@@ -163,11 +163,11 @@ def _begin(self:PairLoss, emb, labels):
 def _look(self:PairLoss, emb):
     "Say it, once, where embeddings are far from the unit length that the margin is meant for; only here the host waits for the device"
     self.looked, largest = True, 2 if self.distance == 'euclidean' else 4           # no two points of the sphere are farther apart
-    if self.schedule.start == 'soft' or self.schedule.start > largest: return
+    if self.schedule.start == 'soft' or self.schedule.start > largest or self.strategy == 'distance-weighted': return   # that one refuses other lengths
     norm = emb.detach().float().norm(dim=-1).mean().item()
     if norm < .5 or norm > 2:
         warnings.warn(f'{type(self).__name__} was given embeddings with a mean length of {norm:.3g}, and losses do not normalise: '
-                      f'a margin of {self.spec} is meant for unit length; normalise them, or choose a margin that fits', stacklevel=3)
+                      f'a margin of {self.spec} is meant for unit length; normalise them, or choose a margin that fits')
 
 PairLoss._batch, PairLoss._begin, PairLoss._look = _batch, _begin, _look
 
