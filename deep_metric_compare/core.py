@@ -290,8 +290,8 @@ class Run:
         import pandas as pd
         return pd.read_csv(self.path/f'{name}.csv')
     def _tensors(self, name):
-        from safetensors.torch import load_file
-        return load_file(self.path/f'{name}.safetensors')
+        from safetensors.torch import load
+        return load((self.path/f'{name}.safetensors').read_bytes())        # safetensors itself opens no path that is not UTF-8
 
 for _name, _read in dict(metrics='_json', environment='_json', pairing='_json', history='_csv', per_class='_csv', embeddings='_tensors', weights='_tensors').items():
     _p = cached_property(lambda self, n=_name, r=_read: self._checked(n, r))
