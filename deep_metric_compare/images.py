@@ -39,7 +39,7 @@ def _open(f):
 def read_image(
     f,             # Path of a file, or its bytes
     size=None,     # Height and width of the result; None: those of the picture
-    white=None     # Which value of a grey picture of more than 8 bits is white; None: see `white_level`
+    white=None     # Which value of a grey picture of more than 8 bits is white; None: what white_level makes of its own values
 )->np.ndarray:     # (C, height, width) uint8, C = 1 for a grey picture, else 3
     "A picture as bytes"
     with _strict(): return _read(f, size, white)
@@ -112,7 +112,7 @@ def _why(e):
 def decode_images(
     files:dict,  # Name → path, or the bytes of a file
     size=None,   # (height, width) of all
-    white=None   # As for `read_image`, from `common_size`
+    white=None   # As for read_image, from common_size
 )->tuple:        # Name → picture, name → why it could not be read
     "The pictures that can be read, and why the others cannot"
     def one(f):
