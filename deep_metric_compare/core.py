@@ -195,7 +195,7 @@ def _sentence(e):
     if isinstance(e, OSError):
         what = f'{e.strerror or e}' + (f': {e.filename}' if e.filename else '')
         if e.errno == errno.ENOSPC: what += '; free some space or choose another --out; finished runs are kept'
-    return ' '.join(what.split())
+    return printable(' '.join(what.split()))
 
 def command(
     f  # A function whose parameters are documented by comments and have defaults
