@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, stream, write_run
-from .data import DATASETS, _check_batch, alone_text, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
+from .data import DATASETS, FEW, _check_batch, alone_text, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset
 from .features import frozen_features
 from .geometry import class_geometry
@@ -188,6 +188,7 @@ def _checked_loss(c):
     check_range(c.epochs, 'epochs', 0, 10**6, whole=True)
     check_range(c.lr, 'lr', 0, open_low=True)
     check_range(c.train_size, 'train_size', 0, whole=True)
+    check_choice(c.reduction, ('mean', 'active', 'sum'), 'reduction')         # 'none' is no single number to train on
     loss = make_loss(c) if c.epochs else None
     _check_batch(c.batch_size, c.k_per_class, c.strategy, getattr(loss, 'groups', 3))
     return loss
@@ -513,8 +514,11 @@ def own_data(
     "Read data of one's own, say what was found, and give each a name"
     data = [folder_data(folder, size)] if folder else []
     if embeddings: data.append(embeddings_data(embeddings, label))
+    few = [d.class_disjoint and not d.laid_out for d in data]
+    note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
+    data = [replace(d, found=d.found + note*f) for d, f in zip(data, few)]
     for d in data: say(found_text(d))
-    return [register_data(d, disjoint=d.class_disjoint and not d.laid_out) for d in data]
+    return [register_data(d, disjoint=f) for d, f in zip(data, few)]
 
 # %% ../nbs/15_experiments.ipynb #e5b00008
 STEPS = 20_000    # Most steps of all runs together, unless the epochs are given
