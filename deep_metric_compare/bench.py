@@ -284,7 +284,7 @@ def _timed(o, name, into, part, when=lambda: True):
 
 # %% ../nbs/15b_bench.ipynb #b15b0034
 def step_parts(
-    learn,        # From `metric_learner`
+    learn,        # From metric_learner
     epochs:int=3  # Of the fit that is timed
 )->dict:          # Part → seconds per step
     "What the parts of a training step cost"
@@ -326,7 +326,7 @@ def bench_profile(
 
 # %% ../nbs/15b_bench.ipynb #b15b0022
 def growth(
-    rows:list  # From `bench_losses`
+    rows:list  # From bench_losses
 )->list:       # Rows of the table
     "Exponents of time in B from B = 512 on, of the all-triplets loss against the distances alone"
     res = []
@@ -366,7 +366,7 @@ def run_bench(
     return [dict(r, aim=None, met=None) for r in rows] if quick else rows
 
 def bench_text(
-    rows:list  # From `run_bench`
+    rows:list  # From run_bench
 )->str:        # Lines
     "The table, for a terminal"
     def line(r):
@@ -377,9 +377,9 @@ def bench_text(
     return '\n'.join(map(line, rows))
 
 def write_bench(
-    rows:list,  # From `run_bench`
+    rows:list,  # From run_bench
     out         # Folder
-)->Path:        # `bench_<device>.csv`, with the environment in a first line that begins with #
+)->Path:        # `bench_DEVICE.csv`, with the environment in a first line that begins with #
     "Write the table"
     import pandas as pd
     env = environment()

@@ -96,7 +96,7 @@ def plain_tensor(
 
 # %% ../nbs/00_core.ipynb #eef40a74
 def plain_labels(
-    y,                    # Whole numbers in any of the forms of `plain_tensor`
+    y,                    # Whole numbers in any of the forms of plain_tensor
     what:str='labels'     # What they are, for the message
 ):                        # The same as int64
     "Labels as int64, whatever their form; words, decimal numbers and one-hot rows are refused"
@@ -232,7 +232,7 @@ PURPOSES = 'data', 'init', 'order', 'sampling', 'margin', 'augmentation', 'evalu
 
 def stream_seed(
     seed:int,        # The run's seed
-    purpose:str,     # What the numbers are for, one of `PURPOSES`
+    purpose:str,     # What the numbers are for, one of PURPOSES
     epoch:int=None   # The epoch, for streams that start anew in each
 )->int:              # A whole number of 63 bits
     "The seed of a named stream"
@@ -241,7 +241,7 @@ def stream_seed(
 
 def stream(
     seed:int,        # The run's seed
-    purpose:str,     # What the numbers are for, one of `PURPOSES`
+    purpose:str,     # What the numbers are for, one of PURPOSES
     epoch:int=None,  # The epoch, for streams that start anew in each
     device='cpu'     # Where the numbers are drawn
 ):                   # A `torch.Generator`
@@ -534,14 +534,14 @@ class RunStore:
             ):  # A `Path`
         "The folder of a run"
         return self.root/config.hash
-    def get(self, config:RunConfig):  # A `Run`, or None if it is not finished
+    def get(self, config:RunConfig):  # A Run, or None if it is not finished
         "Read a finished run"
         p = self.path(config)
         if not (p/'metrics.json').exists(): return None
         run = Run(p)
         if run.config != config: raise UserError(f'{p} holds another configuration than its name says: {_ADVICE}')
         return run
-    def finished(self):  # The runs in the store, a list of `Run`
+    def finished(self):  # The runs in the store, a list of Run
         "Every finished run of this experiment"
         return [Run(p.parent) for p in sorted(self.root.glob('*/metrics.json')) if p.parent.suffix not in ('.part', '.old')]
 

@@ -516,11 +516,11 @@ def metric_dls(
     data:LabelledData,     # Training and held-out data
     batch_size:int=64,     # Anchors per step
     seed:int=0,            # The run's seed: streams 'order' and 'sampling'
-    strategy:str='all',    # One of `STRATEGIES`; only 'published' changes what is served
+    strategy:str='all',    # One of STRATEGIES; only 'published' changes what is served
     groups:int=None,       # With 'published': 2 for one partner per anchor, 3 for a positive and a negative
     k_per_class:int=0,     # Members of each class in a batch; 0: plain batches, or P×K where classes are many
     device=None,           # Where the arrays live; None: fastai's default
-    **kwargs               # Of `GatherDL`, for the training data
+    **kwargs               # Of GatherDL, for the training data
 )->DataLoaders:
     "fastai DataLoaders whose order depends on the seed alone"
     if not isinstance(data, LabelledData):
@@ -539,7 +539,7 @@ def metric_dls(
 # %% ../nbs/08_data.ipynb #b80c0002
 class ReplicaDL(GatherDL):
     "The batches of several loaders side by side: inputs (R, B, …), labels (R, B)"
-    def __init__(self, dls  # `GatherDL`s of equal length and batch size
+    def __init__(self, dls  # GatherDLs of equal length and batch size
                 ):
         dls, a = list(dls), dls[0]
         if len({(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last) for d in dls}) > 1 or a.k_per_class:
@@ -576,7 +576,7 @@ def new(self:ReplicaDL,
     return (cls or type(self))([d.new(dataset, **kwargs) for d in self.members])
 
 def replica_dls(
-    dls  # `DataLoaders` from `metric_dls`
+    dls  # `DataLoaders` from metric_dls
 )->DataLoaders:
     "Training batches side by side; held-out points are those of the first"
     return DataLoaders(ReplicaDL([d.train for d in dls]), dls[0].valid, device=dls[0].train.device)

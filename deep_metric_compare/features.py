@@ -23,7 +23,7 @@ def content_hash(
     return h.hexdigest()
 
 def features_key(
-    model,        # A `ViTEmbedder`
+    model,        # A ViTEmbedder
     x,            # Images, (N, 1 or 3, h, w)
     key:str=None  # Stands for the content of `x`, where hashing it would take too long
 )->str:           # sha256, 64 hexadecimal digits
@@ -52,7 +52,7 @@ def _write(path, z):
 
 # %% ../nbs/07b_features.ipynb #7fd826b4
 def frozen_features(
-    model,                 # A `ViTEmbedder` with a frozen backbone
+    model,                 # A ViTEmbedder with a frozen backbone
     x,                     # Images, (N, 1 or 3, h, w)
     key:str=None,          # Stands for the content of `x`, where hashing it would take too long
     cache=None,            # Folder in which features are kept, made if missing; None: nowhere

@@ -502,8 +502,8 @@ def data_folder(
     return Path(data_dir or os.environ.get('DMC_DATA') or Path(os.environ.get('FASTAI_HOME') or '~/.fastai')/'data').expanduser()
 
 def find_published(
-    name:str,            # One of `PUBLISHED`
-    data_dir=None,       # As for `data_folder`
+    name:str,            # One of PUBLISHED
+    data_dir=None,       # As for data_folder
     download:bool=False  # Fetch it if it is not there?
 )->Path:                 # The folder or archive
     "Where a published data set lies"
@@ -518,7 +518,7 @@ def find_published(
 
 # %% ../nbs/08b_images.ipynb #44381639
 def fetch(
-    name:str,  # One of `PUBLISHED`
+    name:str,  # One of PUBLISHED
     root       # Folder to download to
 ):
     "Download a published data set, through torchvision or from fastai's archives"
@@ -590,7 +590,7 @@ def _image_data(name, x, y, x_test, y_test, names, counts, split='published test
 
 def mnist_data(
     config:RunConfig=None, # Not used: the data are the same for every run
-    data_dir=None,         # As for `data_folder`
+    data_dir=None,         # As for data_folder
     download:bool=False,   # Fetch the data if they are not there?
     verify:bool=True,      # Compare with the published sums and counts?
     name:str='mnist'       # Or 'fashion_mnist'
@@ -656,7 +656,7 @@ def read_archive(
 # %% ../nbs/08b_images.ipynb #23d76785
 def cifar10_data(
     config:RunConfig=None, # Not used: the data are the same for every run
-    data_dir=None,         # As for `data_folder`
+    data_dir=None,         # As for data_folder
     download:bool=False,   # Fetch the data if they are not there?
     verify:bool=True       # Compare with the published sums and counts?
 )->LabelledData:           # uint8 pictures (N, 3, 32, 32)
@@ -678,7 +678,7 @@ def cifar10_data(
 
 # %% ../nbs/08b_images.ipynb #ad9b7bf0
 def disjoint_split(
-    data,                     # `LabelledData`; its training and held-out parts are pooled
+    data,                     # LabelledData; its training and held-out parts are pooled
     seed:int=0,               # The run's seed: classes are drawn from its stream 'data'
     n_classes_train:int=None, # Classes to train on; None: half of them
     half:int=None             # Which of the two parts is held out: 0 or None: the second; 1: the first
@@ -729,7 +729,7 @@ class ImageFiles:
 
 # %% ../nbs/08b_images.ipynb #d3c00002
 def decoded(
-    data,                # `LabelledData` of `ImageFiles`
+    data,                # LabelledData of ImageFiles
     size:int=None,       # Pixels per side; None: as the files say
     budget:float=BUDGET  # Most bytes of all pictures together
 )->LabelledData:         # The same with arrays of bytes
@@ -783,12 +783,12 @@ def _table(path):
 
 def cub_data(
     config:RunConfig=None, # Not used: the data are the same for every run
-    data_dir=None,         # As for `data_folder`
+    data_dir=None,         # As for data_folder
     download:bool=False,   # Fetch the data if they are not there?
     verify:bool=True,      # Compare with the published counts?
     size:int=224,          # Pixels per side
     closed:bool=False      # The split in which training and held-out pictures share their classes?
-)->LabelledData:           # `x` and `x_test` are `ImageFiles`
+)->LabelledData:           # `x` and `x_test` are ImageFiles
     "200 kinds of birds"
     root = _unpacked(find_published('cub', data_dir, download))
     images, labels, train = (_table(root/f'{n}.txt') for n in ('images', 'image_class_labels', 'train_test_split'))
@@ -819,12 +819,12 @@ def _cars(root):
 
 def cars_data(
     config:RunConfig=None, # Not used: the data are the same for every run
-    data_dir=None,         # As for `data_folder`
+    data_dir=None,         # As for data_folder
     download:bool=False,   # Fetch the data if they are not there?
     verify:bool=True,      # Compare with the published counts?
     size:int=224,          # Pixels per side
     closed:bool=False      # The split in which training and held-out pictures share their classes?
-)->LabelledData:           # `x` and `x_test` are `ImageFiles`
+)->LabelledData:           # `x` and `x_test` are ImageFiles
     "196 models of cars"
     root = _unpacked(find_published('cars', data_dir, download))
     try: paths, y, train = _cars(root)
@@ -849,7 +849,7 @@ def draws_classes(
     return getattr((IMAGE_DATASETS | DATASETS).get(dataset), 'func', None) is _disjoint
 
 def register_data(
-    data,                # `LabelledData` of arrays
+    data,                # LabelledData of arrays
     disjoint:bool=False  # Draw other classes for the held-out data than for training, anew for each seed?
 )->str:                  # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
     "Give data of one's own a name made of what they are called and what is in them; 'own digits' where a data set of this package is called so"

@@ -310,7 +310,7 @@ def _some(held_out, size, seed):
 
 # %% ../nbs/11_learner.ipynb #f70c76c8
 def metric_learner(
-    dls,                  # fastai DataLoaders, for example from `metric_dls`
+    dls,                  # fastai DataLoaders, for example from metric_dls
     model,                # Inputs → (B, D) embeddings
     loss,                 # Embeddings and labels → scalar: a loss, or a name such as 'contrastive' or 'triplet-sq'
     seed=0,               # Seed of the streams 'sampling', 'margin' and 'evaluation'; a list has one for each replica
@@ -322,7 +322,7 @@ def metric_learner(
     valid_loss:bool=True, # Is the loss on held-out points one of them?
     notify=warnings.warn, # Called with a sentence when something should be known
     names:list=None,      # What to call the replicas in such a sentence
-    groups=None,          # (N) group of each training sample, from `sample_groups`, or a list with one for each replica
+    groups=None,          # (N) group of each training sample, from sample_groups, or a list with one for each replica
     cbs=None,             # Further callbacks
     **kwargs              # Of `Learner`
 )->Learner:
@@ -361,7 +361,7 @@ def _set_random_state(s):
     np.random.set_state(s['numpy'])
 
 def training_state(
-    learn  # A Learner from `metric_learner`, at the end of an epoch
+    learn  # A Learner from metric_learner, at the end of an epoch
 )->dict:   # Tensors, lists, numbers and text
     "Everything the rest of a fit depends on"
     f, rng = learn.loss_func, getattr(learn.dls.train, 'rng', None)
@@ -370,7 +370,7 @@ def training_state(
 
 def resume(
     learn,      # A Learner made in the same way, which has not trained
-    state:dict  # From `training_state`
+    state:dict  # From training_state
 ):
     "Put a Learner where another one was; `fit(..., start_epoch=…)` goes on from there"
     learn.create_opt()
@@ -491,7 +491,7 @@ class ShowProgress(Callback):
     "Tell a `Display` about every epoch"
     order = 60
     def __init__(self,
-        display,   # A `Display`
+        display,   # A Display
         n:int=1    # How many runs train at once
     ): store_attr()
     def after_epoch(self):

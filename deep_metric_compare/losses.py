@@ -92,8 +92,8 @@ class PairLoss(nn.Module):
     groups = 1         # How many rows the 'published' loader lays out for each anchor
     stackable = False  # Do its `terms` take (R, B, D) and (R, B), replicas side by side? Each class declares it for itself
     def __init__(self,
-        margin=1.,                    # A number above 0, or a schedule (see `margin_schedule`); 'soft' for triplets only
-        strategy:str='all',           # One of `STRATEGIES`
+        margin=1.,                    # A number above 0, or a schedule (see margin_schedule); 'soft' for triplets only
+        strategy:str='all',           # One of STRATEGIES
         distance:str='euclidean',     # 'euclidean' or 'sqeuclidean'
         reduction:str='mean'          # 'mean', 'active', 'sum' or 'none'
     ):
@@ -129,7 +129,7 @@ class PairLoss(nn.Module):
         t = self.terms(emb, labels)
         self.latest = t.detach()
         v = reduce_terms(t, self.reduction, self.balance).to(_full(emb).dtype)
-        self.value = v.detach()
+        self.value = v.detach().clone()      # fastai may scale the loss in place
         return v
     def over_all(self):
         "The same loss over every pair or triplet, averaged, with the margin it began with"
@@ -273,7 +273,7 @@ class ContrastiveLoss(PairLoss):
     groups, stackable = 2, True
     def __init__(self,
         margin=1.,                  # m: a number above 0, or a schedule
-        strategy:str='all',         # Which pairs: one of `STRATEGIES`
+        strategy:str='all',         # Which pairs: one of STRATEGIES
         distance:str='euclidean',   # 'euclidean': [m − d]₊²; 'sqeuclidean': [m − d²]₊²
         reduction:str='mean',       # 'mean', 'active', 'sum' or 'none'
         balance:bool=False          # Average positives and negatives apart, each side half of the loss?
@@ -425,7 +425,7 @@ class TripletLoss(PairLoss):
     groups, stackable = 3, True
     def __init__(self,
         margin=1.,                  # m: a number above 0, a schedule, or 'soft' for log(1 + exp(δ_ap − δ_an))
-        strategy:str='all',         # Which triplets: one of `STRATEGIES`
+        strategy:str='all',         # Which triplets: one of STRATEGIES
         distance:str='euclidean',   # δ: 'euclidean' d or 'sqeuclidean' d²
         reduction:str='mean'        # 'mean', 'active', 'sum' or 'none'
     ): super().__init__(margin, strategy, distance, reduction)

@@ -196,7 +196,7 @@ def _decide(pairs, i, at, row, col, hit):
 
 # %% ../nbs/05_metrics.ipynb #74d9a113
 def ranked_hits(
-    pairs,    # `PairDistances` to a gallery sorted by class
+    pairs,    # PairDistances to a gallery sorted by class
     i,        # Rows of the queries (n)
     first,    # (n): a query's own class begins at this row of the gallery
     size,     # (n): so many rows are in it

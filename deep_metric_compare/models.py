@@ -250,13 +250,13 @@ def head_only(self:ViTEmbedder):
 
 # %% ../nbs/07_models.ipynb #44ca5f08
 def vit_splitter(
-    model  # A `ViTEmbedder`
+    model  # A ViTEmbedder
 )->list:   # Lists of parameters: the backbone's, unless frozen, and the head's
     "The groups of parameters that learn, the head last"
     return [g for part in model.layers if (g := [p for p in part.parameters() if p.requires_grad])]
 
 def param_groups(
-    model,               # A `ViTEmbedder`
+    model,               # A ViTEmbedder
     lr:float=1e-3,       # Learning rate of the head
     backbone_lr:float=None # Of the backbone; None: a tenth of the head's
 )->list:                 # Groups for an optimiser of PyTorch
@@ -281,7 +281,7 @@ class RawInput(Embedder):
 # %% ../nbs/07_models.ipynb #8bac101c
 @contextmanager
 def seeded(
-    gen  # A CPU `torch.Generator`, for example from `stream`
+    gen  # A CPU `torch.Generator`, for example from stream
 ):
     "Draw PyTorch's global CPU random numbers from `gen` inside the block, and put the global state back afterwards"
     with torch.random.fork_rng(devices=[]), torch.device('cpu'):
@@ -302,12 +302,12 @@ MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity'
 
 # %% ../nbs/07_models.ipynb #12de3eaa
 def make_model(
-    name:str='mlp',         # One of `MODELS`, or a vision transformer's checkpoint: a folder, or a name with a slash
+    name:str='mlp',         # One of MODELS, or a vision transformer's checkpoint: a folder, or a name with a slash
     in_shape:tuple=(128,),  # Shape of one input, without the batch
     embed_dim:int=None,     # Dimension of the embedding; None: the model's own (MLP 32, ConvNetEmbedder 64, ViTEmbedder and linear 128)
     normalize:bool=True,    # Divide embeddings by their length?
     seed:int=0,             # The run's seed: weights come from its stream 'init'
-    **kwargs                # Further arguments of the model, such as `freeze` of `ViTEmbedder`
+    **kwargs                # Further arguments of the model, such as `freeze` of ViTEmbedder
 ):                          # A module on the CPU: (B, *in_shape) → (B, embed_dim)
     "Build a model whose initial weights depend on `seed` and on nothing else"
     name = str(name)
@@ -331,8 +331,8 @@ def weights_hash(
 # %% ../nbs/07_models.ipynb #c7a10002
 def register_backbone(
     checkpoint:str=VIT, # A folder, or the name of a checkpoint
-    **kwargs            # Of `ViTEmbedder`, such as `freeze` and `bf16`
-)->str:                 # A name for `make_model`, such as 'vit-free:1f0c3a9be2d4'
+    **kwargs            # Of ViTEmbedder, such as `freeze` and `bf16`
+)->str:                 # A name for make_model, such as 'vit-free:1f0c3a9be2d4'
     "Give a vision transformer a name made of what its weights are"
     weights = weights_hash(load_backbone(checkpoint)[0])[:12]
     name = f"{Path(str(checkpoint)).name}{'' if kwargs.get('freeze', True) else '-free'}:{weights}"

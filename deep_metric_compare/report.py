@@ -20,7 +20,7 @@ from .visualize import arm_styles, draw_figures, styled
 def embed_figure(
     fig  # A matplotlib figure
 )->str:  # A data URI
-    "A figure as text that an <img> can show"
+    "A figure as text that an img tag can show"
     buf = io.BytesIO()
     fig.get_layout_engine().execute(fig); fig.set_layout_engine('none')    # else savefig draws everything twice
     with styled(): fig.savefig(buf, format='svg', metadata={'Date': None, 'Creator': None})
@@ -62,7 +62,7 @@ def environment_rows(
 
 # %% ../nbs/14_report.ipynb #34cdc09a
 def claim_rows(
-    v       # From `verdicts`, one data set
+    v       # From verdicts, one data set
 )->list:    # Dicts: claim, text, measure, first (of its claim?), cells (dicts: value, word, found, one per triplet loss)
     "The claims and what the runs say about them"
     rows, arms = [], v.arm.unique()
@@ -75,13 +75,13 @@ def claim_rows(
     return rows
 
 def claim_tables(
-    v       # From `verdicts`
+    v       # From verdicts
 )->list:    # (data set, triplet losses, rows)
     "One table of claims per data set"
     return [(data_label(d), [arm_label(a) for a in v.arm.unique()], claim_rows(v[v.dataset == d])) for d in v.dataset.unique()]
 
 def claim_notes(
-    v       # From `verdicts`
+    v       # From verdicts
 )->list:    # Sentences
     "Why claims got no verdict, and which triplet loss was not trained"
     why = {}
@@ -235,7 +235,7 @@ def _claims(v):
                 judged=v.p_holm.notna().any(), tests=3*cells, min_seeds=MIN_SEEDS)
 
 def write_report(
-    runs,            # Finished runs of one comparison, a list of `Run`
+    runs,            # Finished runs of one comparison, a list of Run
     path,            # File to write
     title:str='Contrastive and triplet loss compared',  # Of the page
     command:str=''   # That repeats the runs

@@ -264,7 +264,7 @@ def published_pairs(
 
 # %% ../nbs/02_sampling.ipynb #b05b9adc
 def select_triplets(
-    strategy:str,       # One of `STRATEGIES`
+    strategy:str,       # One of STRATEGIES
     labels,             # (B)
     d=None,             # (B, B) Euclidean distances, for 'hard' and 'distance-weighted'
     dim:int=None,       # Dimension of the embedding, for 'distance-weighted'

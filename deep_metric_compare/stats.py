@@ -71,11 +71,25 @@ def _row(r):
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
             **{f'made/{k}': made[k] for k in MADE if k in made}}
 
+def _hard_gains(runs):
+    "For each run what its Recall@1 on hard points gained after contrastive's probe stalled, in the pair of its seed"
+    key = lambda r: (r.config.dataset, r.config.seed)
+    told = {id(r): getattr(r, 'history', {}) for r in runs if r.arm not in BASELINES}
+    told = {k: h for k, h in told.items() if 'hard/recall@1' in h and 'probe_loss' in h}
+    if not told: return {}
+    from deep_metric_compare.diagnostics import hard_gain, stall_epoch
+    stall = {key(r): stall_epoch(list(told[id(r)]['probe_loss'])) for r in runs if r.arm == 'contrastive' and id(r) in told}
+    gain = lambda r: hard_gain(list(told[id(r)]['hard/recall@1']), stall[key(r)])
+    return {id(r): gain(r) for r in runs if id(r) in told and key(r) in stall}
+
 def runs_frame(
-    runs  # Finished runs, a list of `Run`
+    runs  # Finished runs, a list of Run
 )->pd.DataFrame:  # Columns dataset, arm, seed, outcome, strategy, margin, epochs, run, then pairing hashes, all metrics, and made/…
     "One row per run"
+    runs = list(runs)
     frame = pd.DataFrame([_row(r) for r in runs])
+    gains = _hard_gains(runs)
+    if gains: frame['hard/recall@1_gain'] = [_number(gains.get(id(r))) for r in runs]
     if not len(frame): raise UserError('no runs were given; a table needs at least one finished run')
     twice = frame[frame.duplicated(['dataset', 'arm', 'seed'], keep=False)].sort_values(['dataset', 'arm', 'seed'], kind='stable')
     if not len(twice): return frame
@@ -149,8 +163,8 @@ KNOWN = {}
 
 def register_measure(
     key:str,    # The column, without the place where it is measured
-    *args,      # Of `Measure`
-    **kwargs    # Of `Measure`
+    *args,      # Of Measure
+    **kwargs    # Of Measure
 )->Measure:     # As declared
     "Declare a measure"
     m = Measure(*args, **kwargs)
@@ -248,7 +262,7 @@ def _cells(frame):
 
 # %% ../nbs/12_stats.ipynb #ea06d856
 def summarise(
-    frame:pd.DataFrame,       # From `runs_frame`
+    frame:pd.DataFrame,       # From runs_frame
     measures=tuple(MEASURES), # Columns to summarise
     level:float=.95           # Level of the intervals
 )->pd.DataFrame:              # Columns dataset, arm, measure, mean, half, n, missing, over (epochs, where not reached)
@@ -271,9 +285,9 @@ def _refuse_unpaired(a, b, who):
     if other: raise UserError(f"{who} differ in {' and '.join(other)}; paired runs share data, initial weights and order of samples: repeat both with the same settings except the loss")
 
 def check_paired(
-    run_a,  # A `Run`
-    run_b   # The `Run` it is to be compared with
-):          # Nothing, or a `UserError` that names what differs
+    run_a,  # A Run
+    run_b   # The Run it is to be compared with
+):          # Nothing, or a UserError that names what differs
     "Refuse two runs that did not start alike on the same data in the same order"
     a, b = ({k: _digest(v) for k, v in r.pairing.items()} for r in (run_a, run_b))
     _refuse_unpaired(a, b, f'{run_a} and {run_b}')
@@ -306,7 +320,7 @@ def _estimate(i, m):
 
 # %% ../nbs/12_stats.ipynb #8bc8e4a6
 def paired_differences(
-    frame:pd.DataFrame,       # From `runs_frame`
+    frame:pd.DataFrame,       # From runs_frame
     measures=tuple(MEASURES), # Columns to compare
     a:str='triplet',          # The arm in the numerator
     b:str='contrastive',      # The arm in the denominator
@@ -407,7 +421,7 @@ WORDS = 'supported', 'contradicted', 'negligible'
 def border_tests(
     d,           # Effects in the direction of the claim, one per seed along the last axis
     delta:float  # Smallest effect of interest, in the units of `d`
-)->np.ndarray:   # One-sided p-values (…, 3), in the order of `WORDS`
+)->np.ndarray:   # One-sided p-values (…, 3), in the order of WORDS
     "Student's t tests of the three words"
     from scipy.special import stdtr
     d = np.asarray(d, float)
@@ -419,7 +433,7 @@ def border_tests(
     return np.nan_to_num(np.stack(p, -1), nan=1.)
 
 def decide(
-    p            # Adjusted p-values (…, 3), in the order of `WORDS`
+    p            # Adjusted p-values (…, 3), in the order of WORDS
 )->np.ndarray:   # Words
     "The word whose opposite is rejected, or 'inconclusive'"
     p = np.asarray(p)
@@ -440,7 +454,7 @@ def verdict(
 def sign_tests(
     d,           # Effects or their bounds in the direction of the claim, one per seed along the last axis
     delta:float  # Smallest effect of interest, in the units of `d`
-)->np.ndarray:   # One-sided p-values (…, 3), in the order of `WORDS`
+)->np.ndarray:   # One-sided p-values (…, 3), in the order of WORDS
     "Exact sign tests of 'supported' and 'contradicted'; 'negligible' is never decided"
     from scipy.special import bdtrc
     d = np.asarray(d, float)
@@ -485,7 +499,7 @@ def _unjudged(x, y, c, rows):
     return ('inconclusive', f'{lost} of {len(x)} pairs without a value') if lost else None
 
 def verdicts(
-    frame:pd.DataFrame,     # From `runs_frame`: one setting of the study (one strategy, one set of margins)
+    frame:pd.DataFrame,     # From runs_frame: one setting of the study (one strategy, one set of margins)
     arms=TRIPLETS,          # What the claims call triplet, those that were trained
     base:str='contrastive'  # What they call contrastive
 )->pd.DataFrame:            # Columns dataset, arm, claim, text, measure, compare, estimate, low, high, n, missing, late, beyond, test, p, p_flip, p_holm, verdict, why
@@ -508,7 +522,7 @@ def verdicts(
 
 # %% ../nbs/12_stats.ipynb #c1bc261f
 def overall(
-    v:pd.DataFrame,     # From `verdicts`
+    v:pd.DataFrame,     # From verdicts
     arm:str='triplet'   # Which triplet loss
 )->dict:                # Claim → one word
     "One word per claim over all data sets: theirs if they agree, otherwise 'inconclusive'"
@@ -520,7 +534,7 @@ FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': 
          'no verdict': 'no verdict on whether {0.text}', 'not measured': 'it was not measured whether {0.text}'}
 
 def finding(
-    claim,             # A `Claim`, or its id
+    claim,             # A Claim, or its id
     word:str,          # Its verdict
     arm:str='triplet'  # The triplet loss that was judged
 )->str:                # A clause
@@ -542,7 +556,7 @@ def _found(v, claim, arm, names, at):
     return '; '.join(parts) or 'not measured'
 
 def findings(
-    v:pd.DataFrame,      # From `verdicts`
+    v:pd.DataFrame,      # From verdicts
     claim:str,           # Id of a claim
     arms=('triplet',),   # Which triplet losses
     names=None,          # Data set → what readers call it; None: its own name
@@ -655,9 +669,9 @@ def _verdict_clause(judged, a):
     return f'of the claims about {arm_label(a)}, ' + ', '.join(f'{_join(ids)} {verb(word, ids)}{word}' for word, ids in groups.items())
 
 def sentence(
-    frame:pd.DataFrame,       # From `runs_frame`
+    frame:pd.DataFrame,       # From runs_frame
     dataset:str,              # Which data set
-    judged:pd.DataFrame=None  # From `verdicts`, over all data sets; None: computed from `frame`
+    judged:pd.DataFrame=None  # From verdicts, over all data sets; None: computed from `frame`
 )->str:                       # One sentence
     "What was found on a data set, in words"
     check_choice(dataset, set(frame.dataset), 'data set')
@@ -711,7 +725,7 @@ def _pair_rows(g, measures, a, b, constant):
     return rows
 
 def table_rows(
-    frame:pd.DataFrame,       # From `runs_frame`
+    frame:pd.DataFrame,       # From runs_frame
     measures=tuple(MEASURES)  # Columns
 )->list:                      # Dicts: dataset, kind ('arm', 'pair' or 'interval'), arm, label, n, cells (measure → text)
     "The table as text, row by row, before it is laid out"
@@ -728,7 +742,7 @@ def table_rows(
 
 # %% ../nbs/12_stats.ipynb #87b3a041
 def table_notes(
-    frame:pd.DataFrame  # From `runs_frame`
+    frame:pd.DataFrame  # From runs_frame
 )->list:                # Sentences
     "What a reader must know to read the table, as far as it applies"
     rows, notes = table_rows(frame), []
@@ -743,7 +757,7 @@ def table_notes(
 
 # %% ../nbs/12_stats.ipynb #c9444cdc
 def told(
-    rows,     # From `table_rows`
+    rows,     # From table_rows
     measures  # Columns of one block
 )->list:      # Without baselines that have nothing to say in this block
     "The rows of one block of the table"
@@ -766,7 +780,7 @@ def _block(rows, measures, title):
     return '\n'.join(out)
 
 def table_text(
-    frame:pd.DataFrame,        # From `runs_frame`
+    frame:pd.DataFrame,        # From runs_frame
     measures=tuple(MEASURES),  # Columns
     width:int=100              # Columns of the terminal
 )->str:                        # Lines of text
@@ -784,10 +798,10 @@ def table_text(
 
 # %% ../nbs/12_stats.ipynb #151d0f75
 def tables(
-    frame:pd.DataFrame  # From `runs_frame`
+    frame:pd.DataFrame  # From runs_frame
 )->dict:                # Name → DataFrame: runs, summary, differences, verdicts
     "Everything the text table says, as numbers"
-    other = 'seed', 'margin', 'epochs', 'active_constant'
+    other = 'seed', 'half', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
     measures = [c for c in frame.select_dtypes('number').columns if c not in other and not c.startswith('made/')]
     losses = [a for a in arm_order(frame.arm) if a not in BASELINES]
     pairs = [paired_differences(frame, measures, a, losses[0]) for a in losses[1:]]
@@ -805,7 +819,7 @@ def markdown_table(
     return '\n'.join('| ' + ' | '.join(map(cell, r)) + ' |' for r in [head, ['---']*len(head), *rows])
 
 def cell_text(
-    frame:pd.DataFrame, # From `runs_frame`, one data set
+    frame:pd.DataFrame, # From runs_frame, one data set
     arm:str,            # Which arm
     column:str          # Which measure
 )->str:                 # Mean ± half the 95 % interval over seeds; '>E' where it is not reached
@@ -814,7 +828,7 @@ def cell_text(
     return _value_cell(summarise(g, [column]).iloc[0]) if len(g) else '–'
 
 def paired_text(
-    frame:pd.DataFrame,  # From `runs_frame`, one data set
+    frame:pd.DataFrame,  # From runs_frame, one data set
     column:str,          # Which measure
     a:str='triplet',     # The arm in the numerator
     b:str='contrastive', # The arm in the denominator
@@ -829,7 +843,7 @@ def paired_text(
     return ('×' if ratio else '') + say(r.estimate) + ('' if math.isnan(r.low) else f' ({say(r.low)} to {say(r.high)})')
 
 def verdict_text(
-    r  # A row of `verdicts`
+    r  # A row of verdicts
 )->str:  # Ratio or difference with its interval; in how many pairs the effect is beyond δ, where values were not reached
     "What a verdict rests on, for a table"
     if r.late: return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
@@ -838,7 +852,7 @@ def verdict_text(
 
 # %% ../nbs/12_stats.ipynb #c12d0005
 def table_runs(
-    frame:pd.DataFrame,        # From `runs_frame`, one data set
+    frame:pd.DataFrame,        # From runs_frame, one data set
     history:pd.DataFrame=None  # Columns arm, seed and those of the runs' histories; None: no histories
 )->list:                       # With `arm`, `outcome`, `metrics`, `history`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
     "The rows of a table, as runs"

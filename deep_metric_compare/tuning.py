@@ -20,7 +20,7 @@ RANGES = {'contrastive': (.2, 1.4), 'contrastive-sq': (.04, 1.96), 'triplet': (.
 TUNING_SEEDS = 10_000, 10_001, 10_002      # the seeds of a comparison begin at 0
 
 def margin_values(
-    arm:str,   # A key of `RANGES`
+    arm:str,   # A key of RANGES
     n:int=5    # How many
 )->list:       # Margins, rounded to three digits
     "Margins spread evenly, in ratio, over an arm's range"
@@ -31,7 +31,7 @@ def margin_values(
 
 def tried_weightings(
     config:RunConfig  # Of a trained run
-)->list:              # Fields of `RunConfig`
+)->list:              # Fields of RunConfig
     "The averages that a loss is tried with; `matched` has a push for each pull as it is"
     if config.loss == 'triplet': return [dict(reduction='mean'), dict(reduction='active')]
     return [dict(balance=b) for b in ((False,) if config.strategy == 'matched' else (False, True))]
@@ -75,8 +75,8 @@ def tune_arms(
     fresh:bool=False,   # Repeat runs that are finished?
     device=None,        # Where; None: fastai's default
     show:bool=True,     # Show progress on stderr?
-    **fields            # Further fields of `RunConfig`
-)->tuple:               # (Data set, half) → arm → fields, for `plan`; a table with one row per data set, half, arm and setting
+    **fields            # Further fields of RunConfig
+)->tuple:               # (Data set, half) → arm → fields, for plan; a table with one row per data set, half, arm and setting
     "Choose the margin and the weighting of each arm on validation data"
     study = {(c.dataset, c.half, c.arm): c for c in plan(datasets, losses, study_seeds, baselines=False, halves=True, **fields)}.values()
     measure = {c: 'test/recall@1' if data_of(c).class_disjoint else 'test/knn_accuracy' for c in study}
@@ -105,7 +105,7 @@ def _chosen_text(r, g):
     return f"{arm_label(r.arm)} margin {r.margin:g}{rate}{weighting}{average} ({', '.join(notes)})"
 
 def tuning_text(
-    t:pd.DataFrame  # From `tune_arms`
+    t:pd.DataFrame  # From tune_arms
 )->str:             # A sentence per data set and half
     "What was chosen, and what is at the edge of its range or among equal scores"
     lines = []

@@ -411,7 +411,7 @@ def plot_diagnostics(
 # %% ../nbs/13_visualize.ipynb #d13f0002
 @_styled
 def plot_paired(
-    frames:dict,    # Strategy → table from `runs_frame`
+    frames:dict,    # Strategy → table from runs_frame
     measures:dict,  # Name → column: ratios only, or differences only
     arms=('triplet', 'triplet-sq'), # Losses in the numerator
     base:str='contrastive',         # The loss in the denominator
@@ -488,7 +488,7 @@ def _join_seeds(runs): return ' and '.join(sorted({str(r.config.seed) for r in _
 # %% ../nbs/13_visualize.ipynb #4620b664
 def draw_figures(
     runs,       # Runs of one data set, baselines included
-    names=None  # Which of `FIGURES`; None: all whose data the runs hold
+    names=None  # Which of FIGURES; None: all whose data the runs hold
 ):              # Generator of (name, figure, caption, alternative text)
     "The figures of a report, in its order"
     for s in FIGURES:
@@ -502,7 +502,7 @@ def save_figures(
     suffix='.png', # '.png', '.svg' or '.pdf'
     dpi:int=150    # Dots per inch of PNG
 )->list:           # Paths written
-    "Write the figures as files, `<data set>-<name>.png`"
+    "Write the figures as files, `<data set>-NAME.png`"
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); out = []
     for name, fig, *_ in draw_figures(runs):
         out.append(folder/f"{runs[0].config.dataset.replace('/', '-')}-{name}{suffix}")
