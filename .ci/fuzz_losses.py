@@ -1,8 +1,8 @@
 """Fuzz the losses: `python .ci/fuzz_losses.py [--batches 10000] [--first SEED]`.
 
-Each batch is drawn from a seed of its own: size, dimension, classes, tight clusters, duplicates, norms, precision, loss, strategy, distance, margin,
-reduction. Value, active terms and gradient are compared with sums over plain differences in float64. Failures are printed with their seed
-(`--first SEED --batches 1` repeats one), and the exit status is then 1."""
+Each batch is drawn from a seed of its own: size, dimension, classes, tight clusters, duplicates, norms, precision, loss,
+strategy, distance, margin, reduction. Value, active terms and gradient are compared with sums over plain differences in
+float64. Failures are printed with their seed (`--first SEED --batches 1` repeats one), and the exit status is then 1."""
 import argparse
 import sys
 import time
@@ -25,25 +25,29 @@ class Draw:
 
 def draw_batch(draw, strategy):
     "Points round centres, which classes may share; some points twice; of unit length, or of any length far from the origin"
-    size, dim = draw.of(draw.whole(1, 12), draw.whole(2, 48), draw.whole(49, 80)), draw.whole(2, 48)
+    size = draw.of(draw.whole(1, 12), draw.whole(2, 48), draw.whole(49, 80))
+    dim = draw.whole(2, 48)
     if strategy == 'published': size += -size % 6
     centres, spread = draw.whole(1, 8), draw.of(*SPREADS)
     y, c = draw.labels(draw.whole(1, 12), size), draw.labels(centres, size)
-    z, scale = F.normalize(draw.normal(centres, dim), dim=1)[c] + spread/dim**.5*draw.normal(size, dim), 1.
+    z = F.normalize(draw.normal(centres, dim), dim=1)[c] + spread/dim**.5*draw.normal(size, dim)
+    scale = 1.
     for _ in range(draw.of(0, 0, 1, 3)): z[draw.whole(0, size - 1)] = z[draw.whole(0, size - 1)]
     if strategy == 'distance-weighted' or draw.of(True, True, False): z = F.normalize(z, dim=1)
     else:
         scale = draw.of(.01, .3, 3., 100.)
         z = scale*(z + draw.of(0., 1.))
-    return z.to(draw.of(torch.float32, torch.float32, torch.float64)), y, scale, f'B={size} D={dim} spread={spread:g} scale={scale:g}'
+    about = f'B={size} D={dim} spread={spread:g} scale={scale:g}'
+    return z.to(draw.of(torch.float32, torch.float32, torch.float64)), y, scale, about
 
 def draw_loss(draw, strategy, scale):
     "A loss, its margin in proportion to the points"
     cls, distance = draw.of(ContrastiveLoss, TripletLoss), draw.of('euclidean', 'sqeuclidean')
     margin = draw.of(.05, .2, .5, 1., 1.5)*(scale if distance == 'euclidean' else scale**2)
-    if cls is ContrastiveLoss: return cls(margin, strategy, distance, draw.of('mean', 'active', 'sum'), draw.of(False, True))
+    reduction = draw.of('mean', 'active', 'sum')
+    if cls is ContrastiveLoss: return cls(margin, strategy, distance, reduction, draw.of(False, True))
     soft = strategy != 'semi-hard' and draw.whole(1, 10) == 1
-    return cls('soft' if soft else margin, strategy, distance, draw.of('mean', 'active', 'sum'))
+    return cls('soft' if soft else margin, strategy, distance, reduction)
 
 def root(s): return torch.where(s > 0, torch.where(s > 0, s, 1).sqrt(), 0)
 
@@ -61,11 +65,13 @@ def pairs(loss, z, y, g):
     if loss.strategy in ('all', 'semi-hard'): return torch.triu_indices(len(y), len(y), 1)
     if loss.strategy == 'random': t = random_pairs(y, g)
     elif loss.strategy == 'published': t = published_pairs(y)
-    else: t = distinct_pairs(select_triplets(loss.strategy, y, pairwise_distances(z), z.shape[1], g), len(y))
+    else:
+        chosen = select_triplets(loss.strategy, y, pairwise_distances(z), z.shape[1], g)
+        t = distinct_pairs(chosen, len(y))
     return t.i[t.keep], t.j[t.keep]
 
 def oracle(loss, z, w, y, g, tol):
-    "Of each term its value, the size of its force, whether it is a positive pair, whether it is active, and whether rounding may decide on that"
+    "Of each term its value, its force, and whether it is a positive pair, is active, may be active or not by rounding"
     s = (w[:, None] - w[None]).square().sum(-1)
     d, m = root(s), loss.margin
     δ, slope = (s, 2*d.detach()) if loss.distance == 'sqeuclidean' else (d, torch.ones_like(d))
@@ -75,7 +81,9 @@ def oracle(loss, z, w, y, g, tol):
         none = torch.zeros_like(a, dtype=torch.bool)
         if m == 'soft': return F.softplus(-gap), force, none, ~none, none
         on, near = gap < m, (gap - m).abs() < tol
-        if loss.strategy == 'semi-hard': on, near = on & (gap > 0), (near & (gap > -tol)) | (gap.abs() < tol)
+        if loss.strategy == 'semi-hard':
+            on = on & (gap > 0)
+            near = near | (gap.abs() < tol)
         if isinstance(loss, TripletLoss): return m - gap, force, none, on, near
         if near.any(): return None                                              # which pairs are selected is not certain
         used = torch.zeros(s.shape, dtype=torch.bool)
@@ -89,7 +97,8 @@ def oracle(loss, z, w, y, g, tol):
 def weights(loss, pos, on):
     "What each term weighs in the loss"
     if loss.reduction == 'sum': return torch.ones(len(pos), dtype=torch.float64)
-    counted = on if loss.reduction == 'active' or loss.strategy == 'semi-hard' and isinstance(loss, TripletLoss) else torch.ones_like(on)
+    only_active = loss.strategy == 'semi-hard' and isinstance(loss, TripletLoss)
+    counted = on if loss.reduction == 'active' or only_active else torch.ones_like(on)
     def share(side): return side/max(1, int((counted & side).sum()))
     return (share(pos) + share(~pos))/2 if loss.balance else share(pos | ~pos)
 
@@ -105,17 +114,20 @@ def wrong(loss, z, y, seed):
     tol = rounding*(far + (0. if loss.margin == 'soft' else loss.margin))
     if (truth := oracle(loss, z, w, y, g, tol)) is None: return
     v, force, pos, on, near = truth
-    sure, most, active = int((on & ~near).sum()), int((on | near).sum()), int(loss.latest.active)
+    sure, most = int((on & ~near).sum()), int((on | near).sum())
+    active = int(loss.latest.active)
     if not sure <= active <= most: yield f'{active} active terms, expected {sure} to {most}'
     k = weights(loss, pos, on)
     want, push = (k*v)[on].sum(), (k*force)[on].sum()
     doubt = int(near.sum())/max(1, active)                                      # how much the number of active terms may differ
     allowed = (1e-3 + doubt)*abs(float(want)) + tol*float(push) + float((k*v.abs())[near].sum())
-    if not abs(float(value) - float(want)) <= allowed: yield f'value {float(value):.9g}, expected {float(want):.9g}'
+    if not abs(float(value) - float(want)) <= allowed:
+        yield f'value {float(value):.9g}, expected {float(want):.9g}'
     if not want.requires_grad: return
     grad, = torch.autograd.grad(want, w)
     off, size = float((u.grad.double() - grad).norm()), float(grad.norm())
-    allowed = (1e-3 + doubt)*size + rounding*float(push) + 2*float((k*force)[near].sum())   # forces that cancel leave a rest with the digits of the forces
+    allowed = (1e-3 + doubt)*size + 2*float((k*force)[near].sum())
+    allowed += rounding*float(push)                                             # what is left of forces that cancel
     if not off <= allowed: yield f'gradient off by {off:.3g} of {size:.3g}'
 
 def main():
