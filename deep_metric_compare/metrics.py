@@ -45,6 +45,7 @@ def rank_scores(
     ks=(1, 2, 4, 8)    # Ranks of Recall@K
 )->dict:               # (Q) float64 per measure: `recall@k` for each k, `r_precision`, `map@r`
     "Scores of each ranked list: @eq-scores"
+    hits, R = plain_tensor(hits, 'hits').bool(), plain_labels(R, 'numbers of matches')
     rank = torch.arange(1, hits.shape[1] + 1, device=hits.device, dtype=torch.float64)
     precision = hits.cumsum(1, dtype=torch.float64).div_(rank)         # P(i), (Q, K)
     counted = hits & (rank <= R[:, None])                              # the matches among the first R
