@@ -20,7 +20,7 @@ from .distances import pairwise_distances
 from .experiments import prepare
 from .learner import NoValidationPass, metric_learner, published_adam
 from .losses import ContrastiveLoss, TripletLoss, stack_losses
-from .metrics import _centred, _sqdist, retrieval_metrics
+from .metrics import _frame, _Products, retrieval_metrics
 from .models import Replicas, ViTEmbedder
 
 # %% ../nbs/15b_bench.ipynb #b15b0005
@@ -319,8 +319,9 @@ def bench_profile(
             sides.append(step_parts(learn, epochs))
         rows += [_row('profile', f'{loss} step: {k}', sides[1][k], sides[0][k], 'the same part of a lone run') for k in sides[0]]
     for N, C in points:
-        z, y = _points(N, C); q, g = _centred(z, z)
-        t = versus(dict(product=lambda: [_sqdist(b, g) for b in q.split(max(1, 2**20//N))], all=lambda: retrieval_metrics(z, y)), 3)
+        z, y = _points(N, C)
+        p = _Products(z, z, _frame(z), torch.float32)
+        t = versus(dict(product=lambda: [p(i) for i in torch.arange(N).split(max(1, 2**20//N))], all=lambda: retrieval_metrics(z, y)), 3)
         rows.append(_row('profile', f'evaluation of {N:,} points: the product', t['product'], t['all'], 'the evaluation'))
     return rows
 

@@ -8,8 +8,15 @@ __all__ = ['class_stats', 'shares', 'centroid_pairs', 'alignment', 'uniformity',
 
 # %% ../nbs/06_geometry.ipynb #39638c75
 import math, torch
-from .core import UserError, check_choice
+from .core import UserError, check_choice, plain_labels, plain_tensor
 from .metrics import check_embeddings
+
+# %% ../nbs/06_geometry.ipynb #859e92b5
+def _floats(x, what):
+    "A plain tensor of floating-point numbers"
+    x = plain_tensor(x, what)
+    if x.is_floating_point(): return x
+    raise UserError(f"the {what} are {x.dtype}, expected floating-point numbers: convert them with .float()")
 
 # %% ../nbs/06_geometry.ipynb #0ba388ca
 def class_stats(
@@ -17,6 +24,7 @@ def class_stats(
     labels   # Labels (N)
 )->tuple:    # Labels (C), counts (C), means (C, D) and variances (C) of the classes, in the order of their labels
     "Count, mean and variance of each class: @eq-class"
+    z, labels = _floats(z, 'embeddings'), plain_labels(labels)
     classes, c, n = torch.unique(labels, return_inverse=True, return_counts=True)
     first = z[c.argsort(stable=True)[n.cumsum(0) - n]]                                           # a member of each class, (C, D)
     mu = first + torch.zeros_like(first).index_add_(0, c, z - first[c]) / n[:, None]             # (C, D)
@@ -29,6 +37,7 @@ def shares(
     v    # Class variances (C)
 )->torch.Tensor:  # (3): within, between, offset, with sum 1; NaN if all embeddings are 0
     "How the squared length divides into within, between and offset: @eq-shares"
+    mu, v = _floats(mu, 'class means'), _floats(v, 'class variances')
     center = mu.mean(0)
     parts = torch.stack([v.mean(), (mu - center).square().sum(1).mean(), center.square().sum()])
     return parts / parts.sum()
@@ -41,6 +50,8 @@ def centroid_pairs(
     rows:int=1024  # Classes per block
 )->tuple:          # Five tensors (C): mean squared distance, mean distance and mean CDNV to the other classes; distance and index of the nearest
     "Each class against all others: the inner sums of @eq-variances and @eq-cdnv; NaN where there is no other"
+    mu, v = _floats(mu, 'class means'), _floats(v, 'class variances')
+    if counted is not None: counted = plain_tensor(counted, 'counted classes')
     cols = torch.arange(len(mu), device=mu.device) if counted is None else counted.nonzero()[:, 0]
     res = []
     for i in torch.arange(len(mu), device=mu.device).split(rows):
@@ -59,7 +70,8 @@ def alignment(
     v   # Class variances (C)
 )->torch.Tensor:  # Mean squared distance of two members of a class, 0-d; NaN if no class has two
     "Mean squared distance over positive pairs, from the variances: @eq-alignment"
-    n = n.to(v.dtype)
+    v = _floats(v, 'class variances')
+    n = plain_labels(n, 'class counts').to(v.dtype)
     return (n.square()*v).sum() / (n*(n - 1)/2).sum()
 
 # %% ../nbs/06_geometry.ipynb #fa8da803
@@ -68,6 +80,7 @@ def uniformity(
     entries:int=2**20 # Largest number of pairs in a block: bounds the memory
 )->torch.Tensor:      # 0-d, at most 0; NaN for fewer than two points
     "Logarithm of the mean Gaussian kernel over pairs: @eq-wang"
+    z = _floats(z, 'embeddings')
     N, n2, res = len(z), z.square().sum(1), []
     if N < 2: return z.new_tensor(torch.nan)
     rows = max(1, entries//N)
@@ -82,6 +95,7 @@ def effective_rank(
     z  # Embeddings (N, D)
 )->torch.Tensor:  # 0-d, between 1 and min(N, D); NaN if all rows are alike
     "Exponential of the entropy of the singular values of the centred embeddings: @eq-spectrum"
+    z = _floats(z, 'embeddings')
     z = z - z[0]                                       # rows that are all alike become exactly 0
     s = torch.linalg.svdvals(z - z.mean(0))
     p = s/s.sum()
@@ -91,6 +105,7 @@ def spectral_decay(
     z  # Embeddings (N, D)
 )->torch.Tensor:  # 0-d, at least 0; infinite if the embeddings lie in a subspace
     "Divergence of the uniform spectrum from that of the embeddings, not centred: @eq-spectrum"
+    z = _floats(z, 'embeddings')
     s = torch.linalg.svdvals(z)
     s = s.where(s > s.max()*max(z.shape)*torch.finfo(s.dtype).eps, 0)         # below rounding is 0
     return -(len(s)*s/s.sum()).log().mean()

@@ -45,11 +45,12 @@ def rank_scores(
     ks=(1, 2, 4, 8)    # Ranks of Recall@K
 )->dict:               # (Q) float64 per measure: `recall@k` for each k, `r_precision`, `map@r`
     "Scores of each ranked list: @eq-scores"
+    hits, R = plain_tensor(hits, 'hits').bool(), plain_labels(R, 'numbers of matches')
     rank = torch.arange(1, hits.shape[1] + 1, device=hits.device, dtype=torch.float64)
-    precision = hits.cumsum(1) / rank                  # P(i), (Q, K)
-    counted = hits & (rank <= R[:, None])              # the matches among the first R
+    precision = hits.cumsum(1, dtype=torch.float64).div_(rank)         # P(i), (Q, K)
+    counted = hits & (rank <= R[:, None])                              # the matches among the first R
     res = {f'recall@{k}': hits[:, :k].any(1).double() for k in ks}
-    return res | {'r_precision': counted.sum(1) / R.double(), 'map@r': (precision*counted).sum(1) / R}
+    return res | {'r_precision': counted.sum(1) / R.double(), 'map@r': precision.mul_(counted).sum(1) / R}
 
 # %% ../nbs/05_metrics.ipynb #db35fb6c
 def _frame(z):
@@ -77,10 +78,10 @@ class _Products:
         self.width = max(32, math.ceil(q.shape[1]/8))                 # few columns at a time: fewer roundings in each sum
         self.q, self.g = (-2*q).split(self.width, 1), [b.contiguous().T for b in g.split(self.width, 1)]
         self.g2 = g2.to(dtype)
-        self.room = g.new_empty(0, len(g))
+        self.room = g.new_empty(2, 0, len(g))                         # for distances, and to sort them in
     def __call__(self, i):
-        if len(self.room) < len(i): self.room = self.room.new_empty(len(i), len(self.g2))
-        d, q = self.room[:len(i)], [b[i] for b in self.q]
+        if self.room.shape[1] < len(i): self.room = self.room.new_empty(2, len(i), len(self.g2))
+        d, q = self.room[0, :len(i)], [b[i] for b in self.q]
         for part in torch.arange(len(self.g2)).split(max(256, 2**18//len(i))):       # so much stays in the processor's cache
             cols = slice(int(part[0]), int(part[-1]) + 1)
             torch.mm(q[0], self.g[0][:, cols], out=d[:, cols])
@@ -96,10 +97,12 @@ class _Products:
         return 1.1*f.eps/2*units + f.tiny**.8                         # and for what is too small for the dtype
 
 # %% ../nbs/05_metrics.ipynb #3bc74754
-def _kth(d, k):
-    "The `k`-th smallest of each row"
+def _kth(d, k, spare):
+    "The `k`-th smallest of each row; `spare` is overwritten"
     if d.device.type != 'cpu': return d.topk(k, largest=False).values[:, -1]
-    return torch.from_numpy(np.partition(d.numpy(), k - 1, axis=1)[:, k-1])
+    spare.copy_(d)
+    spare.numpy().partition(k - 1, axis=1)
+    return spare[:, k-1].clone()
 
 def _ordered_bits(x):
     "Whole numbers in the order of float32 numbers, and back"
@@ -144,7 +147,7 @@ class PairDistances:
         p = self.products[dtype]
         d = p(i)
         if own is not None: d.scatter_(1, own[:, None], torch.inf)
-        kth = _kth(d, k).to(d)
+        kth = _kth(d, k, p.room[1, :len(i)])
         off = 2*p.bound(i, kth.double() + p.q2[i])
         top = torch.nextafter((kth + off).to(dtype), d.new_tensor(torch.inf))
         d, top, off = (o.cpu().numpy() for o in (d, top, off))
@@ -179,7 +182,8 @@ def _open(at, x, hit, row, off):
             more = (to != p) & (row[to] == row[p]) & (hit[to] == hit[p]) & (abs(x[to] - x[other]) <= off[p])
             p, other = to[more], other[more]
             found.append(p)
-    return np.unique(np.concatenate(found))
+    found = np.sort(np.concatenate(found))
+    return found[np.diff(found, prepend=-1) > 0]
 
 def _decide(pairs, i, at, row, col, hit):
     "Put the open entries in the order of their differences, within their rows"
