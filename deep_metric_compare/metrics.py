@@ -172,13 +172,14 @@ class PairDistances:
         return np.concatenate(res)
 
 # %% ../nbs/05_metrics.ipynb #4373845b
-def _open(at, x, hit, row, off):
-    "From positions `at` where the kind changes within `off`: all entries that near to one of the other kind; rows one after another, sorted"
+def _open(at, x, hit, row, off, most=math.inf):
+    "From positions `at` where the kind changes within `off`: all entries that near to one of the other kind, None beyond `most`; rows one after another, sorted"
     found = [at, at + 1]
     for step in (-1, 1):
         p, other = (at, at + 1) if step < 0 else (at + 1, at)
         while len(p):                                                 # further away, as long as the kind is the same
-            to = np.clip(p + step, 0, len(x) - 1)
+            if sum(map(len, found)) > most: return None
+            to = np.minimum(np.maximum(p + step, 0), len(x) - 1)
             more = (to != p) & (row[to] == row[p]) & (hit[to] == hit[p]) & (abs(x[to] - x[other]) <= off[p])
             p, other = to[more], other[more]
             found.append(p)
@@ -216,8 +217,8 @@ def ranked_hits(
         if not len(at): return col, hit
         W = x.shape[1]
         rows = np.repeat(np.arange(len(x)), W)
-        at = _open(row*W + at, x.reshape(-1), hit.reshape(-1), rows, off[rows])
-        if 20*len(at) < len(i)*len(pairs.gallery): break              # differences cost that much more than products
+        at = _open(row*W + at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
+        if at is not None: break                                      # differences cost that much more than products
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
