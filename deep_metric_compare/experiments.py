@@ -81,7 +81,7 @@ def _scores(z, y, zt, labels, seed):
     recall[each['row']] = each['recall@1'].byte()
     return found | dict(knn_accuracy=knn[knn < NOT_SCORED].double().mean().item()), fit, knn, recall
 
-VERIFIED = 2000    # Most points whose pairs are told apart, held-out and training points each
+VERIFIED = 500     # Most points whose pairs are told apart, held-out and training points each
 
 def _verify(z, y, zt, labels, seed):
     "Same or different class, by thresholds that training points set"
