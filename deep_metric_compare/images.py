@@ -437,7 +437,10 @@ def _columns(path):
         if not a.dtype.names: raise UserError(f"{path.name} holds an array of shape {a.shape} without labels, expected both: save them together, with np.savez(file, embeddings=…, label=…)")
         return {n: a[n] for n in a.dtype.names}
     import pandas as pd
-    df = pd.read_parquet(path) if kind == '.parquet' else pd.read_csv(path, encoding_errors='surrogateescape', low_memory=False)
+    if kind == '.parquet': df = pd.read_parquet(path)
+    else:
+        with pd.option_context('future.infer_string', False):        # text of bytes that are not UTF-8 stays what it is
+            df = pd.read_csv(path, encoding_errors='surrogateescape', low_memory=False)
     return {str(n): _listed(df[n].to_numpy()) for n in df.columns}
 
 # %% ../nbs/08b_images.ipynb #594fd502
