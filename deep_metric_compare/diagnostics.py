@@ -449,7 +449,7 @@ def _over_all(loss, z, y, weights=None):
     ours = isinstance(loss, PairLoss)
     loss = loss.over_all() if ours else loss
     v = loss.each(z, y) if getattr(loss, 'replicas', None) else loss(z[0], y[0])[None]
-    if weights is None or not ours or loss.latest.positive is None: return v
+    if weights is None or not ours or getattr(loss.latest, 'positive', None) is None: return v
     pull, push = (reduce_terms(t) for t in (loss.latest.positive, loss.latest.negative))
     π = pull.new_tensor(weights)                                         # (R)
     return π*pull + (1 - π)*push
