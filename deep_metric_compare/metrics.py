@@ -75,13 +75,13 @@ class _Products:
         square = lambda z: torch.cat([b.double().square().sum(1) for b in z.split(1024)])
         self.q2, g2 = square(q), square(g)
         self.norm, self.reach, self.dtype = self.q2.sqrt(), g2.max().sqrt(), dtype
-        self.width = max(32, math.ceil(q.shape[1]/8))                 # few columns at a time: fewer roundings in each sum
+        self.width = max(16, math.ceil(q.shape[1]/8))                 # few columns at a time: fewer roundings in each sum
         self.q, self.g = (-2*q).split(self.width, 1), [b.contiguous().T for b in g.split(self.width, 1)]
         self.g2 = g2.to(dtype)
-        self.room = g.new_empty(2, 0, len(g))                         # for distances, and to sort them in
+        self.room = g.new_empty(0, len(g))
     def __call__(self, i):
-        if self.room.shape[1] < len(i): self.room = self.room.new_empty(2, len(i), len(self.g2))
-        d, q = self.room[0, :len(i)], [b[i] for b in self.q]
+        if len(self.room) < len(i): self.room = self.room.new_empty(len(i), len(self.g2))
+        d, q = self.room[:len(i)], [b[i] for b in self.q]
         for part in torch.arange(len(self.g2)).split(max(256, 2**18//len(i))):       # so much stays in the processor's cache
             cols = slice(int(part[0]), int(part[-1]) + 1)
             torch.mm(q[0], self.g[0][:, cols], out=d[:, cols])
@@ -97,12 +97,14 @@ class _Products:
         return 1.1*f.eps/2*units + f.tiny**.8                         # and for what is too small for the dtype
 
 # %% ../nbs/05_metrics.ipynb #3bc74754
-def _kth(d, k, spare):
-    "The `k`-th smallest of each row; `spare` is overwritten"
+def _kth(d, k):
+    "A number a little above the `k`-th smallest of each row, or that itself"
     if d.device.type != 'cpu': return d.topk(k, largest=False).values[:, -1]
-    spare.copy_(d)
-    spare.numpy().partition(k - 1, axis=1)
-    return spare[:, k-1].clone()
+    Q, N = d.shape
+    m = max(1, N//(3*k))
+    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                      # of groups of m: k of them reach down to the k-th of these
+    least.numpy().partition(k - 1, axis=1)
+    return least[:, k-1]
 
 def _ordered_bits(x):
     "Whole numbers in the order of float32 numbers, and back"
@@ -120,7 +122,9 @@ def _sorted_rows(at, x, n):
     t = np.full(there.shape, (0x7f7fffff << 32) + 0xffffffff)         # the largest number, at -1
     t[there] = (_ordered_bits(x).astype(np.int64) << 32) + at         # value and position in one number: they sort together
     t.sort(axis=1)
-    return t.astype(np.int32), _ordered_bits((t >> 32).astype(np.int32)).view(np.float32)
+    pos = t.astype(np.int32)
+    t >>= 32
+    return pos, _ordered_bits(t.astype(np.int32)).view(np.float32)
 
 # %% ../nbs/05_metrics.ipynb #04d104ef
 class PairDistances:
@@ -147,7 +151,7 @@ class PairDistances:
         p = self.products[dtype]
         d = p(i)
         if own is not None: d.scatter_(1, own[:, None], torch.inf)
-        kth = _kth(d, k, p.room[1, :len(i)])
+        kth = _kth(d, k)
         off = 2*p.bound(i, kth.double() + p.q2[i])
         top = torch.nextafter((kth + off).to(dtype), d.new_tensor(torch.inf))
         d, top, off = (o.cpu().numpy() for o in (d, top, off))
@@ -163,8 +167,8 @@ class PairDistances:
         "Squared distances of chosen pairs: @eq-exact"
         unit, res = 2.**-max(-1000, min(1000, self.frame[1])), [np.zeros(0)]
         far = abs(self.frame[1]) > 300                                             # only there would squares overflow or vanish
-        for i, j in zip(i.split(n := max(1, 2**15//self.emb.shape[1])), j.split(n)):
-            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
+        for i, j in zip(i.split(n := max(1, 2**17//self.emb.shape[1])), j.split(n)):
+            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i).double())
             if far: x *= unit
             x = x.square_().cpu().numpy()
             if exact: x.sort(axis=1)
@@ -213,11 +217,12 @@ def ranked_hits(
     for fine in (False, True):
         col, x, off = pairs.near(i, k, own, fine)
         hit = (col >= first) & (col < first + size)
-        row, at = np.nonzero((hit[:, 1:] != hit[:, :-1]) & (x[:, 1:] - x[:, :-1] <= off[:, None]))
+        close = np.zeros_like(hit)
+        close[:, :-1] = (hit[:, 1:] != hit[:, :-1]) & (x[:, 1:] - x[:, :-1] <= off[:, None])
+        at = np.flatnonzero(close)
         if not len(at): return col, hit
-        W = x.shape[1]
-        rows = np.repeat(np.arange(len(x)), W)
-        at = _open(row*W + at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
+        rows = np.repeat(np.arange(len(x)), x.shape[1])
+        at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
         if at is not None: break                                      # differences cost that much more than products
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
