@@ -75,7 +75,8 @@ class _Products:
         square = lambda z: torch.cat([b.double().square().sum(1) for b in z.split(1024)])
         self.q2, g2 = square(q), square(g)
         self.norm, self.reach, self.dtype = self.q2.sqrt(), g2.max().sqrt(), dtype
-        self.width = max(16, math.ceil(q.shape[1]/8))                 # few columns at a time: fewer roundings in each sum
+        self.columns = q.shape[1]
+        self.width = max(16, math.ceil(self.columns/8))                 # few columns at a time: fewer roundings in each sum
         self.q, self.g = (-2*q).split(self.width, 1), [b.contiguous().T for b in g.split(self.width, 1)]
         self.g2 = g2.to(dtype)
         self.room = g.new_empty(0, len(g))
@@ -92,9 +93,10 @@ class _Products:
         "Of the distances of query i up to the squared distance d2: @eq-bound, and a tenth for what is of second order"
         a, d = self.norm[i], d2.clamp(min=0).sqrt()
         b = torch.minimum(a + d, self.reach)
-        units = 2*(self.width + len(self.g))*a*b + 2*(a*a + b*b) + 2*(a + b)*d + 2*d*d
+        units = 2*(self.width + len(self.g))*a*b + b*b + torch.maximum(a, d)**2 + 2*(a + b)*d
         f = torch.finfo(self.dtype)
-        return 1.1*f.eps/2*units + f.tiny**.8                         # and for what is too small for the dtype
+        squares = self.columns*2.**-53*b*b                            # added in float64, in any order
+        return 1.1*(f.eps/2*units + squares) + f.tiny**.8             # and for what is too small for the dtype
 
 # %% ../nbs/05_metrics.ipynb #3bc74754
 def _kth(d, k):
@@ -139,6 +141,7 @@ class PairDistances:
         ends = torch.stack([f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)])
         wide = float((ends - middle).abs().max()) > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17      # squares beyond float32
         self.dtype = torch.float64 if wide else torch.float32
+        self.crowded = 0                                              # so many more blocks go to float64 at once
     def near(self,
         i,          # Rows of the queries
         k:int,      # Every gallery row that can be among the `k` nearest
@@ -214,7 +217,8 @@ def ranked_hits(
 )->tuple:     # Rows of the gallery and whether they match (n, at least k), nearest first; behind the last, -1
     "The nearest of each query; among equal distances those that do not match come first"
     first, size = (o.cpu().numpy()[:, None].astype(np.int32) for o in (first, size))
-    for fine in (False, True):
+    begin, pairs.crowded = pairs.crowded > 0, max(0, pairs.crowded - 1)
+    for fine in (False, True)[begin:]:
         col, x, off = pairs.near(i, k, own, fine)
         hit = (col >= first) & (col < first + size)
         close = np.zeros_like(hit)
@@ -223,7 +227,8 @@ def ranked_hits(
         if not len(at): return col, hit
         rows = np.repeat(np.arange(len(x)), x.shape[1])
         at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
-        if at is not None: break                                      # differences cost that much more than products
+        if at is not None: break
+        pairs.crowded = 8                                             # differences cost 20 times as much: float64, and likely next as well
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
