@@ -104,7 +104,7 @@ def _kth(d, k):
     if d.device.type != 'cpu': return d.topk(k, largest=False).values[:, -1]
     Q, N = d.shape
     m = max(1, N//(3*k))
-    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                      # of groups of m: k of them reach down to the k-th of these
+    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                      # of groups of m; in k of them is one up to the k-th
     least.numpy().partition(k - 1, axis=1)
     return least[:, k-1]
 
@@ -217,8 +217,9 @@ def ranked_hits(
 )->tuple:     # Rows of the gallery and whether they match (n, at least k), nearest first; behind the last, -1
     "The nearest of each query; among equal distances those that do not match come first"
     first, size = (o.cpu().numpy()[:, None].astype(np.int32) for o in (first, size))
-    begin, pairs.crowded = pairs.crowded > 0, max(0, pairs.crowded - 1)
-    for fine in (False, True)[begin:]:
+    precisions = (True,) if pairs.crowded else (False, True)
+    pairs.crowded = max(0, pairs.crowded - 1)
+    for fine in precisions:
         col, x, off = pairs.near(i, k, own, fine)
         hit = (col >= first) & (col < first + size)
         close = np.zeros_like(hit)
@@ -228,7 +229,7 @@ def ranked_hits(
         rows = np.repeat(np.arange(len(x)), x.shape[1])
         at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
         if at is not None: break
-        pairs.crowded = 8                                             # differences cost 20 times as much: float64, and likely next as well
+        pairs.crowded = 8                     # differences cost 20 times as much: float64, and likely for the next as well
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
