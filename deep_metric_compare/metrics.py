@@ -76,7 +76,7 @@ class _Products:
         self.q2, g2 = square(q), square(g)
         self.norm, self.reach, self.dtype = self.q2.sqrt(), g2.max().sqrt(), dtype
         self.columns = q.shape[1]
-        self.width = max(16, math.ceil(self.columns/8))                 # few columns at a time: fewer roundings in each sum
+        self.width = max(16, math.ceil(self.columns/8))               # few columns at a time: fewer roundings in each sum
         self.q, self.g = (-2*q).split(self.width, 1), [b.contiguous().T for b in g.split(self.width, 1)]
         self.g2 = g2.to(dtype)
         self.room = g.new_empty(0, len(g))
@@ -104,7 +104,7 @@ def _kth(d, k):
     if d.device.type != 'cpu': return d.topk(k, largest=False).values[:, -1]
     Q, N = d.shape
     m = max(1, N//(3*k))
-    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                      # of groups of m; in k of them is one up to the k-th
+    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                # of groups of m; in k of them is one up to the k-th
     least.numpy().partition(k - 1, axis=1)
     return least[:, k-1]
 
@@ -229,7 +229,7 @@ def ranked_hits(
         rows = np.repeat(np.arange(len(x)), x.shape[1])
         at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
         if at is not None: break
-        pairs.crowded = 8                     # differences cost 20 times as much: float64, and likely for the next as well
+        pairs.crowded = 8                   # differences cost 20 times as much: float64, and likely for the next as well
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
