@@ -75,13 +75,14 @@ class _Products:
         square = lambda z: torch.cat([b.double().square().sum(1) for b in z.split(1024)])
         self.q2, g2 = square(q), square(g)
         self.norm, self.reach, self.dtype = self.q2.sqrt(), g2.max().sqrt(), dtype
-        self.width = max(32, math.ceil(q.shape[1]/8))                 # few columns at a time: fewer roundings in each sum
+        self.columns = q.shape[1]
+        self.width = max(16, math.ceil(self.columns/8))               # few columns at a time: fewer roundings in each sum
         self.q, self.g = (-2*q).split(self.width, 1), [b.contiguous().T for b in g.split(self.width, 1)]
         self.g2 = g2.to(dtype)
-        self.room = g.new_empty(2, 0, len(g))                         # for distances, and to sort them in
+        self.room = g.new_empty(0, len(g))
     def __call__(self, i):
-        if self.room.shape[1] < len(i): self.room = self.room.new_empty(2, len(i), len(self.g2))
-        d, q = self.room[0, :len(i)], [b[i] for b in self.q]
+        if len(self.room) < len(i): self.room = self.room.new_empty(len(i), len(self.g2))
+        d, q = self.room[:len(i)], [b[i] for b in self.q]
         for part in torch.arange(len(self.g2)).split(max(256, 2**18//len(i))):       # so much stays in the processor's cache
             cols = slice(int(part[0]), int(part[-1]) + 1)
             torch.mm(q[0], self.g[0][:, cols], out=d[:, cols])
@@ -92,17 +93,20 @@ class _Products:
         "Of the distances of query i up to the squared distance d2: @eq-bound, and a tenth for what is of second order"
         a, d = self.norm[i], d2.clamp(min=0).sqrt()
         b = torch.minimum(a + d, self.reach)
-        units = 2*(self.width + len(self.g))*a*b + 2*(a*a + b*b) + 2*(a + b)*d + 2*d*d
+        units = 2*(self.width + len(self.g))*a*b + b*b + torch.maximum(a, d)**2 + 2*(a + b)*d
         f = torch.finfo(self.dtype)
-        return 1.1*f.eps/2*units + f.tiny**.8                         # and for what is too small for the dtype
+        squares = self.columns*2.**-53*b*b                            # added in float64, in any order
+        return 1.1*(f.eps/2*units + squares) + f.tiny**.8             # and for what is too small for the dtype
 
 # %% ../nbs/05_metrics.ipynb #3bc74754
-def _kth(d, k, spare):
-    "The `k`-th smallest of each row; `spare` is overwritten"
+def _kth(d, k):
+    "A number a little above the `k`-th smallest of each row, or that itself"
     if d.device.type != 'cpu': return d.topk(k, largest=False).values[:, -1]
-    spare.copy_(d)
-    spare.numpy().partition(k - 1, axis=1)
-    return spare[:, k-1].clone()
+    Q, N = d.shape
+    m = max(1, N//(3*k))
+    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                # of groups of m; in k of them is one up to the k-th
+    least.numpy().partition(k - 1, axis=1)
+    return least[:, k-1]
 
 def _ordered_bits(x):
     "Whole numbers in the order of float32 numbers, and back"
@@ -120,7 +124,9 @@ def _sorted_rows(at, x, n):
     t = np.full(there.shape, (0x7f7fffff << 32) + 0xffffffff)         # the largest number, at -1
     t[there] = (_ordered_bits(x).astype(np.int64) << 32) + at         # value and position in one number: they sort together
     t.sort(axis=1)
-    return t.astype(np.int32), _ordered_bits((t >> 32).astype(np.int32)).view(np.float32)
+    pos = t.astype(np.int32)
+    t >>= 32
+    return pos, _ordered_bits(t.astype(np.int32)).view(np.float32)
 
 # %% ../nbs/05_metrics.ipynb #04d104ef
 class PairDistances:
@@ -135,6 +141,7 @@ class PairDistances:
         ends = torch.stack([f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)])
         wide = float((ends - middle).abs().max()) > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17      # squares beyond float32
         self.dtype = torch.float64 if wide else torch.float32
+        self.crowded = 0                                              # so many more blocks go to float64 at once
     def near(self,
         i,          # Rows of the queries
         k:int,      # Every gallery row that can be among the `k` nearest
@@ -147,7 +154,7 @@ class PairDistances:
         p = self.products[dtype]
         d = p(i)
         if own is not None: d.scatter_(1, own[:, None], torch.inf)
-        kth = _kth(d, k, p.room[1, :len(i)])
+        kth = _kth(d, k)
         off = 2*p.bound(i, kth.double() + p.q2[i])
         top = torch.nextafter((kth + off).to(dtype), d.new_tensor(torch.inf))
         d, top, off = (o.cpu().numpy() for o in (d, top, off))
@@ -163,8 +170,8 @@ class PairDistances:
         "Squared distances of chosen pairs: @eq-exact"
         unit, res = 2.**-max(-1000, min(1000, self.frame[1])), [np.zeros(0)]
         far = abs(self.frame[1]) > 300                                             # only there would squares overflow or vanish
-        for i, j in zip(i.split(n := max(1, 2**15//self.emb.shape[1])), j.split(n)):
-            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
+        for i, j in zip(i.split(n := max(1, 2**17//self.emb.shape[1])), j.split(n)):
+            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i).double())
             if far: x *= unit
             x = x.square_().cpu().numpy()
             if exact: x.sort(axis=1)
@@ -210,15 +217,19 @@ def ranked_hits(
 )->tuple:     # Rows of the gallery and whether they match (n, at least k), nearest first; behind the last, -1
     "The nearest of each query; among equal distances those that do not match come first"
     first, size = (o.cpu().numpy()[:, None].astype(np.int32) for o in (first, size))
-    for fine in (False, True):
+    precisions = (True,) if pairs.crowded else (False, True)
+    pairs.crowded = max(0, pairs.crowded - 1)
+    for fine in precisions:
         col, x, off = pairs.near(i, k, own, fine)
         hit = (col >= first) & (col < first + size)
-        row, at = np.nonzero((hit[:, 1:] != hit[:, :-1]) & (x[:, 1:] - x[:, :-1] <= off[:, None]))
+        close = np.zeros_like(hit)
+        close[:, :-1] = (hit[:, 1:] != hit[:, :-1]) & (x[:, 1:] - x[:, :-1] <= off[:, None])
+        at = np.flatnonzero(close)
         if not len(at): return col, hit
-        W = x.shape[1]
-        rows = np.repeat(np.arange(len(x)), W)
-        at = _open(row*W + at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
-        if at is not None: break                                      # differences cost that much more than products
+        rows = np.repeat(np.arange(len(x)), x.shape[1])
+        at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
+        if at is not None: break
+        pairs.crowded = 8                   # differences cost 20 times as much: float64, and likely for the next as well
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
