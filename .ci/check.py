@@ -175,7 +175,7 @@ def pages_fit_their_column():
             wide = max(map(table_width, re.split(r'\n\s*\n', text('text/markdown'))), default=0)
             if wide > COLUMN: yield f"{c['where']}: a table of {wide:.0f} pixels, beyond the {COLUMN} of the column"
             if {'text/html', 'application/javascript'} & set(data): yield f"{c['where']}: an output in HTML, for which a page loads scripts from elsewhere"
-            if len(data) == 1 and text('text/plain').count('\n') > 50: yield f"{c['where']}: an output of {text('text/plain').count(chr(10))} lines"
+            if len(data) == 1 and text('text/plain').count('\n') > 60: yield f"{c['where']}: an output of {text('text/plain').count(chr(10))} lines"
             size = (o.get('metadata') or {}).get('image/png', {})
             if size.get('width', 0) > COLUMN and not shrinks: yield f"{c['where']}: a figure of {size['width']} pixels, and styles.css does not let it shrink"
 

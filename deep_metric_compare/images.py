@@ -439,8 +439,8 @@ def _columns(path):
     import pandas as pd
     if kind == '.parquet': df = pd.read_parquet(path)
     else:
-        with pd.option_context('future.infer_string', False):        # text of bytes that are not UTF-8 stays what it is
-            df = pd.read_csv(path, encoding_errors='surrogateescape', low_memory=False)
+        try: df = pd.read_csv(path, low_memory=False)
+        except UnicodeDecodeError: df = pd.read_csv(path, encoding='latin-1', low_memory=False)
     return {str(n): _listed(df[n].to_numpy()) for n in df.columns}
 
 # %% ../nbs/08b_images.ipynb #594fd502
