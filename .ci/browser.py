@@ -100,6 +100,7 @@ def page(picture=False):
         b.quit()
 
 def notebook(picture=False):
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -119,9 +120,12 @@ def notebook(picture=False):
                 except Exception: time.sleep(1)
             wait = WebDriverWait(b, 120)
             wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, '.jp-Notebook .jp-CodeCell .cm-content'))
-            wait.until(lambda b: 'Idle' in b.execute_script("return [...document.querySelectorAll('.jp-Notebook-ExecutionIndicator')].map(e => e.dataset.status).join() || 'Idle'").title())
-            b.find_element(By.CSS_SELECTOR, '.jp-Notebook .jp-CodeCell .cm-content').click()
-            ActionChains(b).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+            for _ in range(20):                                        # the page is still being laid out, and takes cells away
+                time.sleep(2)
+                try: b.find_element(By.CSS_SELECTOR, '.jp-Notebook .jp-CodeCell .cm-content').click()
+                except StaleElementReferenceException: continue
+                ActionChains(b).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+                if b.find_elements(By.CSS_SELECTOR, '.jp-OutputArea-output, .dmc-explorer'): break
             wait.until(lambda b: b.execute_script("return !!document.querySelector('.dmc-explorer')?.dmc?.frames"))
             answers_in_time(b, 'notebook')
             b.execute_script("document.querySelector('.dmc-explorer').dmc.restart()")

@@ -16,7 +16,6 @@ from traitlets import Dict
 from .core import UserError, check_range
 from .distances import pairwise_distances
 from .losses import ContrastiveLoss, TripletLoss
-from .sampling import count_triplets
 
 # %% ../nbs/03b_explorer.ipynb #81946688
 AT = [k/100 for k in range(201)]    # distances at which the force on the marked pair is drawn
@@ -55,6 +54,13 @@ def _line(margin, same):
     term = x.square() if same else (margin - x).clamp_min(0).square()
     return torch.autograd.grad(term.sum(), x)[0].abs().tolist()
 
+def _rivals(d, y, a, b, at, margin):
+    "In how many active triplets with anchor `a` the pair (a, b) would take part at each of the distances"
+    if y[a] == y[b]: return (d[a][y != y[a]] < at + margin).sum(1)
+    own = y == y[a]
+    own[a] = False
+    return (at < d[a][own] + margin).sum(1)
+
 def pair_force(
     side:str,        # 'contrastive' or 'triplet'
     theta,           # (B) angles
@@ -69,10 +75,8 @@ def pair_force(
     if side == 'contrastive':
         same = bool(y[i] == y[j])
         return 2*here if same else 2*max(margin - here, 0.), _line(margin, same)
-    many = d.repeat(len(AT) + 1, 1, 1)
-    many[:, i, j] = many[:, j, i] = torch.tensor([here, *AT], dtype=d.dtype)
-    counts = count_triplets(many, y.expand(len(many), -1), margin)
-    n = (counts.k + counts.c)[:, [i, j], [j, i]].sum(1).tolist()
+    at = torch.tensor([here, *AT], dtype=d.dtype)[:, None]
+    n = (_rivals(d, y, i, j, at, margin) + _rivals(d, y, j, i, at, margin)).tolist()
     return n[0], n[1:]
 
 # %% ../nbs/03b_explorer.ipynb #4aec3a6a
