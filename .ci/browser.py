@@ -23,7 +23,7 @@ def markup():
     return next(m[1] for c in cells if (m := re.search(r'```\{=html\}\n(.*?)```', ''.join(c['source']), re.S)))
 
 def page_folder(folder):
-    for f in ('explorer.js', 'explorer.css'): shutil.copy(NBS/f, folder)
+    for f in ('explorer.js', 'explorer.css', 'explorer.png'): shutil.copy(NBS/f, folder)
     text = markup().replace('data-dmc-explorer="{}"', """data-dmc-explorer='{"play": false}'""")
     Path(folder, 'page.html').write_text(f'<!doctype html><meta charset="utf-8"><main>{text}</main>', encoding='utf-8')
     return Path(folder, 'page.html').as_uri()
@@ -96,7 +96,7 @@ def page(picture=False):
         assert b.execute_script(STATE)['t'] != before, 'an arrow key moved nothing'
         if picture:
             b.execute_script("const x = document.querySelector('.dmc-explorer').dmc; x.restart(); for (let k = 0; k < 40; k++) x.forward();")
-            b.find_element(By.CSS_SELECTOR, '.dmc-explorer').screenshot(str(NBS/'images/explorer.png'))
+            b.find_element(By.CSS_SELECTOR, '.dmc-explorer').screenshot(str(NBS/'explorer.png'))
         b.quit()
 
 def notebook(picture=False):
