@@ -301,6 +301,7 @@ class RunConfig:
     train_size:int = 0               # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     validation:bool = False          # Hold out a part of the training data, drawn by the seed, and leave the test data alone?
     half:int|None = None             # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
+    stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: not at all; None: all of them
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
@@ -308,11 +309,12 @@ class RunConfig:
 # %% ../nbs/00_core.ipynb #ae2269af
 def _arm(self):
     if self.model == 'identity': return 'raw'
+    if self.model == 'lda': return 'lda'
     if self.epochs == 0: return 'untrained'
     return self.loss + ('-sq' if self.distance == 'sqeuclidean' else '')
 
 def _weighting(self):
-    if self.arm in ('raw', 'untrained'): return 'none'
+    if self.epochs == 0: return 'none'
     if self.loss == 'triplet': return '1 : 1'
     if self.loss != 'contrastive': return 'as the loss has it'
     return '1 : 1' if self.balance and self.reduction != 'sum' else 'as counted'
@@ -321,6 +323,9 @@ def _digest(self):
     d = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
     return hashlib.sha256(json.dumps({**d, 'format': FORMAT}, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
+def _trained(self): return self.epochs if self.stop is None else self.stop
+
+RunConfig.trained = property(_trained, doc='Epochs that are trained')
 RunConfig.arm = property(_arm, doc='What is compared: a loss with its distance, or a baseline')
 RunConfig.weighting = property(_weighting, doc='How pulls are weighed against pushes')
 RunConfig.hash = property(_digest, doc='The name of the run')

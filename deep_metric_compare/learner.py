@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoValidationPass', 'HeldOutLoss', 'MetricLearner',
-           'named_loss', 'metric_learner', 'training_state', 'resume', 'write_checkpoint', 'read_checkpoint',
-           'Checkpoint', 'Display', 'ShowProgress']
+           'named_loss', 'metric_learner', 'ScoreHistory', 'scoring_learner', 'training_state', 'resume',
+           'write_checkpoint', 'read_checkpoint', 'Checkpoint', 'Display', 'ShowProgress']
 
 # %% ../nbs/11_learner.ipynb #c4ddc27b
 import deep_metric_compare.core
@@ -345,6 +345,39 @@ def metric_learner(
     learn = MetricLearner(dls, model, loss, opt_func=opt_func, lr=lr, cbs=ours + L(cbs), **kwargs)
     learn.recorder.smooth_loss, learn.recorder.loss = DeviceSmoothLoss(), HeldOutLoss(learn)
     learn.metrics = L(ValueMetric(partial(_latest, learn, c), c) for c in COLUMNS) + learn.metrics
+    return learn
+
+# %% ../nbs/11_learner.ipynb #f67c04ef
+class ScoreHistory(Callback):
+    "What a function says about the model before training and after every epoch, for each replica"
+    order = 41
+    def __init__(self, score  # Function: model, number of the replica → dict of numbers
+                ): self.score, self.tables = score, []
+    def before_train(self):
+        "Before the first step"
+        if not self.tables: self._note(0)
+    def after_train(self):
+        "After an epoch"
+        self._note(self.epoch + 1)
+    def _note(self, epoch):
+        R = getattr(self.model, 'replicas', 0)
+        models = [self.model.lone(r) for r in range(R)] if R else [self.model]
+        self.tables = self.tables or [[] for _ in models]
+        for r, (table, model) in enumerate(zip(self.tables, models)): table.append(dict(epoch=epoch, **self.score(model, r)))
+
+def scoring_learner(
+    dls,                  # fastai DataLoaders
+    model,                # Inputs → (B, D) embeddings, or replicas of such
+    loss,                 # Embeddings and labels → scalar
+    score,                # Function: model, number of the replica → dict of numbers
+    seed=0,               # As for metric_learner
+    lr:float=1e-3,        # Learning rate
+    cbs=None              # Further callbacks
+)->Learner:
+    "A Learner that trains as metric_learner does and records one function's values"
+    ours = [EpochStreams(seed), ScoreHistory(score), NoValidationPass()]
+    learn = MetricLearner(dls, model, loss, opt_func=published_adam, lr=lr, cbs=ours + L(cbs))
+    learn.recorder.smooth_loss = DeviceSmoothLoss()
     return learn
 
 # %% ../nbs/11_learner.ipynb #c11d0002

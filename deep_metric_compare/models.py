@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VIT', 'MODELS', 'l2_normalize', 'as_input', 'Embedder', 'MLP', 'ConvNetEmbedder', 'checkpoint_folder',
            'load_backbone', 'to_pixels', 'ClsToken', 'ViTEmbedder', 'vit_splitter', 'param_groups', 'RawInput',
-           'seeded', 'make_model', 'weights_hash', 'register_backbone', 'eval_mode', 'every_sample', 'embed',
-           'Replicas']
+           'Discriminant', 'seeded', 'make_model', 'weights_hash', 'register_backbone', 'eval_mode', 'every_sample',
+           'embed', 'Replicas']
 
 # %% ../nbs/07_models.ipynb #bf0da41a
 import copy, hashlib, math
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, torch, torch.nn as nn, torch.utils.data
-from .core import UserError, check_choice, check_range, plain_tensor, stream
+from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream
 
 # %% ../nbs/07_models.ipynb #b43e783a
 def l2_normalize(
@@ -278,6 +278,46 @@ class RawInput(Embedder):
         x = super().prepare(x)
         return nn.functional.adaptive_avg_pool2d(x, 32) if x.ndim == 4 and x[0].numel() > 4096 else x
 
+# %% ../nbs/07_models.ipynb #ab59bbae
+class Discriminant(RawInput):
+    "The input after whitening and linear discriminant analysis: the baseline that learns without steps"
+    def __init__(self,
+        in_shape:tuple,       # Shape of one input
+        most:int=256,         # Largest number of principal components that are kept
+        normalize:bool=True   # Divide embeddings by their length?
+    ):
+        super().__init__(normalize)
+        self.most = most
+        self.n_in = RawInput.prepare(self, torch.zeros(1, *in_shape))[0].numel()
+        self.mean = nn.Parameter(torch.zeros(self.n_in), requires_grad=False)
+        self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)     # columns beyond what was found stay 0
+    def forward(self, x  # Inputs, (B, *in_shape)
+               ):
+        "Embeddings, (B, most)"
+        x = self.prepare(as_input(self, x)).flatten(1)
+        z = (x - self.mean) @ self.axes
+        return l2_normalize(z) if self.normalize else z
+
+@patch
+def fit(self:Discriminant,
+    x,  # Training inputs, (N, *in_shape)
+    y   # Labels (N); negative: outliers, which are left out
+):      # The model itself
+    "Find the axes: principal components, then discriminants among them with scikit-learn's shrunken covariance"
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    y = plain_labels(y)
+    x = torch.cat([self.prepare(as_input(self, b)).flatten(1) for b in plain_tensor(x)[y >= 0].split(1024)])
+    x, y = x.double().numpy(), y[y >= 0].numpy()
+    pca = PCA(min(self.most, *x.shape), random_state=0).fit(x)
+    kept = pca.explained_variance_ > 1e-9*pca.explained_variance_[0]                 # what is constant cannot be scaled
+    white = pca.components_[kept].T/np.sqrt(pca.explained_variance_[kept])           # (n_in, kept)
+    lda = LinearDiscriminantAnalysis(solver='eigen', shrinkage='auto').fit((x - pca.mean_) @ white, y)
+    axes = white @ lda.scalings_[:, :len(lda.classes_) - 1]
+    self.mean.data = torch.from_numpy(x.mean(0)).float()
+    self.axes.data = nn.functional.pad(torch.from_numpy(axes).float(), (0, self.most - axes.shape[1]))
+    return self
+
 # %% ../nbs/07_models.ipynb #8bac101c
 @contextmanager
 def seeded(
@@ -294,11 +334,12 @@ def _linear(in_shape, embed_dim=128, **kw):
     k = math.prod(in_shape)
     return Embedder(nn.Sequential(nn.Flatten(), nn.Linear(k, embed_dim)), (k,), embed_dim, **kw)
 def _raw(in_shape, embed_dim=None, **kw): return RawInput(**kw)
+def _lda(in_shape, embed_dim=256, **kw): return Discriminant(in_shape, embed_dim, **kw)
 def _vit(in_shape, checkpoint=VIT, **kw):
     _check_images(in_shape, f'model vit was given inputs of shape {in_shape}')
     return ViTEmbedder(checkpoint, **kw)
 
-MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'vit': _vit, 'vit-b-32': _vit}
+MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'lda': _lda, 'vit': _vit, 'vit-b-32': _vit}
 
 # %% ../nbs/07_models.ipynb #12de3eaa
 def make_model(
