@@ -48,16 +48,35 @@ def _finish(runs, out, more=()):
 def _say(text):
     print(text, end='\n\n', flush=True)
 
-def _check(losses, seeds, margin, datasets=(), tune=False, **fields):
+def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     "Refuse wrong settings before anything is read"
     from deep_metric_compare.experiments import check_settings
-    check_settings(datasets, losses, seeds, margin, **{k: v for k, v in fields.items() if v is not None})
+    check_settings(datasets, losses, seeds, **{k: v for k, v in fields.items() if v is not None})
     if not tune: return
-    from deep_metric_compare.tuning import margin_values
-    for l in losses: margin_values(l)
-    for k, default in dict(margin='1', reduction='mean', balance=False).items():
-        given = margin if k == 'margin' else fields[k]
-        if given != default: raise UserError(f"{k} was '{given}' together with tune, expected one of them: leave --{k} out, or --tune")
+    from deep_metric_compare.core import check_choice
+    from deep_metric_compare.tuning import MEASURE_NAMES, margin_values
+    if decide: check_choice(decide, MEASURE_NAMES, 'measure that decides')
+    if 'margin' not in fields:
+        for l in losses: margin_values(l)
+
+def _cores():
+    "Cores that this process may use"
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+def _conclude(comparison, out):
+    "Print the table, then the answer, then where everything is"
+    import shutil
+    from pathlib import Path
+    from deep_metric_compare.stats import table_text
+    width = max(80, min(shutil.get_terminal_size((120, 24)).columns, 200))
+    print(table_text(comparison.table, width=width), '\n')
+    print(_folded(comparison.answer, width), '\n')
+    print(f'Report: {comparison.report}. Tables: {Path(out)}/*.csv.')
+
+def _folded(text, width):
+    "Lines no longer than the terminal is wide"
+    import textwrap
+    return '\n'.join(textwrap.fill(line, width, subsequent_indent='  ') for line in text.splitlines())
 
 def _one_thread():
     "Networks this small are faster on one thread (measured: the default comparison takes two thirds of the time); a setting of the user's own is left alone"
@@ -71,24 +90,15 @@ def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     if level != 1 and not data: raise UserError(f"level was {level} without data, expected both: name the folder with --data")
     return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=_say) if data or embeddings else []
 
-def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size, **fields):
+def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fields):
     "The epochs that were asked for, or as many as a first look takes, and then a sentence"
     if epochs is not None: return epochs
     from deep_metric_compare.experiments import STEPS, affordable_epochs, find_data, plan
     find_data(data_dir, download)
-    plan(names, losses, seeds, margin, batch_size=batch_size, **fields)         # says what is wrong, before anything else is said
+    plan(names, losses, seeds, batch_size=batch_size, **fields)         # says what is wrong, before anything else is said
     n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
     if n < 15: print(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about {STEPS:,} steps; --epochs sets another number.\n", flush=True)
     return n
-
-def _tune(names, losses, seeds, out, fresh, data_dir, download, **fields):
-    "What each loss has of its own, chosen on validation data, after saying what"
-    from deep_metric_compare.experiments import find_data
-    from deep_metric_compare.tuning import tune_arms, tuning_text
-    find_data(data_dir, download)
-    chosen, table = tune_arms(names, losses, out, seeds, fresh=fresh, **{k: v for k, v in fields.items() if k not in ('reduction', 'balance')})
-    _say(tuning_text(table))
-    return chosen
 
 def _argv(face): return shlex.join([face.__name__, *face.given])
 
@@ -102,16 +112,19 @@ def dmc_compare(
     vectors:str=None,                     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run, or the one of lists)
     level:int=1,                          # How deep in your folder of pictures those lie that are classes: 2 for alphabet/character/drawing.png
     losses:str='contrastive,triplet',     # Losses, with commas: contrastive, triplet; with -sq for squared distances
-    seeds:int=3,                          # Paired seeds per data set and loss
-    epochs:int=None,                      # Passes over the training data (default: 15, or fewer where all runs would take more than 20,000 steps)
+    seeds:int=None,                       # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
+    epochs:int=None,                      # Passes over the training data, the most with tuning (default: 15, or fewer where all runs would take too many steps)
     batch_size:int=64,                    # Samples per step
     train_size:int=0,                     # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
-    margin:str='1',                       # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none
-    tune:bool=False,                      # Choose each loss's margin among five, and its weighting, on validation data first? Drawn classes are then held out in two complementary halves
+    tune:bool=True,                       # Choose margin, weighting, learning rate and epoch of each loss on validation data, then decide? What is given below is used as given
+    decide:str='',                        # What decides: knn_accuracy, recall@1, map@r or r_precision (default: 5-NN accuracy, or Recall@1 where held-out classes are not trained on)
+    delta:float=.005,                     # Smallest difference that matters: .005 is half a point
+    margin:str=None,                      # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none (default: tuned, else 1)
     strategy:str='all',                   # Which pairs and triplets of a batch: all, matched, random, published, hard, semi-hard or distance-weighted
-    reduction:str='mean',                 # Average over all terms of a batch (mean), over those above zero (active), or their sum
-    balance:bool=False,                   # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
-    lr:float=1e-3,                        # Learning rate of Adam
+    reduction:str=None,                   # Average over all terms of a batch (mean), over those above zero (active), or their sum (default: tuned, else mean)
+    balance:bool=None,                    # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs (default: tuned, else False)
+    lr:float=None,                        # Learning rate of Adam (default: tuned, else 0.001)
+    jobs:int=0,                           # Processes that train at once; 0: one per core
     data_dir:str=None,                    # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,                  # Fetch published data that are not there?
     out:str='runs/compare',               # Folder for runs, tables and report
@@ -119,16 +132,20 @@ def dmc_compare(
 ):
     "Compare contrastive and triplet loss under the same conditions, and write a report"
     _one_thread()
-    from deep_metric_compare.experiments import compare
     arms, published = _list(losses), _list('toy,digits' if datasets is None and not (data or embeddings) else datasets or '')
-    fields = dict(train_size=train_size, strategy=strategy, reduction=reduction, balance=balance, lr=lr)
-    _check(arms, seeds, margin, published, tune, epochs=epochs, batch_size=batch_size, **fields)
+    tune = tune and len(arms) > 1                        # one loss has nothing to be compared with
+    seeds = seeds if seeds is not None else 10 if tune else 3
+    own = {k: v for k, v in dict(margin=margin, reduction=reduction, balance=balance, lr=lr).items() if v is not None}
+    fields = dict(train_size=train_size, strategy=strategy, batch_size=batch_size)
+    _check(arms, seeds, published, tune, decide, epochs=epochs, **own, **fields)
     names = _own(data, embeddings, label, vectors=vectors, level=level) + published
-    epochs = _budget(epochs, data_dir, download, names, arms, seeds, margin, batch_size, **fields)
-    fields |= dict(epochs=epochs, batch_size=batch_size)
-    chosen = _tune(names, arms, seeds, out, fresh, data_dir, download, **fields) if tune else None
-    _finish(compare(names, arms, seeds, margin, out, fresh, command=_argv(dmc_compare), data_dir=data_dir, download=download,
-                    say=_say, chosen=chosen, halves=tune, **fields), out)
+    about = dict(fresh=fresh, jobs=jobs or _cores(), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
+    if tune:
+        from deep_metric_compare.choose import choose_loss
+        return _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, out=out, epochs=epochs, **own, **fields, **about), out)
+    from deep_metric_compare.experiments import compare
+    epochs = _budget(epochs, data_dir, download, names, arms, seeds, **own, **fields)
+    _finish(compare(names, arms, seeds, out=out, epochs=epochs, **own, **fields, **about), out)
 
 # %% ../nbs/16_console.ipynb #a5f7b3e3
 @command

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'SCORED',
-           'STACKED', 'MOST', 'BASE_MODELS', 'STEPS', 'RETRIEVAL', 'measured', 'probe_points', 'linear_fits',
+           'STACKED', 'MOST', 'BASE_MODELS', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured', 'probe_points', 'linear_fits',
            'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of', 'model_of', 'prepare',
            'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin', 'check_settings',
            'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results', 'compare', 'found_text',
@@ -12,7 +12,7 @@ __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', '
            'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
-import hashlib, math, os, time, warnings
+import hashlib, math, os, signal, time, warnings
 from collections import Counter
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -27,7 +27,7 @@ from .images import IMAGE_DATASETS, ImageFiles, cache_folder, decoded, draws_cla
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import LOSSES, make_loss, stack_losses, stackable
 from .metrics import knn_predict, linear_accuracy, retrieval_metrics, verification_metrics, verification_thresholds
-from .models import VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
+from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
 from .report import write_report
 from .stats import data_label, runs_frame, tables
 from fastai.torch_core import default_device
@@ -300,7 +300,7 @@ def _train(parts, configs, notify, cbs, path, saved):
     seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r])
     return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], seconds
 
-# %% ../nbs/15_experiments.ipynb #c8d32894
+# %% ../nbs/15_experiments.ipynb #20abeb7a
 SCORED = 2_000     # Most points a validation run is scored on after each epoch, and most that vote
 
 def validation_scores(
@@ -532,51 +532,111 @@ def run_text(
     return '\n\n'.join(blocks)
 
 # %% ../nbs/15_experiments.ipynb #15ea8cdd
+def _title(group):
+    "What is running, in words"
+    c = group[0]
+    seeds, margins = (list(dict.fromkeys(getattr(q, k) for q in group)) for k in ('seed', 'margin'))
+    name = f"{data_label(c.dataset)}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    if len(margins) == 1: return name
+    shown = ', '.join(f'{m:g}' if isinstance(m, float) and m == m else str(m) for m in margins)
+    return f'{name}, margins {shown}'
+
+def _outcome_note(made):
+    "What became of runs, where that is not the usual"
+    count = {o: sum(r.outcome == o for r in made) for o in ('collapsed', 'diverged')}
+    return ''.join(f" ({f'{n} ' if len(made) > 1 else ''}{o})" for o, n in count.items() if n)
+
+def _make_group(group, store, device, fresh, say, cbs=()):
+    "Make or read runs that train side by side"
+    about = f'{data_label(group[0].dataset)}, {group[0].arm}' if len(group) > 1 else _title(group)
+    def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{about}: {s}'), cbs)
+    return store.make_all(group, make, fresh=fresh)
+
+def _groups(configs, todo, stack):
+    "What is to be made, in groups that train side by side"
+    if not stack: return [[c] for c in todo]
+    related = {_but_seed(c) for c in todo}
+    groups = together([c for c in configs if _but_seed(c) in related])
+    return [g for g in ([c for c in g if c in todo] for g in groups) if g]
+
 def run_all(
     configs,            # From plan
     out,                # Folder of the experiment
     fresh:bool=False,   # Repeat runs that are finished?
     device=None,        # Where; None: fastai's default
     show:bool=True,     # Show progress on stderr?
-    stack:bool=True     # Train runs side by side where that pays?
+    stack:bool=True,    # Train runs side by side where that pays?
+    jobs:int=1          # Processes that train at once
 )->list:                # A Run per configuration
     "Make or read every run"
+    configs = list(dict.fromkeys(configs))
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
-    related = {_but_seed(c) for c in todo}
-    groups = together([c for c in configs if _but_seed(c) in related]) if stack else [[c] for c in todo]
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
     say = store.say = d.say if d else warnings.warn
+    groups = _groups(configs, todo, stack)
+    made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and len(groups) > 1 else None
     try:
         for group in groups:
-            group = [c for c in group if c in todo]
-            if not group: continue
-            c, many = group[0], len(group)
-            seeds, ms = (list(dict.fromkeys(getattr(c, k) for c in group)) for k in ('seed', 'margin'))
-            name = f"{data_label(c.dataset)}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" + (f", margins {', '.join(f'{m:g}' if m == m and not isinstance(m, str) else m for m in ms)}" if len(ms) > 1 else '')
-            def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{data_label(c.dataset)}, {c.arm}, {s}' if many > 1 else f'{name}: {s}'), [ShowProgress(d, many)] if d else [])
-            if d: d.begin(name, many)
-            made = store.make_all(group, make, fresh=fresh)
-            if d: d.end(''.join(f' ({sum(r.outcome == o for r in made)} {o})' if many > 1 else f' ({o})' for o in ('collapsed', 'diverged') if any(r.outcome == o for r in made)))
-            done.update(zip(group, made))
+            if d: d.begin(_title(group), len(group))
+            cbs = [ShowProgress(d, len(group))] if d else []
+            if made: group = next(made)
+            if made and d: d.epoch(sum(c.trained for c in group))
+            runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
+            if d: d.end(_outcome_note(runs))
+            done.update(zip(group, runs))
     finally:
         if d: d.close()
     for n in store.notes: say(n)
     return [done[c] for c in configs]
 
+# %% ../nbs/15_experiments.ipynb #3c069bd6
+TRAVELS = 2**29    # Most bytes of data that are sent to another process; with larger ones this process works alone
+
+def _known(c):
+    "What was registered in this process and a run needs"
+    return dict(data=(c.dataset, (IMAGE_DATASETS | DATASETS).get(c.dataset)), model=(c.model, MODELS.get(c.model)), loss=(c.loss, LOSSES.get(c.loss)), where=dict(_where))
+
+def _in_worker(group, out, device, fresh, known):
+    "Make runs in another process; returns what is to be said"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
+    torch.set_num_threads(1)
+    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
+        name, made_by = known[k]
+        if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
+    find_data(**known['where'])
+    said = []
+    store = RunStore(out, said.append)
+    _make_group(group, store, device, fresh, said.append)
+    return group, said + store.notes
+
+def _spread(groups, out, device, fresh, say, jobs):
+    "Make groups of runs in several processes: yields each as it is done"
+    from joblib import Parallel, delayed
+    order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
+    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0])) for g in order)
+    notes = {}
+    for group, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
+        for s in said:
+            if s not in notes: say(s)
+            notes[s] = True
+        yield group
+
+# %% ../nbs/15_experiments.ipynb #a13da786
 def write_results(
     runs,               # Finished runs
     out,                # Folder
     title:str,          # Of the report
-    command:str=''      # That repeats it
+    command:str='',     # That repeats it
+    decisions=()        # What was decided, for the report
 )->Path:                # Of the report
     "Write the tables and the report of some runs"
     out = out_folder(out)
     with locked(out/'.results.lock'):
         for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
         for name, t in tables(runs_frame(runs)).items(): write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
-        write_report(runs, out/'report.html', title, command)
+        write_report(runs, out/'report.html', title, command, decisions)
     return out/'report.html'
 
 # %% ../nbs/15_experiments.ipynb #db60bb30

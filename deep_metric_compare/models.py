@@ -278,12 +278,12 @@ class RawInput(Embedder):
         x = super().prepare(x)
         return nn.functional.adaptive_avg_pool2d(x, 32) if x.ndim == 4 and x[0].numel() > 4096 else x
 
-# %% ../nbs/07_models.ipynb #ab59bbae
+# %% ../nbs/07_models.ipynb #b336b56d
 class Discriminant(RawInput):
     "The input after whitening and linear discriminant analysis: the baseline that learns without steps"
     def __init__(self,
         in_shape:tuple,       # Shape of one input
-        most:int=256,         # Largest number of principal components that are kept
+        most:int=128,         # Largest number of principal components that are kept
         normalize:bool=True   # Divide embeddings by their length?
     ):
         super().__init__(normalize)
@@ -334,7 +334,7 @@ def _linear(in_shape, embed_dim=128, **kw):
     k = math.prod(in_shape)
     return Embedder(nn.Sequential(nn.Flatten(), nn.Linear(k, embed_dim)), (k,), embed_dim, **kw)
 def _raw(in_shape, embed_dim=None, **kw): return RawInput(**kw)
-def _lda(in_shape, embed_dim=256, **kw): return Discriminant(in_shape, embed_dim, **kw)
+def _lda(in_shape, embed_dim=128, **kw): return Discriminant(in_shape, embed_dim, **kw)
 def _vit(in_shape, checkpoint=VIT, **kw):
     _check_images(in_shape, f'model vit was given inputs of shape {in_shape}')
     return ViTEmbedder(checkpoint, **kw)

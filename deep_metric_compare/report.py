@@ -100,6 +100,7 @@ body{margin:0 auto;padding:2.2rem 1.6rem 4rem;max-width:66rem;color:var(--ink);b
 h1{font-size:1.75rem;line-height:1.2;margin:0 0 .3rem} h2{font-size:1.25rem;margin:2.6rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--line)} h3{font-size:1.05rem;margin:1.6rem 0 .4rem}
 .sub,.note,figcaption,caption{color:var(--soft);font-size:.875rem} .sub{margin:0 0 1.4rem} .note{margin:.5rem 0 0} .note p{margin:.1rem 0}
 .found p{margin:.7rem 0;padding:.75rem 1rem;background:var(--tint);border-left:4px solid #444;font-size:1.03rem}
+.answer{margin:1rem 0;padding:.9rem 1.1rem;border:2px solid #444;border-radius:4px} .answer p{margin:.35rem 0} .answer .first{font-size:1.12rem;font-weight:600}
 .scroll{overflow-x:auto;margin:.8rem 0 1.5rem}
 table{border-collapse:collapse;font-size:.85rem;line-height:1.35;font-variant-numeric:tabular-nums} .wide{width:100%}
 caption{text-align:left;padding-bottom:.4rem;font-weight:600;color:var(--ink)}
@@ -120,6 +121,8 @@ TEMPLATE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{{ title }}</title><style>{{ css|safe }}</style></head><body>
 <h1>{{ title }}</h1>
 <p class="sub">{{ subtitle }}</p>
+{% for lines in decisions %}<section class="answer" aria-label="The answer"><p class="first">{{ lines[0] }}</p>{% for l in lines[1:] %}<p>{{ l }}</p>{% endfor %}</section>
+{% endfor %}
 <section class="found" aria-label="What was found">{% for s in sentences %}<p>{{ s }}</p>{% endfor %}</section>
 
 <h2>The numbers</h2>
@@ -238,14 +241,15 @@ def write_report(
     runs,            # Finished runs of one comparison, a list of Run
     path,            # File to write
     title:str='Contrastive and triplet loss compared',  # Of the page
-    command:str=''   # That repeats the runs
+    command:str='',  # That repeats the runs
+    decisions=()     # What was decided: each prints as some lines, the answer first
 )->Path:             # The file written
     "Write a comparison as one HTML file that needs nothing else"
     frame = runs_frame(runs)
     v, groups = verdicts(frame), _groups(frame)
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE)
     html = page.render(
-        title=title, css=CSS, subtitle=_subtitle(runs, frame), command=command, notes=table_notes(frame), **_claims(v),
+        title=title, css=CSS, decisions=[_unbroken(str(d)).splitlines() for d in decisions], subtitle=_subtitle(runs, frame), command=command, notes=table_notes(frame), **_claims(v),
         sentences=[_unbroken(sentence(frame, d, v)) for d in frame.dataset.unique()],
         groups=[(g, ms, list(_table(frame, ms))) for g, ms in groups], short={m: measure_of(m).short for _, ms in groups for m in ms},
         sections=_sections(runs), data=data_rows(runs), config=config_rows(runs), environment=environment_rows(runs),

@@ -21,8 +21,8 @@ import numpy as np, pandas as pd
 from .core import FORMAT, UserError, check_choice
 
 # %% ../nbs/12_stats.ipynb #8d63a809
-BASELINES = 'raw', 'untrained'    # arms that train nothing
-ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input', 'untrained': 'untrained network'}
+BASELINES = 'raw', 'lda', 'untrained'    # arms that train nothing
+ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input', 'lda': 'raw input + LDA', 'untrained': 'untrained network'}
 
 def _join(parts):
     "A list in words"
@@ -600,7 +600,7 @@ def _not_beaten(g, mean, losses, measures):
     for b in (b for b in BASELINES if b in mean):
         lost = tuple(m for m in measures if all(mean[l][m] <= mean[b][m] for l in losses))
         if lost: bases.setdefault(lost, []).append(b)
-    name = dict(raw=_raws(g), untrained='the untrained network')
+    name = dict(raw=_raws(g), lda='LDA', untrained='the untrained network')
     none = {1: f'{arm_label(losses[0])} does not beat', 2: 'neither loss beats'}.get(len(losses), 'no loss beats')
     def values(bs, m, whose):
         ours = [(f"{arm_label(l)}'s " if whose else '') + fmt(mean[l][m], 3) for l in losses]

@@ -25,7 +25,7 @@ from .stats import BASELINES, arm_label, arm_order, data_label, fmt, mean_interv
 from fastai.learner import Learner
 
 # %% ../nbs/13_visualize.ipynb #57f52ebc
-COLORS = {'contrastive': '#0072B2', 'triplet': '#D55E00', 'triplet-sq': '#CC79A7', 'contrastive-sq': '#56B4E9', 'raw': '#888888', 'untrained': '#888888'}
+COLORS = {'contrastive': '#0072B2', 'triplet': '#D55E00', 'triplet-sq': '#CC79A7', 'contrastive-sq': '#56B4E9', 'raw': '#888888', 'lda': '#888888', 'untrained': '#888888'}
 _more = ['#009E73', '#E69F00', '#000000', '#999933', '#882255']
 LINES = {'contrastive': '-', 'triplet': (0, (5, 1.5)), 'triplet-sq': (0, (5, 1.5, 1, 1.5)), 'contrastive-sq': (0, (1, 1))}
 MARKERS = {'contrastive': 'o', 'triplet': '^', 'triplet-sq': 'v', 'contrastive-sq': 'P'}
