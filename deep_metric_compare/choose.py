@@ -70,6 +70,7 @@ class Decision:
     dataset:str           # Name of the data set
     measure:str           # What decided, such as 'recall@1'
     answer:object         # Answer
+    between:object        # Answer about the losses alone, without a look at baselines
     scores:dict           # Arm → mean score
     baseline:str          # The arm without a loss that validation put first
     settings:pd.DataFrame # Chosen rows of the tuning's table
@@ -95,10 +96,11 @@ def decide_on(
     bases = [b for (d, _), b in tuned.baseline.items() if d == c.dataset]
     base = max(set(bases), key=bases.count)
     answer = decide(losses, scores[base], arm_label(base, c.dataset), delta, alpha, gap)
+    between = decide(losses, delta=delta, alpha=alpha, gap=gap)
     frame = runs_frame(runs)
     facts = {a: {k: frame[frame.arm == a][k].mean() for k in FACTS if k in frame} for a in losses}
     table = of_set(tuned.table)
-    return Decision(c.dataset, measure, answer, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
+    return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
                     table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs))
 
 def _rests_on(runs):
@@ -122,14 +124,13 @@ def _at_best(d, arm):
 
 def _lead(d):
     "From which epoch on the arm ahead is ahead on validation data"
-    a, b = d.answer.best, d.answer.other
+    a, b = d.between.best, d.between.other
     mean = d.curves.groupby(['arm', 'epoch']).score.mean().unstack(0)
-    if b not in mean: return ''
     gap = (mean[a] - mean[b]).iloc[1:]
     behind = gap.index[gap < 0]
-    if not len(behind): return 'On validation data it is ahead at every epoch.'
+    if not len(behind): return f'On validation data {arm_label(a)} is ahead after every epoch.'
     if behind[-1] == gap.index[-1]: return f'It depends on the length: on validation data {arm_label(b)} is ahead after {gap.index[-1]} epochs.'
-    return f'On validation data it is ahead from epoch {behind[-1] + 1} on.'
+    return f'On validation data {arm_label(a)} is ahead from epoch {behind[-1] + 1} on.'
 
 def _why(d):
     "Shares of variance, and who still moves"
@@ -140,9 +141,9 @@ def _why(d):
         parts.append(f'{arm_label(a)} keeps {_points(within)} % of the squared length within classes and {_points(offset)} % in an offset common to all{moves}')
     return 'Why: ' + '; '.join(parts) + '.'
 
-def _verdict_line(d):
-    "The answer itself"
-    a, name = d.answer, MEASURE_NAMES.get(d.measure, d.measure)
+def _verdict_line(d, a):
+    "An answer in words"
+    name = MEASURE_NAMES.get(d.measure, d.measure)
     best, other = arm_label(a.best), a.other if a.word == 'Neither' else arm_label(a.other)
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
     low, high = a.gap.interval(level)
@@ -168,9 +169,10 @@ def decision_text(
 )->str:         # Some lines
     "A decision in words"
     base = arm_label(d.baseline, d.dataset)
+    alone = [f'Of the losses: {_verdict_line(d, d.between)}'] if d.answer.word == 'Neither' else []
     bases = [f'{arm_label(b, d.dataset)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
-    lead = '' if d.answer.word in ('Neither', 'Either') else _lead(d)
-    lines = [f'{data_label(d.dataset)}: {_verdict_line(d)}', f"Without a loss: {', '.join(bases)} (validation put {base} first). {lead}".strip(), _why(d), f'Rests on {d.rests}.']
+    lead = '' if d.between.word == 'Either' else _lead(d)
+    lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, f"Without a loss: {', '.join(bases)} (validation put {base} first). {lead}".strip(), _why(d), f'Rests on {d.rests}.']
     return '\n'.join(lines)
 
 # %% ../nbs/15c_choose.ipynb #f7eb54f1

@@ -278,7 +278,7 @@ class RawInput(Embedder):
         x = super().prepare(x)
         return nn.functional.adaptive_avg_pool2d(x, 32) if x.ndim == 4 and x[0].numel() > 4096 else x
 
-# %% ../nbs/07_models.ipynb #b336b56d
+# %% ../nbs/07_models.ipynb #590b5cb6
 class Discriminant(RawInput):
     "The input after whitening and linear discriminant analysis: the baseline that learns without steps"
     def __init__(self,

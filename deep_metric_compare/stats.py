@@ -66,7 +66,7 @@ def _row(r):
     "What the table says of run `r`"
     c, made = r.config, getattr(r, 'environment', {})
     return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting, 'outcome': r.outcome,
-            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.epochs, 'run': c.hash,
+            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
             **{f'made/{k}': made[k] for k in MADE if k in made}}
