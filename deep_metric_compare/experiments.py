@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'SCORED',
-           'STACKED', 'MOST', 'BASE_MODELS', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured', 'probe_points', 'linear_fits',
-           'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of', 'model_of', 'prepare',
+           'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured', 'probe_points',
+           'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of', 'model_of', 'prepare',
            'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin', 'check_settings',
            'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results', 'compare', 'found_text',
            'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size',
@@ -576,7 +576,7 @@ def run_all(
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
     say = store.say = d.say if d else warnings.warn
     groups = _groups(configs, todo, stack)
-    made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and len(groups) > 1 else None
+    made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
     try:
         for group in groups:
             if d: d.begin(_title(group), len(group))
@@ -592,11 +592,18 @@ def run_all(
     return [done[c] for c in configs]
 
 # %% ../nbs/15_experiments.ipynb #3c069bd6
+ALONE = 2_000      # So many steps of training are not worth another process
 TRAVELS = 2**29    # Most bytes of data that are sent to another process; with larger ones this process works alone
 
 def _known(c):
     "What was registered in this process and a run needs"
     return dict(data=(c.dataset, (IMAGE_DATASETS | DATASETS).get(c.dataset)), model=(c.model, MODELS.get(c.model)), loss=(c.loss, LOSSES.get(c.loss)), where=dict(_where))
+
+def _worth(groups):
+    "Is there enough to do for processes that take seconds to start?"
+    steps = sum(g[0].trained*math.ceil(len(data_of(g[0]).x)/g[0].batch_size) for g in groups)
+    large = max((data_of(g[0]).x.nbytes for g in groups), default=0)
+    return len(groups) > 1 and steps > ALONE and large < TRAVELS
 
 def _in_worker(group, out, device, fresh, known):
     "Make runs in another process; returns what is to be said"
