@@ -577,11 +577,12 @@ def run_all(
     say = store.say = d.say if d else warnings.warn
     groups = _groups(configs, todo, stack)
     made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
+    if made and d: d.tick(f'{len(todo)} runs in {jobs} processes')
     try:
         for group in groups:
-            if d: d.begin(_title(group), len(group))
+            group, seconds = next(made) if made else (group, 0.)
+            if d: d.begin(_title(group), len(group), seconds)
             cbs = [ShowProgress(d, len(group))] if d else []
-            if made: group = next(made)
             if made and d: d.epoch(sum(c.trained for c in group))
             runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
             if d: d.end(_outcome_note(runs))
@@ -606,7 +607,8 @@ def _worth(groups):
     return len(groups) > 1 and steps > ALONE and large < TRAVELS
 
 def _in_worker(group, out, device, fresh, known):
-    "Make runs in another process; returns what is to be said"
+    "Make runs in another process; returns them, the seconds it took, and what is to be said"
+    start = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
     torch.set_num_threads(1)
     for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
@@ -616,19 +618,19 @@ def _in_worker(group, out, device, fresh, known):
     said = []
     store = RunStore(out, said.append)
     _make_group(group, store, device, fresh, said.append)
-    return group, said + store.notes
+    return group, time.perf_counter() - start, said + store.notes
 
 def _spread(groups, out, device, fresh, say, jobs):
-    "Make groups of runs in several processes: yields each as it is done"
+    "Make groups of runs in several processes: yields each as it is done, and the seconds it took"
     from joblib import Parallel, delayed
     order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
     tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0])) for g in order)
     notes = {}
-    for group, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
+    for group, seconds, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
         for s in said:
             if s not in notes: say(s)
             notes[s] = True
-        yield group
+        yield group, seconds
 
 # %% ../nbs/15_experiments.ipynb #a13da786
 def write_results(
