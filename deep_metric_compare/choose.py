@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
-from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend
+from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
 from .core import RunConfig, UserError, check_choice, check_range
 from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, plan, run_all, run_text, write_results
 from .experiments import check_settings
@@ -129,8 +129,9 @@ def _lead(d):
     gap = (mean[a] - mean[b]).iloc[1:]
     behind = gap.index[gap < 0]
     if not len(behind): return f'On validation data {arm_label(a)} is ahead after every epoch.'
-    if behind[-1] == gap.index[-1]: return f'It depends on the length: on validation data {arm_label(b)} is ahead after {gap.index[-1]} epochs.'
-    return f'On validation data {arm_label(a)} is ahead from epoch {behind[-1] + 1} on.'
+    stop = d.settings[d.settings.arm == a].epoch.max()
+    if behind[-1] < stop: return f'On validation data {arm_label(a)} is ahead from epoch {behind[-1] + 1} on.'
+    return f'It depends on the length: on validation data {arm_label(b)} is ahead after {behind[-1]} epochs.'
 
 def _why(d):
     "Shares of variance, and who still moves"
@@ -233,12 +234,8 @@ def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, 
         say(run_text(configs) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to {n}.')
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha)
-        if not _worth_more(decision.answer): break
+        if look + 1 == len(at) or not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
     return runs, tuned, decision
-
-def _worth_more(a):
-    "Could more seeds settle it?"
-    return a.word == 'Not decided' and a.needed is not None
 
 def choose_loss(
     datasets=('toy', 'digits'),         # Names of data sets
