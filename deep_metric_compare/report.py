@@ -105,7 +105,8 @@ table{border-collapse:collapse;font-size:.85rem;line-height:1.35;font-variant-nu
 caption{text-align:left;padding-bottom:.4rem;font-weight:600;color:var(--ink)}
 th,td{padding:.28rem .55rem;text-align:right;white-space:nowrap;vertical-align:baseline} th:first-child,td:first-child,.text td,.text th{text-align:left}
 thead th{border-bottom:1.5px solid #777;font-weight:600;vertical-align:bottom} tr.set th{padding-top:.8rem;border-bottom:1px solid var(--line)}
-tr.pair td{border-top:1px solid var(--line)} tr.interval td,.iv{color:var(--soft);font-size:.8rem} tr.interval td{padding-top:0} tr.interval td:first-child{padding-left:1.6rem}
+tr.pair td{border-top:1px solid var(--line)} tr.interval td,tr.half td,.iv{color:var(--soft);font-size:.8rem}
+tr.interval td,tr.half td{padding-top:0} tr.interval td:first-child,tr.half td:first-child{padding-left:1.6rem}
 .text td{white-space:normal;overflow-wrap:anywhere} .claims td,.claims th{overflow-wrap:normal} .claims td:first-child{white-space:nowrap} .claims td:nth-child(n+4){text-align:right} .claims .word{max-width:14rem;margin-left:auto} .claims th:nth-child(n+4){text-align:right}
 .text td.pre{white-space:pre-line} .text.data td:first-child{white-space:nowrap;width:1%;padding-right:1.5rem} .sw{display:inline-block;width:.75em;height:.75em;margin-right:.45em;border-radius:2px}
 figure{margin:1.1rem 0 2rem;break-inside:avoid} figure img{display:block;width:100%;max-width:56rem;height:auto} figcaption{max-width:56rem;margin-top:.35rem}
