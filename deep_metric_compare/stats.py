@@ -259,9 +259,15 @@ for k, *v in (
         ('hard', 'The same for the tenth of clean-labelled points that lie, in the raw input, relatively farthest from their own class.'),
         ('mislabelled', 'The same for points whose label is wrong.'),
         ('outlier', 'The same for points that belong to no class.'))),
-    ('verify/tar@1%',   'true accepts at 1 % false accepts', 'TA at 1 %', 'difference', VERIFY, '', 'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes.'),
-    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts', 'TA at .1 %', 'difference', VERIFY, '', 'The same at 0.1 %.'),
-    ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '', 'The error at the threshold where false accepts and false rejects are equally frequent: less is better.'),
+    ('verify/tar@1%',   'true accepts at 1 % false accepts, threshold from other held-out points', 'TA at 1 %', 'difference', VERIFY, '',
+     'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out points set it for each other, '
+     'in two folds: half of the points or, where classes are unseen, half of the classes.'),
+    ('verify/far@1%',   'false accepts at the 1 % threshold of other held-out points', 'FA at 1 %', 'difference', VERIFY, '',
+     'Share of pairs of two classes that this threshold accepts in the fold that did not set it: 1 % where it carries over.'),
+    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts, threshold from other held-out points', 'TA at .1 %', 'difference', VERIFY, '',
+     'The same as at 1 %, at 0.1 %.'),
+    ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '',
+     'The error of all held-out pairs at the threshold where false accepts and false rejects are equally frequent: less is better.'),
     ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
 
 # %% ../nbs/12_stats.ipynb #2547a6c7
