@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from .core import RunConfig
 from .stats import (BASELINES, CLAIMS, GROUPS_OF_POINTS, HELD_OUT, KNOWN, MEASURES, MIN_SEEDS, SPEED, TRAINING, TRIPLETS, VERIFY, WORDS,
-    arm_label, arm_order, data_label, finding, measure_of, runs_frame, sentence, table_notes, table_rows, told, verdict_text, verdicts)
+    arm_label, arm_order, backbone_of, data_label, finding, measure_of, runs_frame, sentence, table_notes, table_rows, told, verdict_text, verdicts)
 from .visualize import arm_styles, draw_figures, styled
 
 # %% ../nbs/14_report.ipynb #c22f1458
@@ -193,7 +193,7 @@ def _outcomes(runs, frame):
     for d in frame.dataset.unique():
         for a in arm_order(frame[frame.dataset == d].arm):
             rs = [r for r in runs if r.config.dataset == d and r.arm == a]
-            yield dict(dataset=data_label(d), arm=arm_label(a, d), seeds=', '.join(str(r.config.seed) for r in rs), records=' '.join(r.path.name for r in rs),
+            yield dict(dataset=data_label(d), arm=arm_label(a, backbone_of(rs[0])), seeds=', '.join(str(r.config.seed) for r in rs), records=' '.join(r.path.name for r in rs),
                        seconds=f"{sum(r.metrics.get('seconds') or 0 for r in rs):.1f}", **{o: sum(r.outcome == o for r in rs) for o in ('finished', 'collapsed', 'diverged')})
 
 def _unbroken(s): return s.replace('5-NN', '5\u2011NN').replace(' %', '\u00a0%')

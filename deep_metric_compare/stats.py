@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HELD_OUT', 'TRAINING', 'RETRIEVAL', 'SPEED', 'GROUPS_OF_POINTS',
            'VERIFY', 'GEOMETRY', 'COST', 'PLACES', 'KNOWN', 'EPOCHS', 'MAIN', 'MEASURES', 'ACCURACY', 'HALVES', 'Claim',
-           'CLAIMS', 'TRIPLETS', 'MIN_SEEDS', 'ALPHA', 'WORDS', 'FOUND', 'arm_label', 'data_label', 'arm_order',
-           'runs_frame', 'format_note', 'by_half', 'Interval', 'mean_interval', 'prediction_interval', 'Measure',
-           'register_measure', 'measure_of', 'summarise', 'check_paired', 'paired_differences', 't_test',
+           'CLAIMS', 'TRIPLETS', 'MIN_SEEDS', 'ALPHA', 'WORDS', 'FOUND', 'arm_label', 'backbone_of', 'data_label',
+           'arm_order', 'runs_frame', 'format_note', 'by_half', 'Interval', 'mean_interval', 'prediction_interval',
+           'Measure', 'register_measure', 'measure_of', 'summarise', 'check_paired', 'paired_differences', 't_test',
            'sign_flip_test', 'bca_interval', 'holm', 'border_tests', 'decide', 'verdict', 'sign_tests', 'verdicts',
            'overall', 'finding', 'findings', 'fmt', 'sentence', 'table_rows', 'table_notes', 'told', 'table_text',
            'tables', 'markdown_table', 'cell_text', 'paired_text', 'verdict_text', 'table_runs']
@@ -30,11 +30,22 @@ def _join(parts):
     return ' and '.join(parts) if len(parts) < 3 else ', '.join(parts[:-1]) + ' and ' + parts[-1]
 
 def arm_label(
-    arm:str,       # Name of an arm
-    dataset:str='' # Of a data set; where it holds features of a frozen backbone ('cub+vit-base'), these are the raw input
-)->str:            # The name that readers see
+    arm:str,         # Name of an arm
+    backbone:str=''  # The frozen network whose features are the raw inputs; '': none, they are the data themselves
+)->str:              # The name that readers see
     "How tables and figures call an arm"
-    return 'frozen backbone' if arm == 'raw' and '+' in dataset else ARM_LABELS.get(arm, arm)
+    return 'frozen backbone' if arm == 'raw' and backbone else ARM_LABELS.get(arm, arm)
+
+def backbone_of(
+    run  # A Run
+)->str:  # '' where there is none
+    "The frozen network whose features a run was trained on, as its record says"
+    return (run.pairing.get('description') or {}).get('backbone') or ''
+
+def _backbone(g):
+    "The same for the rows of one data set in a table"
+    if 'backbone' in g: return next((b for b in g['backbone'] if isinstance(b, str)), '')
+    return data_label(g.dataset.iloc[0]).partition('+')[2]    # older tables say it in the name only
 
 def data_label(
     dataset:str  # Name of a data set; data of one's own have a fingerprint after a colon
@@ -66,7 +77,7 @@ def _row(r):
     "What the table says of run `r`"
     c, made = r.config, getattr(r, 'environment', {})
     return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting, 'outcome': r.outcome,
-            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.epochs, 'run': c.hash,
+            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.epochs, 'run': c.hash, 'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
             **{f'made/{k}': made[k] for k in MADE if k in made}}
@@ -99,14 +110,15 @@ def runs_frame(
 
 # %% ../nbs/12_stats.ipynb #fc66a166
 def format_note(
-    *frames  # Tables of runs
+    *frames, # Tables of runs
+    what:str='The tables of this page' # What they are called
 )->str:      # One sentence; '' where all were made by the present format
     "Whether tables were made by an older format of the code"
     made = {int(m) for f in frames for m in f.get('made/format', pd.Series([0])).dropna()}
     old = sorted(made - {FORMAT})
     if not old: return ''
     names = _join(f'format {m}' if m else 'a format that they do not name' for m in old)
-    return f'The tables of this page were made by {names}, the code is now at format {FORMAT}: the same settings may give other numbers today.'
+    return f'{what} were made by {names}, the code is now at format {FORMAT}: the same settings may give other numbers today.'
 
 # %% ../nbs/12_stats.ipynb #4fbc9e35
 def _halves(g):
@@ -638,7 +650,7 @@ def fmt(
     return s.replace('-', '−').replace('0.', '.', 1) if abs(float(s)) < 1 and '.' in s else s.replace('-', '−')
 
 # %% ../nbs/12_stats.ipynb #c535c887
-def _raws(g, of=False): return ('the frozen backbone' + "'s"*of) if '+' in g.dataset.iloc[0] else 'the raw inputs' + "'"*of
+def _raws(g, of=False): return ('the frozen backbone' + "'s"*of) if _backbone(g) else 'the raw inputs' + "'"*of
 
 def _end_means(g, measures):
     "Arm → measure → mean over the runs that have end values"
@@ -800,7 +812,7 @@ def table_rows(
         for a in arm_order(g.arm):
             cells = {r.measure: _value_cell(r) for _, r in s[s.arm == a].iterrows()}
             if a in constant and cells.get('active_ratio', '–') != '–': cells['active_ratio'] += '*'
-            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, ds), n=int((g.arm == a).sum()), cells=cells))
+            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=int((g.arm == a).sum()), cells=cells))
         losses = [a for a in arm_order(g.arm) if a not in BASELINES]
         for a in losses[1:]: out += _pair_rows(g, measures, a, losses[0], constant)
     return out
@@ -923,9 +935,9 @@ def verdict_text(
 def table_runs(
     frame:pd.DataFrame,        # From runs_frame, one data set
     history:pd.DataFrame=None  # Columns arm, seed and those of the runs' histories; None: no histories
-)->list:                       # With `arm`, `outcome`, `metrics`, `history`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
+)->list:                       # With `arm`, `outcome`, `metrics`, `history`, `pairing`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
     "The rows of a table, as runs"
     def one(r):
         h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed']) if history is not None else pd.DataFrame(dict(epoch=[0]))
-        return SimpleNamespace(arm=r.arm, outcome=r.outcome, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=dict(description=dict(backbone=_backbone(frame))), config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
     return [one(r) for _, r in frame.iterrows()]

@@ -8,9 +8,8 @@ __all__ = ['RANGES', 'TUNING_SEEDS', 'MEASURE_NAMES', 'margin_values', 'tried_we
 
 # %% ../nbs/15a_tuning.ipynb #d15t0002
 from dataclasses import replace
-from pathlib import Path
 import pandas as pd
-from .core import RunConfig, UserError, check_range
+from .core import RunConfig, UserError, check_range, locked, out_folder, write_whole
 from .experiments import data_of, plan, run_all
 from .images import draws_classes
 from .stats import arm_label, data_label, fmt
@@ -84,7 +83,8 @@ def tune_arms(
     runs = run_all(list(tried), out, fresh, device, show)
     t = _scores(runs, {r: measure[tried[r.config]] for r in runs})
     t = pd.concat([_choose(g) for _, g in t.groupby(['dataset', 'half', 'arm'], sort=False, dropna=False)], ignore_index=True)
-    t.drop(columns='run').to_csv(Path(out)/'tuning.csv', index=False, float_format='%.6g')
+    table = t.drop(columns='run').to_csv(index=False, float_format='%.6g')
+    with locked(out_folder(out)/'.results.lock'): write_whole(out_folder(out)/'tuning.csv', table.encode(errors='backslashreplace'))
     chosen = {}
     for c in t[t.chosen].run:
         own = {k: getattr(c, k) for k in ('margin', 'balance', 'reduction', 'lr')}
