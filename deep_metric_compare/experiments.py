@@ -84,7 +84,7 @@ def _scores(z, y, zt, labels, seed):
 VERIFIED = 600     # Most held-out points whose pairs are told apart
 
 def _fold(y, labels, seed):
-    "The first of two folds of held-out points, as a mask: half the points of each class, or half the classes where these were not trained on"
+    "A fold of held-out points, as a mask: half the points of each class, or half the classes where these were not trained on"
     if torch.isin(labels, y).any(): return torch.zeros_like(labels).index_fill(0, _halves(labels, seed)[0], 1).bool()
     classes = labels.unique()
     some = torch.randperm(len(classes), generator=stream(seed, 'evaluation'))[::2]
@@ -657,7 +657,8 @@ def frozen_data(
     z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(), notify=notify)
     a, b = z.split([len(data.x), len(data.x_test)])
     network = Path(str(checkpoint)).name
-    return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, pictures=_small(data.x), pictures_test=_small(data.x_test), backbone=network)
+    shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
+    return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, backbone=network, **shown)
 
 # %% ../nbs/15_experiments.ipynb #e5c00003
 def _pictures(dataset, size):

@@ -471,7 +471,7 @@ def _numbered(labels):
     return ids - outliers, len(classes) - outliers
 
 def _accepts(emb, ids, C, thresholds, entries):
-    "Negative and positive pairs: accepted at each threshold (T, 2), and all (2); of each class the false accepts at the first threshold, and all negative pairs"
+    "Negative and positive pairs, those accepted at each threshold (T, 2) and all (2); per class the false accepts at the first, and all its negative pairs"
     ts = np.array([*thresholds.values()])[:, None]
     size = ids[ids >= 0].bincount(minlength=C)
     accepted, false = np.zeros((len(ts), 2)), torch.zeros_like(size)

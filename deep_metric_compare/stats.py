@@ -515,8 +515,8 @@ def sign_tests(
     from scipy.special import bdtrc
     d = np.asarray(d, float)
     n = d.shape[-1]
-    def chance(far):    # of as many or more, if half were expected
-        least = np.min([n*p.sum(-1)//p.shape[-1] for p in _split(far, halves)], 0)    # as if both halves agreed no more than the one that agrees less
+    def chance(far):    # of as many or more, if half were expected; the half that agrees less counts for both
+        least = np.min([n*p.sum(-1)//p.shape[-1] for p in _split(far, halves)], 0)
         return bdtrc(least - 1, n, .5)
     return np.stack([chance(d > delta), chance(d < -delta), np.ones(d.shape[:-1])], -1)
 
@@ -779,7 +779,8 @@ def _pair_cells(p):
     compare = p['compare']    # `Series.compare` is a method
     ratio, places = compare == 'ratio', _pair_places(p.estimate, compare)
     f = lambda v: fmt(v, places, sign=not ratio)
-    return _estimate_text(p.estimate, compare), '' if math.isnan(p.low) else f"{f(p.low)}{'–' if ratio else '…'}{f(p.high)}"
+    interval = '' if math.isnan(p.low) else f(p.low) + ('–' if ratio else '…') + f(p.high)
+    return _estimate_text(p.estimate, compare), interval
 
 # %% ../nbs/12_stats.ipynb #69ad9d28
 def _half_name(h): return f"half {h.removeprefix('half_')} held out"
@@ -799,7 +800,9 @@ def _pair_rows(g, measures, a, b, constant):
     rows = [dict(row, cells={m: estimate for m, (estimate, _) in cells.items()})]
     if n > 1: rows.append(dict(row, kind='interval', label='95 % interval', cells={m: interval for m, (_, interval) in cells.items()}))
     seen = [h for h in HALVES if p[h].notna().any()]
-    return rows + [dict(row, kind='half', label=_half_name(h), cells={m: '–' if cells[m][0] == '–' else _estimate_text(p[h][m], p['compare'][m]) for m in measures}) for h in seen]
+    known = lambda m: cells[m][0] != '–'
+    of_half = lambda h: {m: _estimate_text(p[h][m], p['compare'][m]) if known(m) else '–' for m in measures}
+    return rows + [dict(row, kind='half', label=_half_name(h), cells=of_half(h)) for h in seen]
 
 def table_rows(
     frame:pd.DataFrame,       # From runs_frame
@@ -827,7 +830,8 @@ def table_notes(
     kinds, first = {r['kind'] for r in rows}, _join(dict.fromkeys(arm_label(arm_order(frame[frame.dataset == d].arm)[0]) for d in frame.dataset.unique()))
     if any('±' in t for t in text): notes.append('± is half of the 95 % interval of the mean over seeds (Student t).')
     if 'pair' in kinds: notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference" + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
-    if 'half' in kinds: notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an interval holds both.')
+    if 'half' in kinds:
+        notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an interval holds both.')
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
     if any(t.startswith('>') for t in text): notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
     for ds in frame.dataset.unique(): notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
@@ -937,7 +941,8 @@ def table_runs(
     history:pd.DataFrame=None  # Columns arm, seed and those of the runs' histories; None: no histories
 )->list:                       # With `arm`, `outcome`, `metrics`, `history`, `pairing`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
     "The rows of a table, as runs"
+    about = dict(description=dict(backbone=_backbone(frame)))
     def one(r):
         h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed']) if history is not None else pd.DataFrame(dict(epoch=[0]))
-        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=dict(description=dict(backbone=_backbone(frame))), config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
     return [one(r) for _, r in frame.iterrows()]

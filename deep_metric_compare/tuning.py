@@ -84,7 +84,8 @@ def tune_arms(
     t = _scores(runs, {r: measure[tried[r.config]] for r in runs})
     t = pd.concat([_choose(g) for _, g in t.groupby(['dataset', 'half', 'arm'], sort=False, dropna=False)], ignore_index=True)
     table = t.drop(columns='run').to_csv(index=False, float_format='%.6g')
-    with locked(out_folder(out)/'.results.lock'): write_whole(out_folder(out)/'tuning.csv', table.encode(errors='backslashreplace'))
+    out = out_folder(out)
+    with locked(out/'.results.lock'): write_whole(out/'tuning.csv', table.encode(errors='backslashreplace'))
     chosen = {}
     for c in t[t.chosen].run:
         own = {k: getattr(c, k) for k in ('margin', 'balance', 'reduction', 'lr')}
