@@ -17,7 +17,7 @@ from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settl
 from .core import RunConfig, UserError, check_choice, check_range
 from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, plan, run_all, run_text, write_results
 from .experiments import check_settings
-from .stats import BASELINES, arm_label, data_label, runs_frame
+from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
 from .images import draws_classes
 from .tuning import MEASURE_NAMES, Tuned, all_tuned, setting_text, tune_arms, tuning_text, write_tuning
 
@@ -77,6 +77,7 @@ class Decision:
     curves:pd.DataFrame   # Scores on validation data: half, arm, epoch, score
     facts:dict            # Mean over seeds of further measures: arm → name → value
     rests:str             # Data and network in words
+    backbone:str=''       # Whose frozen features were trained on
     def __str__(self): return decision_text(self)
 
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
@@ -89,19 +90,19 @@ def decide_on(
     alpha:float=.05   # Level of this look
 )->Decision:
     "Apply the rule to runs"
-    c = runs[0].config
+    c, backbone = runs[0].config, backbone_of(runs[0])
     scores, gap = scores_by_arm(runs, measure)
     losses = {a: v for a, v in scores.items() if a not in BASELINES}
     of_set = lambda t: t[t.dataset == c.dataset]
     bases = [b for (d, _), b in tuned.baseline.items() if d == c.dataset]
     base = max(set(bases), key=bases.count)
-    answer = decide(losses, scores[base], arm_label(base, c.dataset), delta, alpha, gap)
+    answer = decide(losses, scores[base], arm_label(base, backbone), delta, alpha, gap)
     between = decide(losses, delta=delta, alpha=alpha, gap=gap)
     frame = runs_frame(runs)
     facts = {a: {k: frame[frame.arm == a][k].mean() for k in FACTS if k in frame} for a in losses}
     table = of_set(tuned.table)
     return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
-                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs))
+                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs), backbone)
 
 def _rests_on(runs):
     "Which network on how many samples of which data"
@@ -169,9 +170,9 @@ def decision_text(
     d:Decision  # What was decided
 )->str:         # Some lines
     "A decision in words"
-    base = arm_label(d.baseline, d.dataset)
+    base = arm_label(d.baseline, d.backbone)
     alone = [f'Of the losses: {_verdict_line(d, d.between)}'] if d.answer.word == 'Neither' else []
-    bases = [f'{arm_label(b, d.dataset)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
+    bases = [f'{arm_label(b, d.backbone)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
     lead = '' if d.between.word == 'Either' else _lead(d)
     lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, f"Without a loss: {', '.join(bases)} (validation put {base} first). {lead}".strip(), _why(d), f'Rests on {d.rests}.']
     return '\n'.join(lines)
