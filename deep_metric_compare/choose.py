@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RIGHT', 'FACTS', 'EPOCHS', 'SAMPLES', 'STEPS', 'GIVEN', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text',
-           'Comparison', 'affordable', 'choose_loss']
+           'plot_decision', 'Comparison', 'affordable', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math
@@ -17,9 +17,11 @@ from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settl
 from .core import RunConfig, UserError, check_choice, check_range
 from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, plan, run_all, run_text, write_results
 from .experiments import check_settings
+from matplotlib.figure import Figure
 from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
 from .images import draws_classes
 from .tuning import MEASURE_NAMES, Tuned, all_tuned, setting_text, tune_arms, tuning_text, write_tuning
+from .visualize import arm_styles, styled
 
 # %% ../nbs/15c_choose.ipynb #a57af0d1
 RIGHT = {'knn_accuracy': 'test_knn_right', 'recall@1': 'test_recall_right'}     # measures of which each held-out point has its answer
@@ -78,6 +80,7 @@ class Decision:
     facts:dict            # Mean over seeds of further measures: arm → name → value
     rests:str             # Data and network in words
     backbone:str=''       # Whose frozen features were trained on
+    by_seed:dict=None     # Arm → score of each seed (S)
     def __str__(self): return decision_text(self)
 
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
@@ -99,10 +102,11 @@ def decide_on(
     answer = decide(losses, scores[base], arm_label(base, backbone), delta, alpha, gap)
     between = decide(losses, delta=delta, alpha=alpha, gap=gap)
     frame = runs_frame(runs)
-    facts = {a: {k: frame[frame.arm == a][k].mean() for k in FACTS if k in frame} for a in losses}
+    facts = {a: {k: frame[frame.arm == a][k].mean() for k in FACTS if k in frame} for a in (*losses, base)}
     table = of_set(tuned.table)
+    by_seed = {a: np.nanmean(v.reshape(len(v), -1), axis=1) for a, v in scores.items()}
     return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
-                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs), backbone)
+                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs), backbone, by_seed)
 
 def _rests_on(runs):
     "Which network on how many samples of which data"
@@ -138,6 +142,7 @@ def _why(d):
     "Shares of variance, and who still moves"
     parts = []
     for a, f in d.facts.items():
+        if a in BASELINES: continue
         within, offset, moving = (f.get(k, math.nan) for k in FACTS)
         moves = '' if math.isnan(moving) else f', and {_points(moving)} % of a batch still moves at the end'
         parts.append(f'{arm_label(a)} keeps {_points(within)} % of the squared length within classes and {_points(offset)} % in an offset common to all{moves}')
@@ -177,6 +182,62 @@ def decision_text(
     lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, f"Without a loss: {', '.join(bases)} (validation put {base} first). {lead}".strip(), _why(d), f'Rests on {d.rests}.']
     return '\n'.join(lines)
 
+# %% ../nbs/15c_choose.ipynb #f24d629f
+def _draw_seeds(ax, d):
+    "Differences of the two losses, a point per seed, the mean with its interval, and the difference that matters"
+    a, b = d.between.best, d.between.other
+    x = 100*(d.by_seed[a] - d.by_seed[b])
+    low, high = (100*v for v in d.between.gap.interval(1 - d.between.alpha))
+    delta = 100*d.between.delta
+    ax.axvspan(-delta, delta, color='.9', lw=0)
+    ax.axvline(0, color='.5', lw=.8)
+    ax.plot(x, np.linspace(.25, .85, len(x)), 'o', ms=5, mfc='none', mec=arm_styles([a])[a]['color'])
+    ax.plot([low, high], [.08, .08], color='k', lw=2, solid_capstyle='butt')
+    ax.plot(100*d.between.gap.mean, .08, 'kD', ms=5)
+    ax.set(yticks=[], ylim=(0, 1), xlabel='points', title=f'{arm_label(a)} minus {arm_label(b)}, each seed')
+    ax.spines['left'].set_visible(False)
+
+def _draw_epochs(ax, d):
+    "Scores on validation data after each epoch, and the epochs that were chosen"
+    for a, style in arm_styles([d.between.best, d.between.other]).items():
+        curve = 100*d.curves[d.curves.arm == a].groupby('epoch').score.mean()
+        ax.plot(curve.index, curve, color=style['color'], ls=style['ls'], label=arm_label(a))
+        stops = d.settings[d.settings.arm == a].epoch
+        ax.plot(stops, curve[stops], style['marker'], color=style['color'], ms=8)
+    ax.set(xlabel='epochs', ylabel=f'{MEASURE_NAMES.get(d.measure, d.measure)}, %', title='validation data, marks: chosen')
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+
+def _draw_shares(ax, d):
+    "Where the squared length of the held-out embeddings goes"
+    arms = list(d.facts)
+    for i, a in enumerate(arms):
+        within, offset = (d.facts[a].get(k, math.nan) for k in FACTS[:2])
+        left, color = 0, arm_styles([a])[a]['color']
+        for v, alpha in ((within, 1), (1 - within - offset, .45), (offset, .12)):
+            ax.barh(i, v, left=left, color=color, alpha=alpha, edgecolor='white')
+            left += v
+    ax.set(yticks=range(len(arms)), yticklabels=[arm_label(a, d.backbone) for a in arms], xlim=(0, 1), ylim=(len(arms) - .4, -.6),
+           xlabel='within | between | offset', title='shares of variance')
+
+def plot_decision(
+    d:Decision  # What was decided
+):              # A matplotlib Figure
+    "Differences by seed, scores by epoch, shares of variance"
+    with styled():
+        fig = Figure(figsize=(10.5, 2.9), layout='constrained')
+        a, b, c = fig.subplots(1, 3)
+        _draw_seeds(a, d)
+        _draw_epochs(b, d)
+        _draw_shares(c, d)
+    return fig
+
+def _caption(d):
+    delta = 'half a point' if d.answer.delta == .005 else f'{100*d.answer.delta:g} points'
+    return (f'Left: how far {arm_label(d.between.best)} is ahead of {arm_label(d.between.other)} with each of {d.between.gap.n} paired seeds (rings), '
+            f'the mean with its interval (black), and the range that does not matter (grey, ±{delta}). Middle: scores on validation data by epoch at the '
+            f'chosen settings, which held-out data had no part in. Right: shares of the squared length of held-out embeddings within classes (dark), between classes, and in an offset common to all (light).')
+
 # %% ../nbs/15c_choose.ipynb #f7eb54f1
 class Comparison(Sequence):
     "Runs, and what follows from them; as a sequence, its runs"
@@ -199,7 +260,7 @@ class Comparison(Sequence):
     def __repr__(self): return self.answer or f'Comparison of {len(self)} runs'
 
 EPOCHS, SAMPLES = 15, 3000    # The most epochs and training samples, unless they are given
-STEPS = 60_000                # Most steps of all runs on a data set
+STEPS = 80_000                # Most steps of all runs on a data set; one on pictures of 16×16 counts twice, of 32×32 five times
 
 def affordable(
     dataset:str,        # Name of a data set
@@ -214,7 +275,8 @@ def affordable(
     n = math.ceil((size or len(data.x))/batch_size)
     halves = 2 if data.class_disjoint and draws_classes(dataset) else 1
     each = 14*halves + 10                         # runs of all epochs that tuning and ten seeds come to
-    return max(1, min(EPOCHS, STEPS//(n*each*losses))), size
+    pixels = math.prod(data.in_shape[1:]) if len(data.in_shape) == 3 else 0
+    return max(1, min(EPOCHS, int(STEPS/(n*each*losses*(1 + pixels/256))))), size
 
 def _budget(dataset, losses, epochs, say, fields):
     "Epochs and training samples, and a word about them where they are fewer than one would expect"
@@ -227,6 +289,7 @@ def _budget(dataset, losses, epochs, say, fields):
 
 def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, run, fields):
     "Tune, train, decide: runs, Tuned, Decision"
+    say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of {data_label(dataset)}, for up to {fields['epochs']} epochs.")
     tuned = tune_arms([dataset], losses, 2, given, decide, run=run, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
@@ -273,7 +336,8 @@ def choose_loss(
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs, decisions = [r for rs, *_ in parts for r in rs], [d for *_, d in parts]
-    report = write_results(runs, out, 'Which loss on these data', command, decisions)
+    pictured = [(d, plot_decision(d), _caption(d)) for d in decisions]
+    report = write_results(runs, out, 'Which loss on these data', command, pictured)
     return Comparison(runs, decisions, tuned, report)
 
 GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])     # what is not tried where one of these is given

@@ -122,7 +122,8 @@ TEMPLATE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{{ title }}</title><style>{{ css|safe }}</style></head><body>
 <h1>{{ title }}</h1>
 <p class="sub">{{ subtitle }}</p>
-{% for lines in decisions %}<section class="answer" aria-label="The answer"><p class="first">{{ lines[0] }}</p>{% for l in lines[1:] %}<p>{{ l }}</p>{% endfor %}</section>
+{% for d in decisions %}<section class="answer" aria-label="The answer"><p class="first">{{ d.lines[0] }}</p>{% for l in d.lines[1:] %}<p>{{ l }}</p>{% endfor %}
+<figure><img src="{{ d.src }}" alt="{{ d.caption }}"><figcaption>{{ d.caption }}</figcaption></figure></section>
 {% endfor %}
 <section class="found" aria-label="What was found">{% for s in sentences %}<p>{{ s }}</p>{% endfor %}</section>
 
@@ -243,14 +244,14 @@ def write_report(
     path,            # File to write
     title:str='Contrastive and triplet loss compared',  # Of the page
     command:str='',  # That repeats the runs
-    decisions=()     # What was decided: each prints as some lines, the answer first
+    decisions=()     # What was decided: (prints as some lines, the answer first; figure; caption) each
 )->Path:             # The file written
     "Write a comparison as one HTML file that needs nothing else"
     frame = runs_frame(runs)
     v, groups = verdicts(frame), _groups(frame)
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE)
     html = page.render(
-        title=title, css=CSS, decisions=[_unbroken(str(d)).splitlines() for d in decisions], subtitle=_subtitle(runs, frame), command=command, notes=table_notes(frame), **_claims(v),
+        title=title, css=CSS, decisions=[dict(lines=_unbroken(str(d)).splitlines(), src=embed_figure(f), caption=c) for d, f, c in decisions], subtitle=_subtitle(runs, frame), command=command, notes=table_notes(frame), **_claims(v),
         sentences=[_unbroken(sentence(frame, d, v)) for d in frame.dataset.unique()],
         groups=[(g, ms, list(_table(frame, ms))) for g, ms in groups], short={m: measure_of(m).short for _, ms in groups for m in ms},
         sections=_sections(runs), data=data_rows(runs), config=config_rows(runs), environment=environment_rows(runs),
