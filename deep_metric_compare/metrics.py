@@ -9,6 +9,7 @@ __all__ = ['check_embeddings', 'rank_scores', 'PairDistances', 'ranked_hits', 'r
 
 # %% ../nbs/05_metrics.ipynb #fe8260b8
 import math, numpy as np, torch
+from functools import lru_cache
 from .core import UserError, check_range, plain_labels, plain_tensor, stream
 
 # %% ../nbs/05_metrics.ipynb #d57404a0
@@ -47,11 +48,12 @@ def rank_scores(
 )->dict:               # (Q) float64 per measure: `recall@k` for each k, `r_precision`, `map@r`
     "Scores of each ranked list: @eq-scores"
     hits, R = plain_tensor(hits, 'hits').bool(), plain_labels(R, 'numbers of matches')
-    rank = torch.arange(1, hits.shape[1] + 1, device=hits.device, dtype=torch.float64)
-    precision = hits.cumsum(1, dtype=torch.float64).div_(rank)         # P(i), (Q, K)
-    counted = hits & (rank <= R[:, None])                              # the matches among the first R
+    rank = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    counted = hits & (rank <= R[:, None])                              # the matches among the first R, (Q, K)
+    nth = hits.cumsum(1, dtype=torch.int32).mul_(counted)              # 1, 2, … at these, else 0
+    precision = nth / rank.double()                                    # P(i) at these
     res = {f'recall@{k}': hits[:, :k].any(1).double() for k in ks}
-    return res | {'r_precision': counted.sum(1) / R.double(), 'map@r': precision.mul_(counted).sum(1) / R}
+    return res | {'r_precision': counted.sum(1) / R.double(), 'map@r': precision.sum(1) / R}
 
 # %% ../nbs/05_metrics.ipynb #db35fb6c
 def _frame(z):
@@ -68,6 +70,19 @@ def _placed(z, frame, dtype):
     unit = 2.**-max(-1000, min(1000, size))
     return torch.cat([((b.double() - middle)*unit).clamp(-1e150, 1e150).to(dtype) for b in z.split(1024)])
 
+@lru_cache(maxsize=None)
+def _adds_at_once(rows, cols, terms, device, threads):
+    "Does addmm_ add the finished sum of the terms, and not one term after another? Libraries do either, by the shape"
+    u = torch.finfo(torch.float32).eps*3/8                            # two of them move 1 by a unit, each alone by none
+    d = torch.ones(rows, cols, device=device)
+    d.addmm_(d.new_full((rows, terms), u), d.new_ones(terms, cols))
+    return bool((d == torch.tensor(1 + terms*u)).all())
+
+def _add_product(d, a, b):
+    "d += a @ b, with one rounding of each sum"
+    if _adds_at_once(*d.shape, a.shape[1], d.device, torch.get_num_threads()): d.addmm_(a, b)
+    else: d += a @ b
+
 class _Products:
     "Squared distances less the query's own square, by matrix products in one precision, and a bound on their rounding"
     def __init__(self, emb, gallery, frame, dtype):
@@ -77,27 +92,31 @@ class _Products:
         self.q2, g2 = square(q), square(g)
         self.norm, self.reach, self.dtype = self.q2.sqrt(), g2.max().sqrt(), dtype
         self.columns = q.shape[1]
-        self.width = max(16, math.ceil(self.columns/8))               # few columns at a time: fewer roundings in each sum
-        self.q, self.g = (-2*q).split(self.width, 1), [b.contiguous().T for b in g.split(self.width, 1)]
+        few = 8*math.ceil((2*self.columns)**.5/8)                     # columns at a time: fewer roundings in each sum
+        width = min(self.columns, few if dtype == torch.float32 else self.columns)
+        self.q, self.g = (-2*q).split(width, 1), [b.contiguous().T for b in g.split(width, 1)]
+        self.depth = width + len(self.g) - 1                          # roundings that one of the products goes through
         self.g2 = g2.to(dtype)
         self.room = g.new_empty(0, len(g))
     def __call__(self, i):
         if len(self.room) < len(i): self.room = self.room.new_empty(len(i), len(self.g2))
         d, q = self.room[:len(i)], [b[i] for b in self.q]
-        for part in torch.arange(len(self.g2)).split(max(256, 2**18//len(i))):       # so much stays in the processor's cache
-            cols = slice(int(part[0]), int(part[-1]) + 1)
+        step = max(256, 2**18//len(i)//64*64)                         # so much stays in the processor's cache
+        for start in range(0, len(self.g2), step):
+            cols = slice(start, start + step)
             torch.mm(q[0], self.g[0][:, cols], out=d[:, cols])
-            for a, b in zip(q[1:], self.g[1:]): d[:, cols].addmm_(a, b[:, cols])
+            for a, b in zip(q[1:], self.g[1:]): _add_product(d[:, cols], a, b[:, cols])
             d[:, cols] += self.g2[cols]
         return d
     def bound(self, i, d2):
-        "Of the distances of query i up to the squared distance d2: @eq-bound, and a tenth for what is of second order"
+        "Of the distances of query i up to the squared distance d2: @eq-bound, and some more for what is of second order"
         a, d = self.norm[i], d2.clamp(min=0).sqrt()
         b = torch.minimum(a + d, self.reach)
-        units = 2*(self.width + len(self.g))*a*b + b*b + torch.maximum(a, d)**2 + 2*(a + b)*d
+        units = 2*self.depth*a*b + b*b + torch.maximum(a, d)**2 + 2*(a + b)*d
         f = torch.finfo(self.dtype)
         squares = self.columns*2.**-53*b*b                            # added in float64, in any order
-        return 1.1*(f.eps/2*units + squares) + f.tiny**.8             # and for what is too small for the dtype
+        more = 1 + 3*math.sqrt(f.eps*self.depth)                      # d, and b from it, are themselves that much off
+        return more*(f.eps/2*units + squares) + f.tiny**.8            # and for what is too small for the dtype
 
 # %% ../nbs/05_metrics.ipynb #3bc74754
 def _kth(d, k):
@@ -114,20 +133,20 @@ def _ordered_bits(x):
     bits = x.view(np.int32)
     return bits ^ (bits >> 31 & 2**31 - 1)
 
-def _sorted_rows(at, x, n):
-    "A table with `n` entries in each row, filled up at its end: positions and values, in the order of the values"
+def _sorted_rows(col, x, n):
+    "A table with `n` entries in each row, filled up at its end: columns and values, in the order of the values"
     there = np.arange(n.max()) < n[:, None]
     if x.dtype == np.float64:
-        pos, val = np.full(there.shape, -1), np.full(there.shape, np.finfo(x.dtype).max)
-        pos[there], val[there] = at, x
+        cols, val = np.full(there.shape, -1), np.full(there.shape, np.finfo(x.dtype).max)
+        cols[there], val[there] = col, x
         o = val.argsort(axis=1)
-        return np.take_along_axis(pos, o, 1), np.take_along_axis(val, o, 1)
+        return np.take_along_axis(cols, o, 1), np.take_along_axis(val, o, 1)
     t = np.full(there.shape, (0x7f7fffff << 32) + 0xffffffff)         # the largest number, at -1
-    t[there] = (_ordered_bits(x).astype(np.int64) << 32) + at         # value and position in one number: they sort together
+    t[there] = (_ordered_bits(x).astype(np.int64) << 32) + col        # value and column in one number: they sort together
     t.sort(axis=1)
-    pos = t.astype(np.int32)
+    cols = t.astype(np.int32)
     t >>= 32
-    return pos, _ordered_bits(t.astype(np.int32)).view(np.float32)
+    return cols, _ordered_bits(t.astype(np.int32)).view(np.float32)
 
 # %% ../nbs/05_metrics.ipynb #04d104ef
 class PairDistances:
@@ -156,54 +175,58 @@ class PairDistances:
         d = p(i)
         if own is not None: d.scatter_(1, own[:, None], torch.inf)
         kth = _kth(d, k)
-        off = 2*p.bound(i, kth.double() + p.q2[i])
-        top = torch.nextafter((kth + off).to(dtype), d.new_tensor(torch.inf))
+        off = 2*p.bound(i, kth.double() + p.q2[i]).to(dtype)
+        top = torch.nextafter(kth + off, d.new_tensor(torch.inf))
         d, top, off = (o.cpu().numpy() for o in (d, top, off))
         at = np.flatnonzero(d <= top[:, None])
         start = np.arange(len(d) + 1)*d.shape[1]
-        pos, val = _sorted_rows(at, d.reshape(-1)[at], np.diff(np.searchsorted(at, start)))
-        return np.where(pos < 0, -1, pos - start[:-1, None].astype(pos.dtype)), val, off
+        n = np.diff(np.searchsorted(at, start))
+        col, x = _sorted_rows(at - np.repeat(start[:-1], n), d.reshape(-1)[at], n)
+        top = np.nextafter(x[:, k-1] + off, np.inf, dtype=x.dtype)    # now that the k-th is known
+        n = k + np.count_nonzero(x[:, k:] <= top[:, None], axis=1).max()
+        return np.ascontiguousarray(col[:, :n]), np.ascontiguousarray(x[:, :n]), off
     def differences(self,
         i,           # Rows of the queries (P)
         j,           # Rows of the gallery (P)
         exact=False  # Add the squares from small to large?
     ):               # Squared distances (P), a float64 array
         "Squared distances of chosen pairs: @eq-exact"
-        unit, res = 2.**-max(-1000, min(1000, self.frame[1])), [np.zeros(0)]
+        unit, res = 2.**-max(-1000, min(1000, self.frame[1])), []
         far = abs(self.frame[1]) > 300                                             # only there would squares overflow or vanish
         for i, j in zip(i.split(n := max(1, 2**17//self.emb.shape[1])), j.split(n)):
-            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i).double())
+            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
             if far: x *= unit
-            x = x.square_().cpu().numpy()
-            if exact: x.sort(axis=1)
-            res.append(x.sum(1))
+            x.square_()
+            res.append(np.sort(x.cpu().numpy()).sum(1) if exact else x.sum(1).cpu().numpy())
         return np.concatenate(res)
 
 # %% ../nbs/05_metrics.ipynb #4373845b
 def _open(at, x, hit, row, off, most=math.inf):
-    "From positions `at` where the kind changes within `off`: all entries that near to one of the other kind, None beyond `most`; rows one after another, sorted"
-    found = [at, at + 1]
+    "From positions `at` where the kind changes within `off` of the row: all entries that near to one of the other kind, in order; None beyond `most`"
+    is_open, found = np.zeros_like(hit), 2*len(at)
+    is_open[at] = is_open[at + 1] = True
     for step in (-1, 1):
         p, other = (at, at + 1) if step < 0 else (at + 1, at)
-        while len(p):                                                 # further away, as long as the kind is the same
-            if sum(map(len, found)) > most: return None
+        while len(p) and found <= most:                               # further away, as long as the kind is the same
             to = np.minimum(np.maximum(p + step, 0), len(x) - 1)
-            more = (to != p) & (row[to] == row[p]) & (hit[to] == hit[p]) & (abs(x[to] - x[other]) <= off[p])
+            more = (to != p) & (row[to] == row[p]) & (hit[to] == hit[p]) & (abs(x[to] - x[other]) <= off[row[p]])
             p, other = to[more], other[more]
-            found.append(p)
-    found = np.sort(np.concatenate(found))
-    return found[np.diff(found, prepend=-1) > 0]
+            is_open[p] = True
+            found += len(p)
+    return np.flatnonzero(is_open) if found <= most else None
 
 def _decide(pairs, i, at, row, col, hit):
     "Put the open entries in the order of their differences, within their rows"
     for exact in (False, True):
-        x = pairs.differences(i[row], torch.from_numpy(col[at]).to(i), exact)
-        o = np.lexsort((hit[at], x, row))                             # equal: False before True, the match last
+        x = pairs.differences(i[torch.from_numpy(row)], torch.from_numpy(col[at]).to(i), exact)
+        o = np.lexsort((hit[at], x, row) if exact else (x, row))      # equal: False before True, the match last
         col[at], hit[at], x = col[at[o]], hit[at[o]], x[o]
-        off = 4*pairs.emb.shape[1]*2.**-53*x
+        if exact: return
+        off = np.zeros(len(i))
+        off[row] = 4*pairs.emb.shape[1]*2.**-53*x                     # of the largest in each row, which comes last
         h = hit[at]
-        near = np.flatnonzero((h[1:] != h[:-1]) & (row[1:] == row[:-1]) & (x[1:] - x[:-1] <= off[1:]))
-        if exact or not len(near): return
+        near = np.flatnonzero((h[1:] != h[:-1]) & (row[1:] == row[:-1]) & (x[1:] - x[:-1] <= off[row[1:]]))
+        if not len(near): return
         o = _open(near, x, h, row, off)
         at, row = at[o], row[o]
 
@@ -228,7 +251,7 @@ def ranked_hits(
         at = np.flatnonzero(close)
         if not len(at): return col, hit
         rows = np.repeat(np.arange(len(x)), x.shape[1])
-        at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off[rows], math.inf if fine else len(i)*len(pairs.gallery)/20)
+        at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off, math.inf if fine else len(i)*len(pairs.gallery)/20)
         if at is not None: break
         pairs.crowded = 8                   # differences cost 20 times as much: float64, and likely for the next as well
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
