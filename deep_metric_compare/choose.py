@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RIGHT', 'FACTS', 'EPOCHS', 'SAMPLES', 'STEPS', 'GIVEN', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text',
-           'plot_decision', 'Comparison', 'affordable', 'choose_loss']
+           'plot_decision', 'named_data', 'Comparison', 'affordable', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math
@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-import numpy as np, pandas as pd
+import tempfile
+import numpy as np, pandas as pd, torch
 from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
-from .core import RunConfig, UserError, check_choice, check_range
-from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, plan, run_all, run_text, write_results
+from .core import RunConfig, UserError, check_choice, check_range, plain_labels, plain_tensor
+from .data import DATASETS, LabelledData, array_data
+from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, own_data, plan, run_all, run_text, write_results
 from .experiments import check_settings
 from matplotlib.figure import Figure
 from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
-from .images import draws_classes
+from .images import IMAGE_DATASETS, draws_classes, register_data
 from .tuning import MEASURE_NAMES, Tuned, all_tuned, setting_text, tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
 
@@ -239,6 +241,37 @@ def _caption(d):
             f'chosen settings, which held-out data had no part in. Right: shares of the squared length of held-out embeddings within classes (dark), between classes, and in an offset common to all (light).')
 
 # %% ../nbs/15c_choose.ipynb #f7eb54f1
+def _batches(dl):
+    "All samples of a loader, in order"
+    xs, ys = zip(*((b[0], b[1]) for b in dl.new(shuffle=False, drop_last=False)))
+    return torch.cat([plain_tensor(x).cpu() for x in xs]), torch.cat([plain_labels(y).cpu() for y in ys])
+
+def named_data(
+    data,        # A name; a folder of pictures or a file of embeddings; a DataFrame of vectors and labels; (inputs, labels), with or without held-out ones; fastai DataLoaders
+    say=print    # Called with what was found
+)->str:          # A name for plan
+    "What a caller has, under a name"
+    if isinstance(data, (str, Path)):
+        known = {**IMAGE_DATASETS, **DATASETS}
+        path = Path(data).expanduser()
+        if path.is_dir(): return own_data(path, say=say)[0]
+        if path.is_file(): return own_data(None, path, say=say)[0]
+        return check_choice(str(data), known, 'data set')
+    if hasattr(data, 'to_parquet'):
+        with tempfile.TemporaryDirectory() as d:
+            data.to_parquet(path := Path(d)/'table.parquet', index=False)
+            return own_data(None, path, say=say)[0]
+    if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
+    if not isinstance(data, LabelledData): data = array_data(*data)
+    return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
+
+def _named(datasets, say):
+    "A list of names of one thing, or of several names"
+    several = isinstance(datasets, (list, tuple)) and all(isinstance(d, (str, Path)) for d in datasets)
+    return [named_data(d, say) for d in (datasets if several else [datasets])]
+
+
+# %% ../nbs/15c_choose.ipynb #6a8c27d2
 class Comparison(Sequence):
     "Runs, and what follows from them; as a sequence, its runs"
     def __init__(self,
@@ -302,7 +335,7 @@ def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, 
     return runs, tuned, decision
 
 def choose_loss(
-    datasets=('toy', 'digits'),         # Names of data sets
+    datasets=('toy', 'digits'),         # Names of data sets, or one of what named_data takes
     losses=('contrastive', 'triplet'),  # Names of arms: see arm_fields
     seeds:int=10,                       # Paired seeds at the first look
     most:int=None,                      # Paired seeds at the last look; None: twice as many
@@ -325,7 +358,7 @@ def choose_loss(
     check_range(delta, 'delta', 0, 1, open_low=True)
     say = say or (lambda text: None)
     find_data(data_dir, download)
-    datasets, losses, _ = check_settings(datasets, losses, seeds, **fields)
+    datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
     if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
     given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]
     run = partial(_run_once, set(), out=out, fresh=fresh, device=device, show=show, jobs=jobs)
