@@ -12,7 +12,7 @@ __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', '
            'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
-import hashlib, math, os, signal, time, warnings
+import hashlib, math, os, signal, threading, time, warnings
 from collections import Counter
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -612,11 +612,20 @@ def _worth(groups):
     large = max((data_of(g[0]).x.nbytes for g in groups), default=0)
     return len(groups) > 1 and steps > ALONE and large < TRAVELS
 
-def _in_worker(group, out, device, fresh, known):
+def _end_with(parent):
+    "End this process when the one that started it is gone, killed for example; what is unfinished has its checkpoint"
+    if os.getppid() != parent or any(t.name == 'end with parent' for t in threading.enumerate()): return
+    def watch():
+        while os.getppid() == parent: time.sleep(1)
+        os._exit(1)
+    threading.Thread(target=watch, name='end with parent', daemon=True).start()
+
+def _in_worker(group, out, device, fresh, known, parent):
     "Make runs in another process; returns them, the seconds it took, and what is to be said"
     start = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
     torch.set_num_threads(1)
+    _end_with(parent)
     for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
         name, made_by = known[k]
         if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
@@ -630,7 +639,7 @@ def _spread(groups, out, device, fresh, say, jobs):
     "Make groups of runs in several processes: yields each as it is done, and the seconds it took"
     from joblib import Parallel, delayed
     order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
-    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0])) for g in order)
+    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0]), os.getpid()) for g in order)
     notes = {}
     for group, seconds, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
         for s in said:
