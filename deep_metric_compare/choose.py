@@ -292,6 +292,8 @@ class Comparison(Sequence):
         return runs_frame(self.runs)
     def __repr__(self): return self.answer or f'Comparison of {len(self)} runs'
 
+
+# %% ../nbs/15c_choose.ipynb #ca6391d3
 EPOCHS, SAMPLES = 15, 3000    # The most epochs and training samples, unless they are given
 STEPS = 80_000                # Most steps of all runs on a data set; one on pictures of 16×16 counts twice, of 32×32 five times
 
@@ -320,6 +322,17 @@ def _budget(dataset, losses, epochs, say, fields):
     if parts: say(f"{data_label(dataset)} is large for a first answer: {' and '.join(parts)}.")
     return dict(fields, epochs=epochs or most, train_size=size)
 
+
+# %% ../nbs/15c_choose.ipynb #5f68c94e
+GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])     # what is not tried where one of these is given
+
+def _run_once(seen, configs, out, fresh, **kwargs):
+    "Make or read runs; where they are to be repeated, each once"
+    again = [c for c in configs if fresh and c not in seen]
+    if again: run_all(again, out, True, **kwargs)
+    seen.update(configs)
+    return run_all(configs, out, **kwargs)
+
 def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, run, fields):
     "Tune, train, decide: runs, Tuned, Decision"
     say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of {data_label(dataset)}, for up to {fields['epochs']} epochs.")
@@ -334,6 +347,8 @@ def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, 
         if look + 1 == len(at) or not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
     return runs, tuned, decision
 
+
+# %% ../nbs/15c_choose.ipynb #d8fb86bc
 def choose_loss(
     datasets=('toy', 'digits'),         # Names of data sets, or one of what named_data takes
     losses=('contrastive', 'triplet'),  # Names of arms: see arm_fields
@@ -372,12 +387,3 @@ def choose_loss(
     pictured = [(d, plot_decision(d), _caption(d)) for d in decisions]
     report = write_results(runs, out, 'Which loss on these data', command, pictured)
     return Comparison(runs, decisions, tuned, report)
-
-GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])     # what is not tried where one of these is given
-
-def _run_once(seen, configs, out, fresh, **kwargs):
-    "Make or read runs; where they are to be repeated, each once"
-    again = [c for c in configs if fresh and c not in seen]
-    if again: run_all(again, out, True, **kwargs)
-    seen.update(configs)
-    return run_all(configs, out, **kwargs)

@@ -128,11 +128,13 @@ def _try(study, settings, seeds, measure, run):
             left[c] = order[:-(-len(order)//2)]
     return made
 
+
+# %% ../nbs/15a_tuning.ipynb #48c2505a
 def _baselines(study, seeds, measure, run):
     "What each model scores untrained: (data set, half) → arm → score"
     units = {(c.dataset, c.half): c for c in study}
-    models = lambda c: [replace(c, model=m or c.model, epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3)
-                        for m in (*BASE_MODELS, 'lda')]
+    plain = dict(epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3)
+    models = lambda c: [replace(c, model=m or c.model, **plain) for m in (*BASE_MODELS, 'lda')]
     asked = [(u, c, on_validation(b, s)) for u, c in units.items() for b in models(c) for s in seeds]
     scores = {}
     for (u, c, _), r in zip(asked, run([q for *_, q in asked])):
@@ -155,6 +157,8 @@ def _settled(study, made, base, measure):
     best = {u: max(arms, key=arms.get) for u, arms in base.items()}
     return Tuned(fields, best, pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True))
 
+
+# %% ../nbs/15a_tuning.ipynb #73828942
 def tune_arms(
     datasets,           # Names of data sets
     losses,             # Names of arms
@@ -174,6 +178,8 @@ def tune_arms(
     made = _try(study, settings, seeds, measure, run)
     return _settled(study, made, _baselines(study, seeds, measure, run), measure)
 
+
+# %% ../nbs/15a_tuning.ipynb #80986282
 def all_tuned(
     parts  # Several Tuned
 )->Tuned:
