@@ -770,7 +770,9 @@ def frozen_data(
     model = make_model('vit', data.in_shape, checkpoint=checkpoint)
     z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(), notify=notify)
     a, b = z.split([len(data.x), len(data.x_test)])
-    return replace(data, name=f'{data.name}+{Path(str(checkpoint)).name}', x=a, x_test=b, pictures=_small(data.x), pictures_test=_small(data.x_test))
+    reading = dict(data.reading, checkpoint=str(checkpoint), pictures=list(data.in_shape))
+    return replace(data, name=f'{data.name}+{Path(str(checkpoint)).name}', x=a, x_test=b, pictures=_small(data.x), pictures_test=_small(data.x_test),
+                   reading=reading)
 
 # %% ../nbs/15_experiments.ipynb #e5c00003
 def _pictures(dataset, size):
