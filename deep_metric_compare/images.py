@@ -35,10 +35,11 @@ def _strict():
 
 def _open(f):
     from PIL import Image
+    if isinstance(f, Image.Image): return f.copy()                      # what is done to it stays here
     return Image.open(io.BytesIO(f) if isinstance(f, bytes) else f)
 
 def read_image(
-    f,             # Path of a file, or its bytes
+    f,             # Path of a file, its bytes, or a PIL image
     size=None,     # Height and width of the result; None: those of the picture
     white=None     # Which value of a grey picture of more than 8 bits is white; None: what white_level makes of its own values
 )->np.ndarray:     # (C, height, width) uint8, C = 1 for a grey picture, else 3
