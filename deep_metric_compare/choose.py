@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend
 from .core import RunConfig, UserError, check_choice, check_range
+from .embedder import write_best
 from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, plan, run_all, run_text, write_results
 from .experiments import check_settings
 from .stats import BASELINES, arm_label, data_label, runs_frame
@@ -182,8 +183,9 @@ class Comparison(Sequence):
         runs,               # Finished runs
         decisions=(),       # A Decision for each data set
         tuned:Tuned=None,   # What was chosen, and from what
-        report=None         # Path of the report
-    ): self.runs, self.decisions, self.tuned, self.report = list(runs), list(decisions), tuned, report
+        report=None,        # Path of the report
+        best=()             # Folders of the models that are handed over, for load_embedder
+    ): self.runs, self.decisions, self.tuned, self.report, self.best = list(runs), list(decisions), tuned, report, list(best)
     def __getitem__(self, i): return self.runs[i]
     def __len__(self): return len(self.runs)
     @property
@@ -276,7 +278,9 @@ def choose_loss(
     write_tuning(tuned, out)
     runs, decisions = [r for rs, *_ in parts for r in rs], [d for *_, d in parts]
     report = write_results(runs, out, 'Which loss on these data', command, decisions)
-    return Comparison(runs, decisions, tuned, report)
+    found = Comparison(runs, decisions, tuned, report)
+    found.best = write_best(found, out, command)
+    return found
 
 GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])     # what is not tried where one of these is given
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LAYOUT', 'FILES', 'BLOCK', 'SHOWN', 'SIDE', 'KINDS', 'save_embedder', 'TrainedEmbedder', 'load_embedder', 'best_run',
-           'write_best', 'embed_files', 'table_bytes', 'nearest', 'neighbour_table', 'neighbours_page', 'write_vectors']
+           'write_best', 'best_text', 'embed_files', 'table_bytes', 'nearest', 'neighbour_table', 'neighbours_page',
+           'write_vectors']
 
 # %% ../nbs/15bb_embedder.ipynb #c364f0ad
-import base64, hashlib, html, io, json, math, os, re, zipfile
+import base64, hashlib, html, io, json, math, os, re, shlex, zipfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -341,6 +342,15 @@ def write_best(
             if run.outcome == 'diverged': _remove(root/name)
             else: folders.append(save_embedder(run, root/name, None, why, str(decision).splitlines()[0], command))
     return folders
+
+def best_text(
+    folder  # From write_best
+)->str:     # A line
+    "Where a model is, which it is, and how to use it"
+    about = _read_about(Path(folder))
+    name = arm_label(about['arm'], about['settings']['dataset'])
+    where = shlex.quote(str(folder))
+    return f"Model: {folder} ({name}, seed {about['seed']}): load_embedder({str(folder)!r}) or dmc_embed --model {where} --data …"
 
 # %% ../nbs/15bb_embedder.ipynb #baed53e9
 def embed_files(
