@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIN_ANSWER', 'Gap', 'gap_of_scores', 'gap_of_items', 'gap_of_halves', 'made_up_items', 'looks', 'spend', 'Answer',
-           'decide', 'seeds_needed', 'answer_text', 'is_wrong']
+           'decide', 'seeds_needed', 'would_settle', 'answer_text', 'is_wrong']
 
 # %% ../nbs/12b_answer.ipynb #1943c19a
 import math
@@ -214,6 +214,19 @@ def seeds_needed(
     n = MIN_ANSWER
     while gap._replace(n=n, df=n - 1).half(1 - alpha) > delta: n = n + max(1, n//20)
     return n
+
+# %% ../nbs/12b_answer.ipynb #eec6a19e
+def would_settle(
+    a:Answer,         # As it stands
+    n:int,            # Seeds at the next look
+    alpha:float=.05   # Level of that look
+)->bool:
+    "Would so many seeds decide between the losses, if their difference stays as it is?"
+    if a.word != 'Not decided': return False
+    g = a.gap._replace(n=n, df=max(a.gap.df, n - 1))
+    apart = g.p_above(a.delta) < alpha/2
+    alike = max(g.p_above(-a.delta), g.turned().p_above(-a.delta)) < alpha
+    return apart or alike
 
 # %% ../nbs/12b_answer.ipynb #c7e07486
 def _points(v, sign=False): return f'{100*v:{"+" if sign else ""}.1f}'.replace('-', '−')

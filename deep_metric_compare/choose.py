@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
-from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend
+from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
 from .core import RunConfig, UserError, check_choice, check_range
 from .embedder import write_best
 from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, plan, run_all, run_text, write_results
 from .experiments import check_settings
-from .stats import BASELINES, arm_label, data_label, runs_frame
+from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
 from .images import draws_classes
 from .tuning import MEASURE_NAMES, Tuned, all_tuned, setting_text, tune_arms, tuning_text, write_tuning
 
@@ -78,6 +78,7 @@ class Decision:
     curves:pd.DataFrame   # Scores on validation data: half, arm, epoch, score
     facts:dict            # Mean over seeds of further measures: arm → name → value
     rests:str             # Data and network in words
+    backbone:str=''       # Whose frozen features were trained on
     def __str__(self): return decision_text(self)
 
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
@@ -90,19 +91,19 @@ def decide_on(
     alpha:float=.05   # Level of this look
 )->Decision:
     "Apply the rule to runs"
-    c = runs[0].config
+    c, backbone = runs[0].config, backbone_of(runs[0])
     scores, gap = scores_by_arm(runs, measure)
     losses = {a: v for a, v in scores.items() if a not in BASELINES}
     of_set = lambda t: t[t.dataset == c.dataset]
     bases = [b for (d, _), b in tuned.baseline.items() if d == c.dataset]
     base = max(set(bases), key=bases.count)
-    answer = decide(losses, scores[base], arm_label(base, c.dataset), delta, alpha, gap)
+    answer = decide(losses, scores[base], arm_label(base, backbone), delta, alpha, gap)
     between = decide(losses, delta=delta, alpha=alpha, gap=gap)
     frame = runs_frame(runs)
     facts = {a: {k: frame[frame.arm == a][k].mean() for k in FACTS if k in frame} for a in losses}
     table = of_set(tuned.table)
     return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
-                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs))
+                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs), backbone)
 
 def _rests_on(runs):
     "Which network on how many samples of which data"
@@ -130,8 +131,9 @@ def _lead(d):
     gap = (mean[a] - mean[b]).iloc[1:]
     behind = gap.index[gap < 0]
     if not len(behind): return f'On validation data {arm_label(a)} is ahead after every epoch.'
-    if behind[-1] == gap.index[-1]: return f'It depends on the length: on validation data {arm_label(b)} is ahead after {gap.index[-1]} epochs.'
-    return f'On validation data {arm_label(a)} is ahead from epoch {behind[-1] + 1} on.'
+    stop = d.settings[d.settings.arm == a].epoch.max()
+    if behind[-1] < stop: return f'On validation data {arm_label(a)} is ahead from epoch {behind[-1] + 1} on.'
+    return f'It depends on the length: on validation data {arm_label(b)} is ahead after {behind[-1]} epochs.'
 
 def _why(d):
     "Shares of variance, and who still moves"
@@ -169,9 +171,9 @@ def decision_text(
     d:Decision  # What was decided
 )->str:         # Some lines
     "A decision in words"
-    base = arm_label(d.baseline, d.dataset)
+    base = arm_label(d.baseline, d.backbone)
     alone = [f'Of the losses: {_verdict_line(d, d.between)}'] if d.answer.word == 'Neither' else []
-    bases = [f'{arm_label(b, d.dataset)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
+    bases = [f'{arm_label(b, d.backbone)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
     lead = '' if d.between.word == 'Either' else _lead(d)
     lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, f"Without a loss: {', '.join(bases)} (validation put {base} first). {lead}".strip(), _why(d), f'Rests on {d.rests}.']
     return '\n'.join(lines)
@@ -235,12 +237,8 @@ def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, 
         say(run_text(configs) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to {n}.')
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha)
-        if not _worth_more(decision.answer): break
+        if look + 1 == len(at) or not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
     return runs, tuned, decision
-
-def _worth_more(a):
-    "Could more seeds settle it?"
-    return a.word == 'Not decided' and a.needed is not None
 
 def choose_loss(
     datasets=('toy', 'digits'),         # Names of data sets

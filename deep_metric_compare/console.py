@@ -60,6 +60,22 @@ def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     if 'margin' not in fields:
         for l in losses: margin_values(l)
 
+def _tasks(names, unseen, backbone, data_dir, download):
+    "Data sets as they are to be compared on: with whole classes held out, or as a frozen backbone sees them"
+    if not unseen and not backbone: return names
+    from deep_metric_compare.core import RunConfig
+    from deep_metric_compare.experiments import MODEL_OF, data_of, find_data, retrieval_task
+    find_data(data_dir, download)
+    made = []
+    for n in names:
+        if n == 'toy': raise UserError("unseen or backbone was given with toy, expected data with classes of their own: the toy data are drawn anew for each seed; leave toy out of --datasets")
+        data = data_of(RunConfig(dataset=n))
+        if backbone and len(data.in_shape) != 3: raise UserError(f"backbone was '{backbone}' with vectors, expected pictures: leave --backbone out")
+        name, model = retrieval_task(n, backbone or 'convnet', closed_set=not (unseen or data.class_disjoint), notify=_say)
+        if backbone: MODEL_OF[name] = model
+        made.append(name)
+    return made
+
 def _cores():
     "Cores that this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -114,6 +130,8 @@ def dmc_compare(
     label:str=None,                       # Name of the column or array of labels in that file (default: found by its usual names)
     vectors:str=None,                     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run, or the one of lists)
     level:int=1,                          # How deep in your folder of pictures those lie that are classes: 2 for alphabet/character/drawing.png
+    unseen:bool=False,                    # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer than 6 samples, or where your train and test folders share none
+    backbone:str=None,                    # For pictures: vit-b-32, or a checkpoint (a folder, or a name with a slash), frozen, with a linear head that is trained (default: a small convnet from scratch)
     losses:str='contrastive,triplet',     # Losses, with commas: contrastive, triplet; with -sq for squared distances
     seeds:int=None,                       # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
     epochs:int=None,                      # Passes over the training data, the most with tuning (default: 15, or fewer where all runs would take too many steps)
@@ -142,6 +160,7 @@ def dmc_compare(
     fields = dict(train_size=train_size, strategy=strategy, batch_size=batch_size)
     _check(arms, seeds, published, tune, decide, epochs=epochs, **own, **fields)
     names = _own(data, embeddings, label, vectors=vectors, level=level) + published
+    names = _tasks(names, unseen, backbone, data_dir, download)
     about = dict(fresh=fresh, jobs=jobs or _cores(), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
     if tune:
         from deep_metric_compare.choose import choose_loss

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_choice', 'check_range', 'printable', 'plain_tensor',
            'plain_labels', 'out_folder', 'command', 'stream_seed', 'stream', 'RunConfig', 'Run', 'write_json',
-           'write_whole', 'write_run', 'environment', 'locked', 'RunStore']
+           'write_whole', 'part_path', 'write_run', 'environment', 'locked', 'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
-import argparse, atexit, contextlib, difflib, errno, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys, tempfile, types, typing
+import argparse, atexit, contextlib, difflib, errno, glob, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys, tempfile, types, typing
 import unicodedata, warnings
 from dataclasses import dataclass, fields, asdict, replace
 from contextlib import ExitStack
@@ -444,6 +444,31 @@ def write_whole(
         part.replace(path)
     finally: part.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #29109c7d
+def _remove(path):
+    "Remove a folder, or what stands in its place"
+    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
+    else: path.unlink(missing_ok=True)
+
+def _running(pid):
+    "Is there such a process on this machine?"
+    if os.name != 'posix': return True       # elsewhere asking is ending
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except OSError: pass                     # it is somebody else's
+    return True
+
+def part_path(
+    path  # A file or a folder that is to be made
+)->Path:  # In the same folder
+    "A name of this process's own to make it under; what killed processes of this machine have left of such is removed"
+    import platform
+    path, here = Path(path), platform.node()
+    for p in path.parent.glob(f'.*.{glob.escape(here)}-*.part'):
+        pid = p.name.removesuffix('.part').rpartition('-')[2]
+        if pid.isdigit() and not _running(int(pid)): _remove(p)
+    return path.with_name(f'.{path.name}.{here}-{os.getpid()}.part')
+
 # %% ../nbs/00_core.ipynb #6115f049
 def write_run(
     path,                # Folder that exists
@@ -552,11 +577,6 @@ class RunStore:
 
 # %% ../nbs/00_core.ipynb #cb341091
 CHECKPOINT = 'checkpoint.pt'
-
-def _remove(path):
-    "Remove a folder, or what stands in its place"
-    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
-    else: path.unlink(missing_ok=True)
 
 def _clear(part, anyway=False):
     "Remove an unfinished run, unless it can go on"

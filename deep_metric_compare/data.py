@@ -41,6 +41,7 @@ class LabelledData:
     pictures:torch.Tensor=None      # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
     pictures_test:torch.Tensor=None # The same of the held-out inputs
     laid_out:bool=False      # Did whoever made the data separate training and held-out ones?
+    backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
     reading:dict=field(default_factory=dict) # What it takes to make inputs of further files: white, level, columns, label, as_given
     def __post_init__(self):
         for k in ('x', 'x_test', 'pictures', 'pictures_test'):
@@ -79,7 +80,7 @@ def description(self:LabelledData)->dict: # Text and numbers, ready for a table
     wrong = (self.y != self.clean)[inlier].float().mean().item() if inlier.any() else 0.
     d = dict(name=self.name, train=len(self.x), test=len(self.x_test), input='×'.join(map(str, self.in_shape)),
              classes=len(self.classes), outliers=int((self.y < 0).sum()), wrong_labels=round(wrong, 4))
-    text = dict(split=self.split, single_samples=alone_text(self.clean_test), source=self.source, licence=self.licence, found=self.found)
+    text = dict(backbone=self.backbone, split=self.split, single_samples=alone_text(self.clean_test), source=self.source, licence=self.licence, found=self.found)
     return d | {k: v for k, v in text.items() if v}
 
 # %% ../nbs/08_data.ipynb #c865ad53

@@ -26,7 +26,7 @@ from .geometry import class_geometry
 from .images import IMAGE_DATASETS, ImageFiles, cache_folder, decoded, draws_classes, embeddings_data, folder_data, register_data
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import LOSSES, make_loss, stack_losses, stackable
-from .metrics import knn_predict, linear_accuracy, retrieval_metrics, verification_metrics, verification_thresholds
+from .metrics import crossed_verification, knn_predict, linear_accuracy, retrieval_metrics
 from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
 from .report import write_report
 from .stats import data_label, runs_frame, tables
@@ -82,13 +82,19 @@ def _scores(z, y, zt, labels, seed):
     recall[each['row']] = each['recall@1'].byte()
     return found | dict(knn_accuracy=knn[knn < NOT_SCORED].double().mean().item()), fit, knn, recall
 
-VERIFIED = 500     # Most points whose pairs are told apart, held-out and training points each
+VERIFIED = 600     # Most held-out points whose pairs are told apart
 
-def _verify(z, y, zt, labels, seed):
-    "Same or different class, by thresholds that training points set"
-    few = lambda labels: measured(labels.cpu(), VERIFIED, seed).to(z.device)
-    i, j = few(y), few(labels)
-    return verification_metrics(zt[j], labels[j], verification_thresholds(z[i], y[i]))
+def _fold(y, labels, seed):
+    "A fold of held-out points, as a mask: half the points of each class, or half the classes where these were not trained on"
+    if torch.isin(labels, y).any(): return torch.zeros_like(labels).index_fill(0, _halves(labels, seed)[0], 1).bool()
+    classes = labels.unique()
+    some = torch.randperm(len(classes), generator=stream(seed, 'evaluation'))[::2]
+    return torch.isin(labels, classes[some.to(labels.device)])
+
+def _verify(y, zt, labels, seed):
+    "Same or different class, by thresholds that other held-out points set"
+    i = measured(labels.cpu(), VERIFIED, seed).to(zt.device)
+    return crossed_verification(zt[i], labels[i], _fold(y, labels[i], seed))
 
 def linear_fits(
     labels  # Of the points to fit on, (N)
@@ -117,7 +123,7 @@ def evaluate(
     linear = linear_accuracy(fit[0][a], fit[1][a], *fit[2:]) if linear_fits(fit[1][a]) else None
     m = _prefixed(geo | right | dict(linear_accuracy=linear), 'test')
     m |= _prefixed(right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0], 'test_noisy') | _prefixed(published, 'train')
-    m |= _prefixed(_verify(z, y, zt, clean, seed), 'verify')
+    m |= _prefixed(_verify(y, zt, clean, seed), 'verify')
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
     emb = _kept('test', zt, j, seed, labels=clean, knn_right=knn, recall_right=recall) | _kept('train', z, i, seed, labels=y, clean=data.clean[i])
     return m, rows, emb | picture_sample(zt, clean, _look(data, j), j, seed)
@@ -577,11 +583,12 @@ def run_all(
     say = store.say = d.say if d else warnings.warn
     groups = _groups(configs, todo, stack)
     made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
+    if made and d: d.tick(f'{len(todo)} runs in {jobs} processes')
     try:
         for group in groups:
-            if d: d.begin(_title(group), len(group))
+            group, seconds = next(made) if made else (group, 0.)
+            if d: d.begin(_title(group), len(group), seconds)
             cbs = [ShowProgress(d, len(group))] if d else []
-            if made: group = next(made)
             if made and d: d.epoch(sum(c.trained for c in group))
             runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
             if d: d.end(_outcome_note(runs))
@@ -606,7 +613,8 @@ def _worth(groups):
     return len(groups) > 1 and steps > ALONE and large < TRAVELS
 
 def _in_worker(group, out, device, fresh, known):
-    "Make runs in another process; returns what is to be said"
+    "Make runs in another process; returns them, the seconds it took, and what is to be said"
+    start = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
     torch.set_num_threads(1)
     for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
@@ -616,19 +624,19 @@ def _in_worker(group, out, device, fresh, known):
     said = []
     store = RunStore(out, said.append)
     _make_group(group, store, device, fresh, said.append)
-    return group, said + store.notes
+    return group, time.perf_counter() - start, said + store.notes
 
 def _spread(groups, out, device, fresh, say, jobs):
-    "Make groups of runs in several processes: yields each as it is done"
+    "Make groups of runs in several processes: yields each as it is done, and the seconds it took"
     from joblib import Parallel, delayed
     order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
     tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0])) for g in order)
     notes = {}
-    for group, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
+    for group, seconds, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
         for s in said:
             if s not in notes: say(s)
             notes[s] = True
-        yield group
+        yield group, seconds
 
 # %% ../nbs/15_experiments.ipynb #a13da786
 def write_results(
@@ -770,9 +778,10 @@ def frozen_data(
     model = make_model('vit', data.in_shape, checkpoint=checkpoint)
     z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(), notify=notify)
     a, b = z.split([len(data.x), len(data.x_test)])
+    network = Path(str(checkpoint)).name
+    shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
     reading = dict(data.reading, checkpoint=str(checkpoint), pictures=list(data.in_shape))
-    return replace(data, name=f'{data.name}+{Path(str(checkpoint)).name}', x=a, x_test=b, pictures=_small(data.x), pictures_test=_small(data.x_test),
-                   reading=reading)
+    return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, backbone=network, reading=reading, **shown)
 
 # %% ../nbs/15_experiments.ipynb #e5c00003
 def _pictures(dataset, size):

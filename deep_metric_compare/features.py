@@ -9,7 +9,7 @@ __all__ = ['content_hash', 'features_key', 'frozen_features']
 import hashlib, json, os, warnings
 from pathlib import Path
 import torch
-from .core import UserError
+from .core import UserError, part_path
 from .models import eval_mode, weights_hash
 
 # %% ../nbs/07b_features.ipynb #258edb40
@@ -42,7 +42,7 @@ def _read(path):
 
 def _write(path, z):
     from safetensors.torch import save
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    part = part_path(path)
     try:
         with open(part, 'wb') as f:
             f.write(save(dict(features=z), metadata=dict(sha256=content_hash(z))))

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 import numpy as np, torch
-from .core import UserError, RunConfig, check_range, printable, stream
+from .core import UserError, RunConfig, check_range, part_path, printable, stream
 from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup, white_level
 
 # %% ../nbs/08b_images.ipynb #1bce790e
@@ -158,7 +158,7 @@ def _key(files, *more):
 def _store(path, tensors, text):
     from safetensors.torch import save
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
+    part = part_path(path)
     try:
         with open(part, 'wb') as f:
             f.write(save(tensors, text))
@@ -825,7 +825,7 @@ def _files_data(name, paths, y, train, names, size, closed, verify):
 def _unpacked(path):
     "The folder of an archive, which is unpacked beside it if there is none"
     if path.is_dir(): return path
-    folder, part = path.with_suffix(''), path.with_name(f'.{path.name}.{os.getpid()}')
+    folder, part = path.with_suffix(''), part_path(path)
     def unpack(t): t.extractall(part, [*_members(t, path)], **(dict(filter='data') if hasattr(tarfile, 'data_filter') else {}))
     try:
         _opened(path, unpack)

@@ -11,7 +11,7 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import contextlib, hashlib, io, math, os, random, sys, time
+import contextlib, hashlib, io, math, os, random, sys, threading, time
 import numpy as np
 from pathlib import Path
 from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream, write_whole
@@ -467,13 +467,16 @@ class Display:
     ):
         self.total, self.runs, self.every, self.file = max(total, 1), runs, every, file or sys.stderr or open(os.devnull, 'w')
         self.done, self.run, self.n, self.start, self.shown, self.name, self.width = 0, 0, 1, time.time(), 0., '', 0
+        self.clock = None
         self.live = not self.file.closed and self.file.isatty()
     def begin(self,
         name,      # What is running
-        n:int=1    # How many runs at once
+        n:int=1,   # How many runs at once
+        seconds:float=0. # So long ago
     ):
         "One run starts, or several side by side"
-        self.name, self.n, self.run, self.epoch0 = name, n, self.run + n, time.time(); self.show(force=True)
+        self.name, self.n, self.run, self.epoch0 = name, n, self.run + n, time.time() - seconds
+        self.show(force=True)
     def epoch(self, n:int=1  # Of how many runs at once
              ):
         "An epoch is done"
@@ -514,9 +517,20 @@ class Display:
         if self.live: self._write('\r' + ' '*self.width + '\r')
         self._write(f'{s}\n')
         self.show(force=True)
+    def tick(self, name  # What is running
+            ):
+        "Show the line every second, while other processes do the work"
+        self.name = name
+        self.show(force=True)
+        if not self.live: return
+        self.clock = threading.Event()
+        def go():
+            while not self.clock.wait(1): self.show(force=True)
+        threading.Thread(target=go, daemon=True).start()
     def close(self):
         "Remove the line"
         if not self.live: return
+        if self.clock: self.clock.set()
         self._line('')
         self._write('\r')
 

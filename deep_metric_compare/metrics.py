@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_embeddings', 'rank_scores', 'PairDistances', 'ranked_hits', 'retrieval_metrics', 'knn_predict', 'knn_accuracy',
-           'verification_thresholds', 'equal_error_rate', 'verification_metrics', 'linear_accuracy', 'nmi']
+           'verification_thresholds', 'equal_error_rate', 'verification_metrics', 'crossed_verification',
+           'linear_accuracy', 'nmi']
 
 # %% ../nbs/05_metrics.ipynb #fe8260b8
 import math, numpy as np, torch
@@ -463,6 +464,35 @@ def equal_error_rate(
     return min(float(upto[0]/N), float(1 - below[1]/P))
 
 # %% ../nbs/05_metrics.ipynb #a32b9314
+def _numbered(labels):
+    "Labels as numbers from 0, outliers as −1, and how many classes there are"
+    classes, ids = labels.clamp(min=-1).unique(return_inverse=True)
+    outliers = int(classes[0] < 0)
+    return ids - outliers, len(classes) - outliers
+
+def _accepts(emb, ids, C, thresholds, entries):
+    "Negative and positive pairs, those accepted at each threshold (T, 2) and all (2); per class the false accepts at the first, and all its negative pairs"
+    ts = np.array([*thresholds.values()])[:, None]
+    size = ids[ids >= 0].bincount(minlength=C)
+    accepted, false = np.zeros((len(ts), 2)), torch.zeros_like(size)
+    for bits, same, a, b in _pairs_of(emb, ids, int(entries)):
+        below = bits.view(np.float64) < ts                            # (thresholds, pairs)
+        accepted += np.stack([(below & ~same).sum(1), (below & same).sum(1)], 1)
+        wrong = torch.from_numpy(below[0] & ~same).to(a.device)
+        both = torch.cat([a[wrong], b[wrong]])
+        false += both[both >= 0].bincount(minlength=C).to(false)
+    accepted[np.isnan(ts[:, 0])] = np.nan
+    return accepted, np.array(_pair_counts(ids)), false, size*(len(ids) - size)
+
+def _rates(thresholds, accepted, pairs, false, possible):
+    "The counts as shares, by name"
+    shares = accepted/np.where(pairs > 0, pairs, np.nan)
+    names = [k.removeprefix('threshold') for k in thresholds]
+    res = {f'{what}{at}': float(v) for at, row in zip(names, shares) for what, v in zip(('far', 'tar'), row)}
+    met = possible > 0
+    spread = float('nan') if np.isnan(shares[0, 0]) else _worst_over_median(false[met].double()/possible[met])
+    return res | dict(far_spread=spread)
+
 def verification_metrics(
     emb,               # Embeddings (N, D) of test points
     labels,            # Labels (N); negative: different from every class
@@ -471,32 +501,36 @@ def verification_metrics(
 )->dict:               # Per threshold `tar@…` and `far@…`; `far_spread` at the first, `eer`, the thresholds, `positive_pairs` and `negative_pairs`
     "True and false accepts at given thresholds: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
-    classes, ids = labels.clamp(min=-1).unique(return_inverse=True)
-    ids -= int(classes[0] < 0)                                        # outliers are -1 again
     N, P = _pair_counts(labels)
-    size = ids[ids >= 0].bincount()
-    ts = torch.tensor([*thresholds.values()], dtype=torch.float64)
-    accepted, false = np.zeros((len(ts), 2), np.int64), torch.zeros_like(size)
-    for bits, same, a, b in _pairs_of(emb, ids, int(entries)):
-        below = bits.view(np.float64) < ts.numpy()[:, None]           # (thresholds, pairs)
-        accepted += np.stack([(below & ~same).sum(1), (below & same).sum(1)], 1)
-        wrong = torch.from_numpy(below[0] & ~same).to(a.device)
-        both = torch.cat([a[wrong], b[wrong]])
-        false += both[both >= 0].bincount(minlength=len(size)).to(false)
-    shares = accepted/np.array([N or np.nan, P or np.nan])
-    shares[ts.isnan().numpy()] = np.nan
-    res = {}
-    for key, (far, tar) in zip(thresholds, shares.tolist()):
-        at = key.removeprefix('threshold')
-        res |= {f'tar{at}': tar, f'far{at}': far}
-    spread = _worst_over_median(false.double()/(size*(len(labels) - size))) if N and not math.isnan(shares[0, 0]) else float('nan')
-    return res | dict(far_spread=spread, eer=equal_error_rate(emb, labels, entries), **thresholds, positive_pairs=P, negative_pairs=N)
+    rates = _rates(thresholds, *_accepts(emb, *_numbered(labels), thresholds, entries))
+    return rates | dict(eer=equal_error_rate(emb, labels, entries), **thresholds, positive_pairs=P, negative_pairs=N)
 
 def _worst_over_median(share):
     "NaN if no class has any, infinite if most have none"
     worst, half = float(share.max()), float(share.quantile(.5))
     if not worst: return float('nan')
     return worst/half if half else float('inf')
+
+# %% ../nbs/05_metrics.ipynb #ee778e04
+def crossed_verification(
+    emb,               # Embeddings (N, D) of held-out points
+    labels,            # Labels (N); negative: different from every class
+    fold,              # (N) bool: which points are in the first of two folds
+    fars=(.01, .001),  # Shares of false accepts
+    entries:int=2**20  # Largest number of pairs in a block: bounds the memory
+)->dict:               # As verification_metrics, over the pairs within folds; without the thresholds, of which there are two each
+    "True and false accepts within each of two folds, at thresholds that the other fold sets"
+    emb, labels = check_embeddings(emb, labels)
+    ids, C = _numbered(labels)
+    fold = plain_tensor(fold, 'folds').bool().to(ids.device)
+    if fold.shape != ids.shape: raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
+    counts = []
+    for own in (fold, ~fold):
+        thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
+        counts.append(_accepts(emb[own], ids[own], C, thresholds, entries))
+    total = [a + b for a, b in zip(*counts)]
+    N, P = map(int, total[1])
+    return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P, negative_pairs=N)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
 def linear_accuracy(

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from .core import RunConfig
 from .stats import (BASELINES, CLAIMS, GROUPS_OF_POINTS, HELD_OUT, KNOWN, MEASURES, MIN_SEEDS, SPEED, TRAINING, TRIPLETS, VERIFY, WORDS,
-    arm_label, arm_order, data_label, finding, measure_of, runs_frame, sentence, table_notes, table_rows, told, verdict_text, verdicts)
+    arm_label, arm_order, backbone_of, data_label, finding, measure_of, runs_frame, sentence, table_notes, table_rows, told, verdict_text, verdicts)
 from .visualize import arm_styles, draw_figures, styled
 
 # %% ../nbs/14_report.ipynb #c22f1458
@@ -106,7 +106,8 @@ table{border-collapse:collapse;font-size:.85rem;line-height:1.35;font-variant-nu
 caption{text-align:left;padding-bottom:.4rem;font-weight:600;color:var(--ink)}
 th,td{padding:.28rem .55rem;text-align:right;white-space:nowrap;vertical-align:baseline} th:first-child,td:first-child,.text td,.text th{text-align:left}
 thead th{border-bottom:1.5px solid #777;font-weight:600;vertical-align:bottom} tr.set th{padding-top:.8rem;border-bottom:1px solid var(--line)}
-tr.pair td{border-top:1px solid var(--line)} tr.interval td,.iv{color:var(--soft);font-size:.8rem} tr.interval td{padding-top:0} tr.interval td:first-child{padding-left:1.6rem}
+tr.pair td{border-top:1px solid var(--line)} tr.interval td,tr.half td,.iv{color:var(--soft);font-size:.8rem}
+tr.interval td,tr.half td{padding-top:0} tr.interval td:first-child,tr.half td:first-child{padding-left:1.6rem}
 .text td{white-space:normal;overflow-wrap:anywhere} .claims td,.claims th{overflow-wrap:normal} .claims td:first-child{white-space:nowrap} .claims td:nth-child(n+4){text-align:right} .claims .word{max-width:14rem;margin-left:auto} .claims th:nth-child(n+4){text-align:right}
 .text td.pre{white-space:pre-line} .text.data td:first-child{white-space:nowrap;width:1%;padding-right:1.5rem} .sw{display:inline-block;width:.75em;height:.75em;margin-right:.45em;border-radius:2px}
 figure{margin:1.1rem 0 2rem;break-inside:avoid} figure img{display:block;width:100%;max-width:56rem;height:auto} figcaption{max-width:56rem;margin-top:.35rem}
@@ -195,7 +196,7 @@ def _outcomes(runs, frame):
     for d in frame.dataset.unique():
         for a in arm_order(frame[frame.dataset == d].arm):
             rs = [r for r in runs if r.config.dataset == d and r.arm == a]
-            yield dict(dataset=data_label(d), arm=arm_label(a, d), seeds=', '.join(str(r.config.seed) for r in rs), records=' '.join(r.path.name for r in rs),
+            yield dict(dataset=data_label(d), arm=arm_label(a, backbone_of(rs[0])), seeds=', '.join(str(r.config.seed) for r in rs), records=' '.join(r.path.name for r in rs),
                        seconds=f"{sum(r.metrics.get('seconds') or 0 for r in rs):.1f}", **{o: sum(r.outcome == o for r in rs) for o in ('finished', 'collapsed', 'diverged')})
 
 def _unbroken(s): return s.replace('5-NN', '5\u2011NN').replace(' %', '\u00a0%')

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HELD_OUT', 'TRAINING', 'RETRIEVAL', 'SPEED', 'GROUPS_OF_POINTS',
-           'VERIFY', 'GEOMETRY', 'COST', 'PLACES', 'KNOWN', 'EPOCHS', 'MAIN', 'MEASURES', 'ACCURACY', 'Claim', 'CLAIMS',
-           'TRIPLETS', 'MIN_SEEDS', 'ALPHA', 'WORDS', 'FOUND', 'arm_label', 'data_label', 'arm_order', 'runs_frame',
-           'format_note', 'Interval', 'mean_interval', 'prediction_interval', 'Measure', 'register_measure',
-           'measure_of', 'summarise', 'check_paired', 'paired_differences', 't_test', 'sign_flip_test', 'bca_interval',
-           'holm', 'border_tests', 'decide', 'verdict', 'sign_tests', 'verdicts', 'overall', 'finding', 'findings',
-           'fmt', 'sentence', 'table_rows', 'table_notes', 'told', 'table_text', 'tables', 'markdown_table',
-           'cell_text', 'paired_text', 'verdict_text', 'table_runs']
+           'VERIFY', 'GEOMETRY', 'COST', 'PLACES', 'KNOWN', 'EPOCHS', 'MAIN', 'MEASURES', 'ACCURACY', 'HALVES', 'Claim',
+           'CLAIMS', 'TRIPLETS', 'MIN_SEEDS', 'ALPHA', 'WORDS', 'FOUND', 'arm_label', 'backbone_of', 'data_label',
+           'arm_order', 'runs_frame', 'format_note', 'by_half', 'Interval', 'mean_interval', 'prediction_interval',
+           'Measure', 'register_measure', 'measure_of', 'summarise', 'check_paired', 'paired_differences', 't_test',
+           'sign_flip_test', 'bca_interval', 'holm', 'border_tests', 'decide', 'verdict', 'sign_tests', 'verdicts',
+           'overall', 'finding', 'findings', 'fmt', 'sentence', 'table_rows', 'table_notes', 'told', 'table_text',
+           'tables', 'markdown_table', 'cell_text', 'paired_text', 'verdict_text', 'table_runs']
 
 # %% ../nbs/12_stats.ipynb #b4a0c53e
 import hashlib, json, math, re, textwrap
@@ -30,11 +30,22 @@ def _join(parts):
     return ' and '.join(parts) if len(parts) < 3 else ', '.join(parts[:-1]) + ' and ' + parts[-1]
 
 def arm_label(
-    arm:str,       # Name of an arm
-    dataset:str='' # Of a data set; where it holds features of a frozen backbone ('cub+vit-base'), these are the raw input
-)->str:            # The name that readers see
+    arm:str,         # Name of an arm
+    backbone:str=''  # The frozen network whose features are the raw inputs; '': none, they are the data themselves
+)->str:              # The name that readers see
     "How tables and figures call an arm"
-    return 'frozen backbone' if arm == 'raw' and '+' in dataset else ARM_LABELS.get(arm, arm)
+    return 'frozen backbone' if arm == 'raw' and backbone else ARM_LABELS.get(arm, arm)
+
+def backbone_of(
+    run  # A Run
+)->str:  # '' where there is none
+    "The frozen network whose features a run was trained on, as its record says"
+    return (run.pairing.get('description') or {}).get('backbone') or ''
+
+def _backbone(g):
+    "The same for the rows of one data set in a table"
+    if 'backbone' in g: return next((b for b in g['backbone'] if isinstance(b, str)), '')
+    return data_label(g.dataset.iloc[0]).partition('+')[2]    # older tables say it in the name only
 
 def data_label(
     dataset:str  # Name of a data set; data of one's own have a fingerprint after a colon
@@ -66,7 +77,7 @@ def _row(r):
     "What the table says of run `r`"
     c, made = r.config, getattr(r, 'environment', {})
     return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting, 'outcome': r.outcome,
-            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
+            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash, 'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
             **{f'made/{k}': made[k] for k in MADE if k in made}}
@@ -99,14 +110,40 @@ def runs_frame(
 
 # %% ../nbs/12_stats.ipynb #fc66a166
 def format_note(
-    *frames  # Tables of runs
+    *frames, # Tables of runs
+    what:str='The tables of this page' # What they are called
 )->str:      # One sentence; '' where all were made by the present format
     "Whether tables were made by an older format of the code"
     made = {int(m) for f in frames for m in f.get('made/format', pd.Series([0])).dropna()}
     old = sorted(made - {FORMAT})
     if not old: return ''
     names = _join(f'format {m}' if m else 'a format that they do not name' for m in old)
-    return f'The tables of this page were made by {names}, the code is now at format {FORMAT}: the same settings may give other numbers today.'
+    return f'{what} were made by {names}, the code is now at format {FORMAT}: the same settings may give other numbers today.'
+
+# %% ../nbs/12_stats.ipynb #4fbc9e35
+def _halves(g):
+    "Which half of the classes each run of a table holds out; None where there are no halves"
+    return g['half'].to_numpy(float) if 'half' in g and g['half'].notna().any() else None
+
+def _split(x, halves):
+    "The values (…, n) of each half; all of them where there is one, or none"
+    if halves is None: return [x]
+    which = np.nan_to_num(np.asarray(halves, float), nan=-1)
+    return [x[..., which == h] for h in np.unique(which)]
+
+def by_half(
+    x,           # Values, one per run along the last axis
+    halves=None  # Which half of the classes each run holds out; None: there are none
+)->tuple:        # Mean, standard error (NaN where there is none) and degrees of freedom
+    "The mean over halves and its error: @eq-halves"
+    x = np.asarray(x, float)
+    parts = _split(x, halves)
+    H, df = len(parts), x.shape[-1] - len(parts)
+    means = np.stack([p.mean(-1) for p in parts], -1)
+    squares = sum(((p - p.mean(-1, keepdims=True))**2).sum(-1) for p in parts)
+    within = squares/df*sum(1/p.shape[-1] for p in parts)/H**2 if df else np.full(x.shape[:-1], np.nan)
+    between = means.var(-1, ddof=1)/H if H > 1 else 0.
+    return means.mean(-1), np.sqrt(within + between), df
 
 # %% ../nbs/12_stats.ipynb #915b651a
 class Interval(namedtuple('Interval', 'mean half n missing')):
@@ -115,15 +152,18 @@ class Interval(namedtuple('Interval', 'mean half n missing')):
 
 def mean_interval(
     values,          # Numbers; None and NaN are missing values
-    level:float=.95  # Share of such intervals that cover the true mean
+    level:float=.95, # Share of such intervals that cover the true mean
+    halves=None      # Which half of the classes each run holds out; None: there are none
 )->Interval:         # Mean, half-width, number of values, number of missing values
     "Student's t interval of a mean"
     from scipy.special import stdtrit
-    x = np.array([v for v in map(_number, values) if not math.isnan(v)])
-    n, missing = len(x), len(values) - len(x)
+    x = np.array([_number(v) for v in values], float)
+    known = ~np.isnan(x)
+    n, missing, x = int(known.sum()), int((~known).sum()), x[known]
     if n == 0: return Interval(math.nan, math.nan, 0, missing)
-    if n == 1 or not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
-    return Interval(float(x.mean()), float(stdtrit(n-1, (1+level)/2) * x.std(ddof=1) / math.sqrt(n)), n, missing)
+    if not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
+    mean, error, df = by_half(x, None if halves is None else np.asarray(halves)[known])
+    return Interval(float(mean), float(stdtrit(df, (1+level)/2)*error) if df else math.nan, n, missing)
 
 # %% ../nbs/12_stats.ipynb #bce19a29
 def prediction_interval(
@@ -231,9 +271,15 @@ for k, *v in (
         ('hard', 'The same for the tenth of clean-labelled points that lie, in the raw input, relatively farthest from their own class.'),
         ('mislabelled', 'The same for points whose label is wrong.'),
         ('outlier', 'The same for points that belong to no class.'))),
-    ('verify/tar@1%',   'true accepts at 1 % false accepts', 'TA at 1 %', 'difference', VERIFY, '', 'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes.'),
-    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts', 'TA at .1 %', 'difference', VERIFY, '', 'The same at 0.1 %.'),
-    ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '', 'The error at the threshold where false accepts and false rejects are equally frequent: less is better.'),
+    ('verify/tar@1%',   'true accepts at 1 % false accepts, threshold from other held-out points', 'TA at 1 %', 'difference', VERIFY, '',
+     'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out points set it for each other, '
+     'in two folds: half of the points or, where classes are unseen, half of the classes.'),
+    ('verify/far@1%',   'false accepts at the 1 % threshold of other held-out points', 'FA at 1 %', 'difference', VERIFY, '',
+     'Share of pairs of two classes that this threshold accepts in the fold that did not set it: 1 % where it carries over.'),
+    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts, threshold from other held-out points', 'TA at .1 %', 'difference', VERIFY, '',
+     'The same as at 1 %, at 0.1 %.'),
+    ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '',
+     'The error of all held-out pairs at the threshold where false accepts and false rejects are equally frequent: less is better.'),
     ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
 
 # %% ../nbs/12_stats.ipynb #2547a6c7
@@ -269,9 +315,10 @@ def summarise(
     "Mean and interval over seeds of every data set, arm and measure"
     rows = []
     for d, a, g in _cells(frame):
+        halves = _halves(g)
         alive = g.outcome != 'diverged'    # a run that diverged has no end values, whatever it measured on the way
         for m in measures:
-            i, over = mean_interval(g[m].where(alive) if m in g else [None]*len(g), level), math.nan
+            i, over = mean_interval(g[m].where(alive) if m in g else [None]*len(g), level, halves), math.nan
             absent = measure_of(m).absent if m in g and a not in BASELINES else ''
             lost = int(g[m][alive].isna().sum()) if absent else 0
             if lost: i = Interval(math.nan, math.nan, i.n, lost)
@@ -312,11 +359,15 @@ def _differences(x, y, m):
     if m not in x: return np.full(len(x), np.nan)
     return _contrast(x[m].to_numpy(float), y[m].to_numpy(float), m)
 
-def _estimate(i, m):
-    "Estimate, low and high of interval `i` in the units of measure `m`; NaN where a pair has no value"
-    if i.missing or not i.n: return dict(estimate=math.nan, low=math.nan, high=math.nan)
+HALVES = 'half_0', 'half_1'    # the estimates of the two halves of the classes, as columns
+
+def _estimate(d, m, halves=None, level=.95):
+    "Estimate, low, high and the estimate of each half from contrasts `d`, in the units of measure `m`; NaN where a pair has no value"
+    names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, level, halves)
+    if i.missing or not i.n: return dict.fromkeys(names, math.nan)
+    of_half = [math.nan]*2 if halves is None else [mean_interval(d[halves == h]).mean for h in (0, 1)]
     f = math.exp if _ratio(m) else float
-    return dict(estimate=f(i.mean), low=f(i.low), high=f(i.high))
+    return {k: f(v) for k, v in zip(names, (i.mean, i.low, i.high, *of_half))}
 
 # %% ../nbs/12_stats.ipynb #8bc8e4a6
 def paired_differences(
@@ -325,15 +376,18 @@ def paired_differences(
     a:str='triplet',          # The arm in the numerator
     b:str='contrastive',      # The arm in the denominator
     level:float=.95           # Level of the intervals
-)->pd.DataFrame:              # Columns dataset, measure, a, b, compare, estimate, low, high, n, left_out, undefined
+)->pd.DataFrame:              # Columns dataset, measure, a, b, compare, estimate, low, high, half_0, half_1, n, left_out, undefined
     "Ratio or difference of two arms over the seeds both have, with its interval"
     rows = []
     for ds in frame.dataset.unique():
         x, y = _pairs(frame[frame.dataset == ds], a, b)
         dead = ((x.outcome == 'diverged') | (y.outcome == 'diverged')).to_numpy(bool)
+        halves = _halves(x[~dead])
         for m in measures:
-            i = mean_interval(_differences(x, y, m)[~dead], level)
-            rows.append(dict(dataset=ds, measure=m, a=a, b=b, compare=measure_of(m).compare, **_estimate(i, m), n=i.n, left_out=int(dead.sum()), undefined=i.missing))
+            d = _differences(x, y, m)[~dead]
+            found, missing = _estimate(d, m, halves, level), int(np.isnan(d).sum())
+            rows.append(dict(dataset=ds, measure=m, a=a, b=b, compare=measure_of(m).compare, **found,
+                             n=len(d) - missing, left_out=int(dead.sum()), undefined=missing))
     return pd.DataFrame(rows)
 
 # %% ../nbs/12_stats.ipynb #9fcc8f81
@@ -419,17 +473,17 @@ ALPHA = .05                           # chance of any wrong verdict in a table, 
 WORDS = 'supported', 'contradicted', 'negligible'
 
 def border_tests(
-    d,           # Effects in the direction of the claim, one per seed along the last axis
-    delta:float  # Smallest effect of interest, in the units of `d`
-)->np.ndarray:   # One-sided p-values (…, 3), in the order of WORDS
+    d,            # Effects in the direction of the claim, one per seed along the last axis
+    delta:float,  # Smallest effect of interest, in the units of `d`
+    halves=None   # Which half of the classes each run holds out; None: there are none
+)->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS
     "Student's t tests of the three words"
     from scipy.special import stdtr
-    d = np.asarray(d, float)
-    n, mean, se = d.shape[-1], d.mean(-1), d.std(-1, ddof=1)/math.sqrt(d.shape[-1])
+    mean, se, df = by_half(d, halves)
     def t(border):
         with np.errstate(all='ignore'): return np.round(mean - border, 12)/se    # an effect at the border is not beyond it
     over, under = t(delta), t(-delta)
-    p = [stdtr(n-1, -over), stdtr(n-1, under), np.maximum(stdtr(n-1, over), stdtr(n-1, -under))]
+    p = [stdtr(df, -over), stdtr(df, under), np.maximum(stdtr(df, over), stdtr(df, -under))]
     return np.nan_to_num(np.stack(p, -1), nan=1.)
 
 def decide(
@@ -442,23 +496,28 @@ def decide(
 def verdict(
     d,            # Differences of the pairs, one per seed (log ratios for scales); NaN where undefined
     delta:float,  # Smallest effect of interest, in the units of `d`
-    sign:int=1    # Direction of the claim
+    sign:int=1,   # Direction of the claim
+    halves=None   # Which half of the classes each run holds out; None: there are none
 )->str:           # 'supported', 'contradicted', 'negligible', 'inconclusive' or 'no verdict'
     "Judge one claim on one measure, as if nothing else were judged"
     d = sign*np.asarray(d, float)
     if len(d) < MIN_SEEDS: return 'no verdict'
     if not np.isfinite(d).all(): return 'inconclusive'    # a run without a value is an outcome, not a gap to skip
-    return str(decide(holm(border_tests(d, delta))))
+    return str(decide(holm(border_tests(d, delta, halves))))
 
 # %% ../nbs/12_stats.ipynb #0b3ddf04
 def sign_tests(
-    d,           # Effects or their bounds in the direction of the claim, one per seed along the last axis
-    delta:float  # Smallest effect of interest, in the units of `d`
-)->np.ndarray:   # One-sided p-values (…, 3), in the order of WORDS
+    d,            # Effects or their bounds in the direction of the claim, one per seed along the last axis
+    delta:float,  # Smallest effect of interest, in the units of `d`
+    halves=None   # Which half of the classes each run holds out; None: there are none
+)->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS
     "Exact sign tests of 'supported' and 'contradicted'; 'negligible' is never decided"
     from scipy.special import bdtrc
     d = np.asarray(d, float)
-    chance = lambda far: bdtrc(far.sum(-1) - 1, d.shape[-1], .5)    # of as many or more, if half were expected
+    n = d.shape[-1]
+    def chance(far):    # of as many or more, if half were expected; the half that agrees less counts for both
+        least = np.min([n*p.sum(-1)//p.shape[-1] for p in _split(far, halves)], 0)
+        return bdtrc(least - 1, n, .5)
     return np.stack([chance(d > delta), chance(d < -delta), np.ones(d.shape[:-1])], -1)
 
 def _bounded(g, m):
@@ -473,14 +532,15 @@ def _evidence(x, y, m, c):
     u, v, late = np.full(len(x), np.nan), np.full(len(x), np.nan), np.zeros(len(x), bool)
     if m in x: (u, late_u), (v, late_v) = _bounded(x, m), _bounded(y, m)
     if m in x: late = late_u | late_v
-    d = _contrast(u, v, m)
+    d, halves = _contrast(u, v, m), _halves(x)
     seen = np.where(late, np.nan, d)
-    row = dict(measure=m, compare=measure_of(m).compare, **_estimate(mean_interval(seen), m), n=int(np.isfinite(seen).sum()),
+    row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves), n=int(np.isfinite(seen).sum()),
                missing=int(np.isnan(d).sum()), late=int(late.sum()), beyond=int((c.sign*d > c.delta).sum()), test='', p=math.nan, p_flip=math.nan)
     if len(d) < MIN_SEEDS or row['missing']: return row, np.ones(3)
-    p = sign_tests(c.sign*d, c.delta) if late.any() else border_tests(c.sign*d, c.delta)
+    test = sign_tests if late.any() else border_tests
+    p = test(c.sign*d, c.delta, halves)
     row.update(test='sign' if late.any() else 't', p=p.min())
-    if not late.any(): row.update(p_flip=sign_flip_test(d))
+    if not late.any() and halves is None: row.update(p_flip=sign_flip_test(d))    # flips take all runs for exchangeable
     return row, p
 
 def _unjudged(x, y, c, rows):
@@ -492,6 +552,9 @@ def _unjudged(x, y, c, rows):
     if len(absent) == len(c.measures): return 'not measured', f'{_join(absent)} not in the records'
     if x.epochs.min() < c.epochs: return 'no verdict', f'fewer than {c.epochs} epochs'
     if len(x) < MIN_SEEDS: return 'no verdict', f'fewer than {MIN_SEEDS} seeds'
+    halves = _halves(x)
+    if halves is not None and min((halves == h).sum() for h in (0, 1)) < MIN_SEEDS//2:
+        return 'no verdict', f'fewer than {MIN_SEEDS//2} seeds of a half of the classes'
     if absent: return 'no verdict', f'{_join(absent)} not in the records'
     gained = [m for m in c.measures if measure_of(m).absent == 'no gain']
     if any(g[m][alive].isna().any() for g in (x, y) for m in gained): return 'no verdict', 'training gained nothing'
@@ -502,7 +565,7 @@ def verdicts(
     frame:pd.DataFrame,     # From runs_frame: one setting of the study (one strategy, one set of margins)
     arms=TRIPLETS,          # What the claims call triplet, those that were trained
     base:str='contrastive'  # What they call contrastive
-)->pd.DataFrame:            # Columns dataset, arm, claim, text, measure, compare, estimate, low, high, n, missing, late, beyond, test, p, p_flip, p_holm, verdict, why
+)->pd.DataFrame:            # Columns dataset, arm, claim, text, measure, compare, estimate, low, high, half_0, half_1, n, missing, late, beyond, test, p, p_flip, p_holm, verdict, why
     "Every claim about every triplet loss on every data set, one row per measure"
     arms = [a for a in arms if a in set(frame.arm)] or list(arms)[:1]
     rows, p, known = [], [], []
@@ -587,7 +650,7 @@ def fmt(
     return s.replace('-', '−').replace('0.', '.', 1) if abs(float(s)) < 1 and '.' in s else s.replace('-', '−')
 
 # %% ../nbs/12_stats.ipynb #c535c887
-def _raws(g, of=False): return ('the frozen backbone' + "'s"*of) if '+' in g.dataset.iloc[0] else 'the raw inputs' + "'"*of
+def _raws(g, of=False): return ('the frozen backbone' + "'s"*of) if _backbone(g) else 'the raw inputs' + "'"*of
 
 def _end_means(g, measures):
     "Arm → measure → mean over the runs that have end values"
@@ -699,15 +762,29 @@ def _value_cell(s):
     places = 1 if m.unit == EPOCHS else _places(s['mean'], s.half) if m.compare == 'ratio' else 3
     return fmt(s['mean'], places) + ('' if math.isnan(s.half) else f' ±{fmt(s.half, places)}')
 
+def _pair_places(estimate, compare):
+    "Decimal places of a ratio or a difference"
+    if compare != 'ratio': return 3
+    return 4 if estimate < .1 else 0 if estimate >= 100 else 2
+
+def _estimate_text(estimate, compare):
+    "Text of a ratio or a difference"
+    if math.isnan(estimate): return '–'
+    ratio = compare == 'ratio'
+    return '×'*ratio + fmt(estimate, _pair_places(estimate, compare), sign=not ratio)
+
 def _pair_cells(p):
     "Text of one row of `paired_differences`: estimate, interval"
     if math.isnan(p.estimate): return '–', ''
-    ratio = p['compare'] == 'ratio'    # `Series.compare` is a method
-    places = 3 if not ratio else 4 if p.estimate < .1 else 0 if p.estimate >= 100 else 2
+    compare = p['compare']    # `Series.compare` is a method
+    ratio, places = compare == 'ratio', _pair_places(p.estimate, compare)
     f = lambda v: fmt(v, places, sign=not ratio)
-    return ('×' if ratio else '') + f(p.estimate), '' if math.isnan(p.low) else f"{f(p.low)}{'–' if ratio else '…'}{f(p.high)}"
+    interval = '' if math.isnan(p.low) else f(p.low) + ('–' if ratio else '…') + f(p.high)
+    return _estimate_text(p.estimate, compare), interval
 
 # %% ../nbs/12_stats.ipynb #69ad9d28
+def _half_name(h): return f"half {h.removeprefix('half_')} held out"
+
 def _constant_arms(g):
     "Arms whose active ratio is constant by definition"
     if 'active_constant' not in g: return set()
@@ -722,12 +799,15 @@ def _pair_rows(g, measures, a, b, constant):
     row = dict(dataset=g.dataset.iloc[0], kind='pair', arm=a, label=f'{arm_label(a)} vs {arm_label(b)}', n=n)
     rows = [dict(row, cells={m: estimate for m, (estimate, _) in cells.items()})]
     if n > 1: rows.append(dict(row, kind='interval', label='95 % interval', cells={m: interval for m, (_, interval) in cells.items()}))
-    return rows
+    seen = [h for h in HALVES if p[h].notna().any()]
+    known = lambda m: cells[m][0] != '–'
+    of_half = lambda h: {m: _estimate_text(p[h][m], p['compare'][m]) if known(m) else '–' for m in measures}
+    return rows + [dict(row, kind='half', label=_half_name(h), cells=of_half(h)) for h in seen]
 
 def table_rows(
     frame:pd.DataFrame,       # From runs_frame
     measures=tuple(MEASURES)  # Columns
-)->list:                      # Dicts: dataset, kind ('arm', 'pair' or 'interval'), arm, label, n, cells (measure → text)
+)->list:                      # Dicts: dataset, kind ('arm', 'pair', 'interval' or 'half'), arm, label, n, cells (measure → text)
     "The table as text, row by row, before it is laid out"
     out, measures = [], list(measures)
     for ds, g in ((d, frame[frame.dataset == d]) for d in frame.dataset.unique()):
@@ -735,7 +815,7 @@ def table_rows(
         for a in arm_order(g.arm):
             cells = {r.measure: _value_cell(r) for _, r in s[s.arm == a].iterrows()}
             if a in constant and cells.get('active_ratio', '–') != '–': cells['active_ratio'] += '*'
-            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, ds), n=int((g.arm == a).sum()), cells=cells))
+            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=int((g.arm == a).sum()), cells=cells))
         losses = [a for a in arm_order(g.arm) if a not in BASELINES]
         for a in losses[1:]: out += _pair_rows(g, measures, a, losses[0], constant)
     return out
@@ -750,6 +830,8 @@ def table_notes(
     kinds, first = {r['kind'] for r in rows}, _join(dict.fromkeys(arm_label(arm_order(frame[frame.dataset == d].arm)[0]) for d in frame.dataset.unique()))
     if any('±' in t for t in text): notes.append('± is half of the 95 % interval of the mean over seeds (Student t).')
     if 'pair' in kinds: notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference" + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
+    if 'half' in kinds:
+        notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an interval holds both.')
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
     if any(t.startswith('>') for t in text): notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
     for ds in frame.dataset.unique(): notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
@@ -766,7 +848,7 @@ def told(
 def _block(rows, measures, title):
     rows = told(rows, measures)
     heads = [measure_of(m).short for m in measures]
-    label = lambda r: {'arm': '  ' + r['label'], 'pair': f"  {arm_label(r['arm'])}, paired", 'interval': '    95 % interval'}[r['kind']]
+    label = lambda r: {'arm': '  ' + r['label'], 'pair': f"  {arm_label(r['arm'])}, paired"}.get(r['kind'], '    ' + r['label'])
     left = max((len(label(r)) for r in rows), default=0)
     width = [max(len(h), *(len(r['cells'][m]) for r in rows)) if rows else len(h) for h, m in zip(heads, measures)]
     line = lambda first, cells: (f'{first:<{left}}' + ''.join(f'  {c:>{w}}' for c, w in zip(cells, width))).rstrip()
@@ -805,7 +887,7 @@ def tables(
     measures = [c for c in frame.select_dtypes('number').columns if c not in other and not c.startswith('made/')]
     losses = [a for a in arm_order(frame.arm) if a not in BASELINES]
     pairs = [paired_differences(frame, measures, a, losses[0]) for a in losses[1:]]
-    cols = 'dataset measure a b compare estimate low high n left_out undefined'.split()
+    cols = 'dataset measure a b compare estimate low high half_0 half_1 n left_out undefined'.split()
     differences = pd.concat(pairs) if pairs else pd.DataFrame(columns=cols)
     return dict(runs=frame, summary=summarise(frame, measures), differences=differences, verdicts=verdicts(frame))
 
@@ -844,19 +926,23 @@ def paired_text(
 
 def verdict_text(
     r  # A row of verdicts
-)->str:  # Ratio or difference with its interval; in how many pairs the effect is beyond δ, where values were not reached
+)->str:  # Ratio or difference with its interval, and of each half of the classes; in how many pairs the effect is beyond δ, where values were not reached
     "What a verdict rests on, for a table"
     if r.late: return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
     estimate, interval = _pair_cells(r)
-    return f'{estimate} ({interval})' if interval else estimate
+    parts = [interval] if interval else []
+    of_half = [_estimate_text(r[h], r['compare']) for h in HALVES if h in r and not math.isnan(r[h])]
+    if of_half: parts.append(f'halves {_join(of_half)}')
+    return f"{estimate} ({'; '.join(parts)})" if parts else estimate
 
 # %% ../nbs/12_stats.ipynb #c12d0005
 def table_runs(
     frame:pd.DataFrame,        # From runs_frame, one data set
     history:pd.DataFrame=None  # Columns arm, seed and those of the runs' histories; None: no histories
-)->list:                       # With `arm`, `outcome`, `metrics`, `history`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
+)->list:                       # With `arm`, `outcome`, `metrics`, `history`, `pairing`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
     "The rows of a table, as runs"
+    about = dict(description=dict(backbone=_backbone(frame)))
     def one(r):
         h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed']) if history is not None else pd.DataFrame(dict(epoch=[0]))
-        return SimpleNamespace(arm=r.arm, outcome=r.outcome, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
     return [one(r) for _, r in frame.iterrows()]

@@ -11,7 +11,7 @@ __all__ = ['RANGES', 'RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'SETTING', 'MEASU
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
-from .core import RunConfig, UserError, check_range, out_folder, write_whole
+from .core import RunConfig, UserError, check_range, locked, out_folder, write_whole
 from .experiments import BASE_MODELS, STACKED, data_of, plan
 from .images import draws_classes
 from .stats import arm_label, data_label, fmt
@@ -187,8 +187,10 @@ def write_tuning(
     out           # Folder, which exists, for `tuning.csv` and `tuning_epochs.csv`
 ):
     "Write the settings that were tried, and the scores of the chosen ones by epoch"
-    for name, t in (('tuning', tuned.table), ('tuning_epochs', tuned.curves)):
-        write_whole(out_folder(out)/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
+    out = out_folder(out)
+    with locked(out/'.results.lock'):
+        for name, t in (('tuning', tuned.table), ('tuning_epochs', tuned.curves)):
+            write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
 
 # %% ../nbs/15a_tuning.ipynb #21aa5622
 MEASURE_NAMES = {'knn_accuracy': '5-NN accuracy', 'recall@1': 'Recall@1', 'map@r': 'MAP@R', 'r_precision': 'R-Precision'}

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .core import UserError
 from .diagnostics import OptimizationDiagnostics, GeometryHistory
-from .stats import BASELINES, arm_label, arm_order, data_label, fmt, mean_interval, paired_differences
+from .stats import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt, mean_interval, paired_differences
 from fastai.learner import Learner
 
 # %% ../nbs/13_visualize.ipynb #57f52ebc
@@ -214,7 +214,7 @@ def _bars(ax, runs, styles):
             dark = np.dot(mpl.colors.to_rgb(tint), (.3, .59, .11)) < .55
             if x > .1: ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color='white' if dark else 'black')
         if v[0] <= .1: ax.text(0, k - .35, f'{fmt(v[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color='#555555' if a in BASELINES else styles[a]['color'])
-    ax.set(yticks=range(len(arms)), yticklabels=[literal(arm_label(a, runs[0].config.dataset)) for a in arms], ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
+    ax.set(yticks=range(len(arms)), yticklabels=[literal(arm_label(a, backbone_of(runs[0]))) for a in arms], ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
     ax.tick_params(axis='y', left=False); ax.spines['left'].set_visible(False)
 
 # %% ../nbs/13_visualize.ipynb #8d58b09f
@@ -460,7 +460,7 @@ Spec = namedtuple('Spec', 'name draw has caption alt')
 _has = lambda c: lambda runs: any(c in r.history and r.history[c].notna().any() for r in runs if r.arm not in BASELINES)
 FIGURES = [Spec(*s) for s in (
     ('loss', plot_loss, _has('probe_loss'),
-     lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets of a fixed probe as a share of its value before training, on a logarithmic axis (right); the thin horizontal line marks 10 %, and anything below .01 % is drawn there.' + _lines(rs),
+     lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets of a fixed probe, pulls and pushes weighed as in the batches of the strategy, as a share of its value before training, on a logarithmic axis (right). It is drawn once per epoch, while the epochs to 10 % also know the ten readings within each of the first five; the thin horizontal line marks 10 %, and anything below .01 % is drawn there.' + _lines(rs),
      lambda rs: f"Line charts over the epochs. The mean training loss {_ends(rs, 'loss')}; the probe loss {_ends(rs, 'probe_loss')}."),
     ('activity', plot_activity, _has('participation'),
      lambda rs: 'Participation, the effective share of a batch that moves in a step (left), and the share of evaluated pairs or triplets that are active (right), means over the steps of an epoch. '
