@@ -253,7 +253,7 @@ def dmc_train_retrieval(
     from deep_metric_compare.experiments import _names, picture_size, train_retrieval
     from deep_metric_compare.stats import ACCURACY
     fields = dict(batch_size=batch_size, train_size=train_size, reduction=reduction, balance=balance, lr=lr)
-    _check(_names(loss), seeds, margin, epochs=epochs, strategy=strategy, **fields)
+    _check(_names(loss), seeds, margin=margin, epochs=epochs, strategy=strategy, **fields)
     name, = _own(data, size=data and picture_size(backbone), level=level) or [dataset]
     runs = train_retrieval(name, loss, epochs, backbone, freeze_vit_backbone, closed_set, seeds, margin, strategy, out, data_dir, download,
                            fresh=fresh, say=_say, command=_argv(dmc_train_retrieval), **fields)
