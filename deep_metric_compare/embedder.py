@@ -28,19 +28,21 @@ from .stats import BASELINES, arm_label, backbone_of, data_label
 LAYOUT = 1    # Raise it when an older reader would misunderstand the folder
 FILES = dict(about='embedder.json', weights='weights.safetensors')
 
-def _steps(c, h, w):
+def _steps(shape, white):
     "What is done to a picture, in words"
+    c, h, w = shape
     colour = 'made grey' if c == 1 else 'made red, green and blue'
+    deep = '' if white is None else f'; of larger numbers than bytes {white:,g} is white'
     return (f'turned upright as its camera says, what is transparent becomes white, {colour}, '
-            f'scaled until it covers {w}×{h} pixels, the middle kept, bytes divided by 255')
+            f'scaled until it covers {w}×{h} pixels, the middle kept, bytes divided by 255{deep}')
 
 def _how_read(data):
     "How further files become inputs"
     how = {k: v for k, v in data.reading.items() if v is not None}
     shape = list(how.pop('pictures', data.in_shape))         # of the pictures that a frozen backbone was shown
     if len(shape) != 3 or shape[0] not in (1, 3): return dict(kind='vectors', shape=shape, **how)
-    if 'as_given' in how: return dict(kind='pictures', shape=shape, **how)
-    return dict(kind='pictures', shape=shape, steps=_steps(*shape), **how)
+    steps = 'arrays of this shape, as they are' if 'as_given' in how else _steps(shape, how.get('white'))
+    return dict(kind='pictures', shape=shape, steps=steps, **how)
 
 def _built(config, data, dim):
     "How the network is built: arguments of make_model"
@@ -49,21 +51,23 @@ def _built(config, data, dim):
     name = 'vit' if options else config.model
     return dict(name=name, in_shape=list(data.in_shape), embed_dim=dim, normalize=config.normalize, **options)
 
-SHARES = .01, .05, .1     # of pairs of different classes that a threshold may let pass: the first that the pairs are enough for
+SHARES = .01, .05, .1     # Of pairs of different classes that may pass: the first that there are enough pairs for
 
 def _threshold(run):
-    "The distance below which two things count as the same, where it was set, and how wrong such a distance is; None: too few pairs"
+    "The distance below which things count as the same, where it was set, how wrong such a distance is; None: too few pairs"
     labels = run.embeddings['test_labels']
     rows = measured(labels, VERIFIED, run.config.seed)
     found = verification_thresholds(run.embeddings['test'][rows], labels[rows], SHARES)
     share, t = next(((s, t) for s, t in zip(SHARES, found.values()) if not math.isnan(t)), (None, None))
     if t is None: return None
-    set_on = f'{len(rows):,} held-out points of this run: {100*share:g} % of their pairs of different classes are nearer'
+    nearer = f'{100*share:g} % of their pairs of different classes are nearer'
+    set_on = f'{len(rows):,} held-out points of this run: {nearer}'
     return dict(distance=t if math.isfinite(t) else 'inf', set_on=set_on, **_passing(run.metrics, share))
 
 def _passing(metrics, share):
-    "Shares of pairs that pass a distance which other held-out points have set (crossed_verification), where they were measured"
-    found = {k: metrics.get(f'verify/{m}@{100*share:g}%') for k, m in (('passing_same', 'tar'), ('passing_different', 'far'))}
+    "Shares of pairs that pass a distance set by other held-out points (crossed_verification), where they were measured"
+    found = dict(passing_same=metrics.get(f'verify/tar@{100*share:g}%'),
+                 passing_different=metrics.get(f'verify/far@{100*share:g}%'))
     return {k: v for k, v in found.items() if v is not None}
 
 def _names(data):
@@ -74,10 +78,14 @@ def _names(data):
 def _about(run, data, why, answer, command, weights):
     "All that embedder.json says"
     versions = {k: v for k, v in run.environment.items() if k in ('deep_metric_compare', 'python', 'torch', 'numpy')}
-    return dict(layout=LAYOUT, dataset=data_label(run.config.dataset), arm=run.arm, label=arm_label(run.arm, backbone_of(run)), seed=run.config.seed, why=why, answer=answer,
-                command=printable(command), model=_built(run.config, data, run.embeddings['test'].shape[1]), inputs=_how_read(data),
-                classes=_names(data), threshold=_threshold(run), settings=asdict(run.config), made_with=versions,
-                weights=dict(file=FILES['weights'], sha256=hashlib.sha256(weights).hexdigest()))
+    of = dict(dataset=data_label(run.config.dataset), arm=run.arm, label=arm_label(run.arm, backbone_of(run)),
+              seed=run.config.seed)
+    said = dict(why=why, answer=answer, command=printable(command))
+    model = _built(run.config, data, run.embeddings['test'].shape[1])
+    network = dict(model=model, inputs=_how_read(data), classes=_names(data))
+    kept = dict(file=FILES['weights'], sha256=hashlib.sha256(weights).hexdigest())
+    return dict(layout=LAYOUT, **of, **said, **network, threshold=_threshold(run), settings=asdict(run.config),
+                made_with=versions, weights=kept)
 
 def _exchange(part, folder):
     "Put a finished folder where an older one may be"
@@ -86,6 +94,19 @@ def _exchange(part, folder):
     if folder.exists(): folder.rename(old)
     part.rename(folder)
     _remove(old)
+
+def _check_run(run):
+    "Refuse a run that has no weights worth keeping"
+    kind = 'a run that diverged' if run.outcome == 'diverged' else ''
+    if run.config.validation: kind = 'a run on validation data, which keeps no weights'
+    if kind: raise UserError(f'{run} was given, {kind}, expected a run that was measured on held-out data: choose another')
+
+def _check_place(folder):
+    "Refuse to replace what is no embedder"
+    empty = not folder.exists() or folder.is_dir() and not any(folder.iterdir())
+    if empty or (folder/FILES['about']).exists(): return
+    raise UserError(f"'{folder}' is there and holds something else, expected a new folder or that of an older embedder: "
+                    f"choose another")
 
 def save_embedder(
     run:Run,           # A finished run, such as one of choose_loss
@@ -97,46 +118,52 @@ def save_embedder(
 )->Path:               # The folder
     "Write a trained model so that it stands alone"
     from safetensors.torch import save
-    folder, data = out_folder(folder), data_of(run.config) if data is None else data
-    if run.config.validation or run.outcome == 'diverged':
-        kind = 'a run on validation data, which keeps no weights' if run.config.validation else 'a run that diverged'
-        raise UserError(f'{run} was given, {kind}, expected a run that was measured on held-out data: choose another')
-    if folder.exists() and not (folder/FILES['about']).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"'{folder}' is there and holds something else, expected a new folder or an older embedder: choose another")
+    folder = out_folder(folder)
+    _check_run(run)
+    _check_place(folder)
+    if data is None: data = data_of(run.config)
     weights = save({k: v.contiguous() for k, v in run.weights.items()})
     about = _about(run, data, why, answer, command, weights)
     part = folder.with_name(f'.{folder.name}.part')
     _remove(part)
     part.mkdir(parents=True)
     write_whole(part/FILES['weights'], weights)
-    write_whole(part/FILES['about'], (json.dumps(about, indent=1, ensure_ascii=False) + '\n').encode(errors='backslashreplace'))
+    text = json.dumps(about, indent=1, ensure_ascii=False) + '\n'
+    write_whole(part/FILES['about'], text.encode(errors='backslashreplace'))
     _exchange(part, folder)
     return folder
 
 # %% ../nbs/15bb_embedder.ipynb #3fafdec9
-def _damaged(folder, what): return UserError(f"{folder} {what}: copy the folder again, or write it anew with save_embedder")
+def _damaged(folder, what):
+    return UserError(f"{folder} {what}: copy the folder again, or write it anew with save_embedder")
+
+def _no_model(folder):
+    "What is wrong where embedder.json is not there"
+    inner = sorted(p.parent.name for p in folder.glob(f"*/{FILES['about']}"))
+    hint = f'choose one of those in it ({_some(inner)})' if inner else 'dmc_compare writes one for each data set, below best/'
+    what = f"holds no {FILES['about']}" if folder.exists() else 'is not there'
+    return UserError(f"{folder} {what}, expected the folder of a model: {hint}")
 
 def _read_about(folder):
     "What embedder.json says"
     file = folder/FILES['about']
-    if not file.is_file():
-        inner = sorted(p.parent.name for p in folder.glob(f"*/{FILES['about']}")) if folder.is_dir() else []
-        hint = f'choose one of those in it ({_some(inner)})' if inner else 'dmc_compare writes one for each data set, below best/'
-        raise UserError(f"{folder} {'is not there' if not folder.exists() else f'holds no {file.name}'}, expected the folder of a model: {hint}")
+    if not file.is_file(): raise _no_model(folder)
     try: about = json.loads(file.read_text(encoding='utf-8'))
-    except (ValueError, OSError, RecursionError) as e: raise _damaged(folder, f'has a file {file.name} that cannot be read ({e})') from e
-    if not isinstance(about, dict) or not isinstance(about.get('layout'), int): raise _damaged(folder, f'has a file {file.name} of another kind')
-    if about['layout'] > LAYOUT:
-        raise UserError(f"{folder} was written by a later version (layout {about['layout']}, known are those up to {LAYOUT}): update deep_metric_compare")
-    return about
+    except (ValueError, OSError, RecursionError) as e:
+        raise _damaged(folder, f'has a file {file.name} that cannot be read ({e})') from e
+    layout = about.get('layout') if isinstance(about, dict) else None
+    if not isinstance(layout, int): raise _damaged(folder, f'has a file {file.name} of another kind')
+    if layout <= LAYOUT: return about
+    raise UserError(f"{folder} was written by a later version (layout {layout}, known are those up to {LAYOUT}): "
+                    f"update deep_metric_compare")
 
 def _read_weights(folder, about):
     "Names and tensors of the weights"
     from safetensors.torch import load
     try: data = (folder/FILES['weights']).read_bytes()
     except OSError as e: raise _damaged(folder, f"lacks {FILES['weights']} ({e.strerror})") from e
-    if hashlib.sha256(data).hexdigest() != about['weights']['sha256']: raise _damaged(folder, 'has other weights than were written')
-    return load(data)
+    if hashlib.sha256(data).hexdigest() == about['weights']['sha256']: return load(data)
+    raise _damaged(folder, 'has other weights than were written')
 
 # %% ../nbs/15bb_embedder.ipynb #a5c00dfb
 class TrainedEmbedder:
@@ -149,7 +176,8 @@ class TrainedEmbedder:
         self.about, self.model, self.frozen = about, model, frozen
         self.inputs, self.classes = about['inputs'], tuple(about['classes'])
         self.shape, self.dim = tuple(map(int, self.inputs['shape'])), int(about['model']['embed_dim'])
-        if frozen is None and self.shape != tuple(about['model']['in_shape']): raise ValueError('inputs and network differ in shape')
+        if frozen is None and self.shape != tuple(about['model']['in_shape']):
+            raise ValueError('inputs and network differ in shape')
         self.name, self.origin = about['dataset'], f"{about['arm']}, seed {about['seed']}"
         self.threshold = float(about['threshold']['distance']) if about['threshold'] else None
     @property
@@ -157,11 +185,11 @@ class TrainedEmbedder:
         "Does it take pictures?"
         return self.inputs['kind'] == 'pictures'
     def __repr__(self):
-        size = '×'.join(map(str, self.shape))
-        takes = f"{'grey' if self.shape[0] == 1 else 'colour'} pictures {size}" if self.of_pictures else f'vectors {size}'
+        colour = 'grey ' if self.shape[0] == 1 else 'colour '
+        takes = f"{colour if self.of_pictures else ''}{self.inputs['kind']} {'×'.join(map(str, self.shape))}"
         same = '' if self.threshold is None else f'; the same below {self.threshold:.3g}'
-        return (f"{type(self).__name__}({self.name}, {self.origin}: "
-                f"{takes} → {self.dim} numbers; {len(self.classes)} classes{same})")
+        return (f'{type(self).__name__}({self.name}, {self.origin}: {takes} → {self.dim} numbers; '
+                f'{len(self.classes)} classes{same})')
     def __call__(self, x  # PIL images, arrays (N, h, w[, c]) or tensors (N, c, h, w); vectors (N, n); files or a folder
                 ):        # (N, D) float32
         "Embeddings, a row for each"
@@ -182,15 +210,22 @@ def load_embedder(
     folder = Path(path).expanduser()
     about = _read_about(folder)
     try:
-        weights, build = _read_weights(folder, about), dict(about['model'])
-        shape, checkpoint = tuple(build.pop('in_shape')), about['inputs'].get('checkpoint')
-        model = make_model(build.pop('name'), shape, **build)
+        weights = _read_weights(folder, about)
+        model, frozen = _networks(about)
         model.load_state_dict(weights)
-        frozen = make_model('vit', tuple(about['inputs']['shape']), checkpoint=checkpoint).to(device) if checkpoint else None
+        if frozen is not None: frozen.to(device)
         return TrainedEmbedder(about, model.to(device).eval(), frozen)
     except UserError: raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e:      # JSON that is valid and says something else
-        raise _damaged(folder, f"says in {FILES['about']} what does not fit its weights ({type(e).__name__}: {' '.join(str(e).split())[:150]})") from e
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e:      # valid JSON that says something else
+        why = ' '.join(str(e).split())[:150]
+        raise _damaged(folder, f"says in {FILES['about']} what does not fit its weights ({type(e).__name__}: {why})") from e
+
+def _networks(about):
+    "The network as it was built, and the frozen backbone before it, or None"
+    build, inputs = dict(about['model']), about['inputs']
+    model = make_model(build.pop('name'), tuple(build.pop('in_shape')), **build)
+    if 'checkpoint' not in inputs: return model, None
+    return model, make_model('vit', tuple(inputs['shape']), checkpoint=inputs['checkpoint'])
 
 # %% ../nbs/15bb_embedder.ipynb #5d486e40
 BLOCK = 2**28    # Bytes of decoded pictures at a time
@@ -207,15 +242,19 @@ def _channels(embedder, x):
     if len(x) == c: return x
     if c == 3: return x.repeat(3, 0)
     from PIL import Image
-    return np.asarray(Image.fromarray(x.transpose(1, 2, 0)).convert('L'))[None]
+    return np.array(Image.fromarray(x.transpose(1, 2, 0)).convert('L'))[None]
 
-def _no_brightness(embedder):
-    if embedder.inputs.get('as_given'):
-        raise UserError(f"{embedder.name} was trained on pictures with negative numbers, expected the same as an array (N, {', '.join(map(str, embedder.shape))}): files and bytes hold no such")
+def _wanted(embedder): return f"(N, {', '.join(map(str, embedder.shape))})"
+
+def _check_brightness(embedder):
+    "Refuse files and bytes where training had numbers that are no brightness"
+    if not embedder.inputs.get('as_given'): return
+    raise UserError(f'{embedder.name} was trained on pictures with negative numbers, expected the same as an array '
+                    f'{_wanted(embedder)}: files and bytes hold no such')
 
 def _of_files(embedder, files):
     "Embeddings of those pictures that can be read, their names, and why the others cannot"
-    _no_brightness(embedder)
+    _check_brightness(embedder)
     names, (_, h, w), white = list(files), embedder.shape, embedder.inputs.get('white')
     step, zs, bad, done = max(1, BLOCK//math.prod(embedder.shape)), [], {}, 0
     for i in range(0, len(names), step):
@@ -237,7 +276,9 @@ def _of_path(embedder, path):
     "Embeddings of a folder or file, all of it or an error"
     if not embedder.of_pictures: return _of_rows(embedder, path)[0]
     z, _, bad = _of_files(embedder, list_pictures(path)[0])
-    for n, why in bad.items(): raise UserError(f'{path if path.name == n else path/n} cannot be read ({why}), expected a picture: leave it out, or use embed_files, which does')
+    for n, why in bad.items():
+        raise UserError(f'{path/n if path.is_dir() else path} cannot be read ({why}), expected a picture: '
+                        f'leave it out, or use embed_files, which does')
     return z
 
 # %% ../nbs/15bb_embedder.ipynb #7766d70a
@@ -248,13 +289,17 @@ def _as_vectors(embedder, x):
     x = plain_tensor(x, 'inputs')
     x, _ = check_arrays(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.long), 'given', 0)
     if x.shape[1:] == embedder.shape: return x
-    raise UserError(f"inputs of shape {tuple(x.shape)} were given, expected (N, {', '.join(map(str, embedder.shape))}) as in training on {embedder.name}")
+    raise UserError(f'inputs of shape {tuple(x.shape)} were given, expected {_wanted(embedder)} as in training on '
+                    f'{embedder.name}')
 
 def _one(embedder, picture):
     "A PIL image, or a file in memory, as an input"
-    _no_brightness(embedder)
-    try: return torch.from_numpy(_channels(embedder, read_image(picture, embedder.shape[1:], embedder.inputs.get('white'))))
-    except Exception as e: raise UserError(f"a picture cannot be read ({' '.join(str(e).split()) or type(e).__name__}), expected PIL images, or arrays (N, h, w) or (N, h, w, 3)") from e
+    _check_brightness(embedder)
+    try: x = read_image(picture, embedder.shape[1:], embedder.inputs.get('white'))
+    except Exception as e:                              # a broken file can raise anything
+        why = ' '.join(str(e).split()) or type(e).__name__
+        raise UserError(f'a picture cannot be read ({why}), expected another: leave it out') from e
+    return torch.from_numpy(_channels(embedder, x))
 
 def _channels_first(x, shape):
     "Pictures as (N, c, h, w)"
@@ -263,15 +308,17 @@ def _channels_first(x, shape):
     if x.ndim == 4 and x.shape[3] in (1, 3): return x.permute(0, 3, 1, 2)
     if x.ndim == 4 and x.shape[1] in (1, 3): return x
     one = ': one picture is a batch of one, x[None]' if x.ndim in (2, 3) else ''
-    raise UserError(f"pictures of shape {tuple(x.shape)} were given, expected (N, h, w), (N, h, w, 1 or 3) or (N, 1 or 3, h, w){one}")
+    raise UserError(f'pictures of shape {tuple(x.shape)} were given, expected (N, h, w), (N, h, w, 1 or 3) or '
+                    f'(N, 1 or 3, h, w){one}')
 
 def _whole(embedder, x):
     "Pictures of whole numbers, each as its file would be"
     from PIL import Image
-    _no_brightness(embedder)
+    _check_brightness(embedder)
     deep, white = x.dtype != torch.uint8, embedder.inputs.get('white')
     if deep and (x.shape[1] > 1 or white is None):
-        raise UserError(f'pictures of type {str(x.dtype)[6:]} were given, expected bytes (uint8), 0 to 255: training knew no other white')
+        raise UserError(f'pictures of type {str(x.dtype)[6:]} were given, expected bytes (uint8), 0 to 255: '
+                        f'training knew no other white')
     if x.shape[1:] == embedder.shape and not deep: return x
     a = x.permute(0, 2, 3, 1).squeeze(-1).numpy()
     return torch.stack([_one(embedder, Image.fromarray(p.astype(np.int32) if deep else p)) for p in a])
@@ -281,18 +328,27 @@ def _decimal(embedder, x):
     x, _ = check_arrays(x, torch.zeros(len(x), dtype=torch.long), 'given', 0)
     if x.shape[1] == 1: x = x.expand(-1, embedder.shape[0], -1, -1)
     if x.shape[1:] != embedder.shape:
-        raise UserError(f"decimal pictures of shape {tuple(x.shape)} were given, expected (N, {', '.join(map(str, embedder.shape))}): as bytes (uint8) or files they are scaled to that")
+        raise UserError(f'decimal pictures of shape {tuple(x.shape)} were given, expected {_wanted(embedder)}: as bytes '
+                        f'(uint8) or files they are scaled to that')
     if embedder.inputs.get('as_given'): return x
     low, top, white = x.min().item(), x.max().item(), embedder.inputs.get('white', 1)
-    if low < 0 or top > white: raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected 0 to {white:g}: give brightness as in training, or bytes (uint8)')
-    return x if top <= 1 else x/white
+    if 0 <= low and top <= white: return x if top <= 1 else x/white
+    raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected 0 to {white:g}: give brightness as in '
+                    f'training, or bytes (uint8)')
+
+def _is_image(x): return hasattr(x, 'getexif')
+
+def _each(embedder, pictures):
+    "A list of PIL images, or of arrays that may differ in size, as inputs"
+    one = lambda p: _one(embedder, p)[None] if _is_image(p) else _as_inputs(embedder, plain_tensor(p)[None])
+    return torch.cat([one(p) for p in pictures])
 
 def _as_inputs(embedder, x):
     "What a caller hands over, as the network takes it"
     if not embedder.of_pictures: return _as_vectors(embedder, x)
-    if hasattr(x, 'getexif'): x = [x]
-    varied = isinstance(x, (list, tuple)) and x and all(hasattr(p, 'getexif') or getattr(p, 'ndim', 0) in (2, 3) for p in x)
-    if varied: return torch.cat([_one(embedder, p)[None] if hasattr(p, 'getexif') else _as_inputs(embedder, plain_tensor(p)[None]) for p in x])
+    if _is_image(x): x = [x]
+    listed = isinstance(x, (list, tuple)) and len(x) > 0
+    if listed and all(_is_image(p) or getattr(p, 'ndim', 0) in (2, 3) for p in x): return _each(embedder, x)
     x = _channels_first(plain_tensor(x, 'pictures').detach().cpu(), embedder.shape)
     return _decimal(embedder, x) if x.is_floating_point() else _whole(embedder, x)
 
@@ -304,10 +360,13 @@ def same(self:TrainedEmbedder,
 )->np.ndarray:           # (N) bool
     "Are `a` and `b` nearer than the threshold, row by row?"
     t = self.threshold if threshold is None else check_range(threshold, 'threshold', 0, open_low=True)
-    if t is None: raise UserError(f"this model of {self.name} has no threshold, since it had too few pairs to set one: give one with threshold=")
+    if t is None:
+        raise UserError(f'this model of {self.name} has no threshold, since it had too few pairs to set one: '
+                        f'give one with threshold=')
     za, zb = self(a).double(), self(b).double()
     if len(za) != len(zb) and 1 not in (len(za), len(zb)):
-        raise UserError(f'{len(za)} and {len(zb)} inputs were given, expected as many of each, or one to compare with all others')
+        raise UserError(f'{len(za)} and {len(zb)} inputs were given, expected as many of each, or one to compare with '
+                        f'all others')
     return ((za - zb).square().sum(1).sqrt() < t).numpy()
 
 # %% ../nbs/15bb_embedder.ipynb #ffd9dda9
@@ -326,10 +385,12 @@ def best_run(
 
 def _why(run, scores, decision):
     name = arm_label(run.arm, backbone_of(run))
-    if run.arm in BASELINES: return f'{name}, seed 0: no loss beats it, and validation put it ahead of the other arms without a loss.'
+    if run.arm in BASELINES:
+        return f'{name}, seed 0: no loss beats it, and validation put it ahead of the other arms without a loss.'
     shown = ', '.join(f'{arm_label(a)} {100*v:.1f} %' for a, v in scores.items())
-    tested = '' if decision.answer.best == run.arm else f' On test data {arm_label(decision.answer.best)} is ahead, which is no reason to take another.'
-    return f'{name}, seed 0, whatever that seed scores on test data: validation put this loss ahead ({shown}).{tested}'
+    why = f'{name}, seed 0, whatever that seed scores on test data: validation put this loss ahead ({shown}).'
+    if decision.answer.best == run.arm: return why
+    return f'{why} On test data {arm_label(decision.answer.best)} is ahead, which is no reason to take another.'
 
 def _folder_name(label, taken):
     "A data set's name as the name of a folder, none of those that are taken"
@@ -360,8 +421,8 @@ def best_text(
 )->str:     # A line
     "Where a model is, which it is, and how to use it"
     about = _read_about(Path(folder))
-    where = shlex.quote(str(folder))
-    return f"Model: {folder} ({about['label']}, seed {about['seed']}): load_embedder({str(folder)!r}) or dmc_embed --model {where} --data …"
+    use = f'load_embedder({str(folder)!r}) or dmc_embed --model {shlex.quote(str(folder))} --data …'
+    return f"Model: {folder} ({about['label']}, seed {about['seed']}): {use}"
 
 # %% ../nbs/15bb_embedder.ipynb #baed53e9
 def embed_files(
@@ -374,12 +435,15 @@ def embed_files(
     if embedder.of_pictures:
         files, classes = list_pictures(path, embedder.inputs.get('level', 1))
         z, names, bad = _of_files(embedder, files)
-        if bad and say: say(f'left out: {len(bad)} × picture that cannot be read: {_some([f"{n} ({e})" for n, e in bad.items()])}')
+        why = [f'{n} ({e})' for n, e in bad.items()]
+        if why and say: say(f'left out: {len(why)} × picture that cannot be read: {_some(why)}')
         classes = [classes[n] for n in names]
     else:
         z, classes = _of_rows(embedder, path)
         names = [f'{path.name}:{i}' for i in range(len(z))]
-    if not len(z): raise UserError(f'{path} holds nothing that can be embedded, expected {embedder.inputs["kind"]}: name another folder or file')
+    if not len(z):
+        kind = embedder.inputs['kind']
+        raise UserError(f'{path} holds nothing that can be embedded, expected {kind}: name another folder or file')
     table = pd.DataFrame(z.numpy(), columns=[f'e{i}' for i in range(z.shape[1])])
     table.insert(0, 'class', [*map(printable, classes)])
     table.insert(0, 'file', [*map(printable, names)])
@@ -425,7 +489,7 @@ def nearest(
 def neighbour_table(
     table:pd.DataFrame, # From embed_files
     k:int=5             # Neighbours of each row
-)->pd.DataFrame:        # file, class; near1, distance1, near2, …: the files that are nearest, the distances of embeddings
+)->pd.DataFrame:        # file, class; near1, distance1, near2, …: the nearest files, and how far their embeddings are
     "Who is near whom"
     idx, far = nearest(table.filter(regex='^e[0-9]+$').to_numpy(), k)
     names, parts = table.file.to_numpy(), {}
@@ -439,9 +503,11 @@ _PAGE = '''<!DOCTYPE html>
 <title>{title}</title><style>
 :root {{ color-scheme: light dark; --ink: #222; --paper: #fff; --faint: #767676; --line: #ddd; }}
 @media (prefers-color-scheme: dark) {{ :root {{ --ink: #eee; --paper: #1b1b1b; --faint: #999; --line: #444; }} }}
-body {{ font: 14px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 1rem auto; max-width: 70rem; padding: 0 1rem; }}
+body {{ font: 14px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); }}
+body {{ margin: 1rem auto; max-width: 70rem; padding: 0 1rem; }}
 .row {{ display: flex; flex-wrap: wrap; gap: .75rem; padding: .5rem 0; border-bottom: 1px solid var(--line); }}
-figure {{ margin: 0; width: 6.5rem; }} figure:first-child {{ padding-right: .75rem; border-right: 1px solid var(--line); }}
+figure {{ margin: 0; width: 6.5rem; }}
+figure:first-child {{ padding-right: .75rem; border-right: 1px solid var(--line); }}
 img {{ width: {side}px; height: {side}px; display: block; }} figcaption {{ overflow-wrap: anywhere; font-size: 12px; }}
 .other {{ outline: 2px dashed var(--faint); outline-offset: 1px; }}
 </style></head><body><h1>{title}</h1><p>{about}</p>
@@ -478,8 +544,8 @@ def neighbours_page(
     def row(r):
         others = [figure(r[f'near{j}'], r['file'], r[f'distance{j}']) for j in range(1, k + 1)]
         return f"<div class='row'>{figure(r['file'], r['file'])}{''.join(others)}</div>"
-    about = (f"{len(first):,} of {len(near):,} pictures, each with its {k} nearest to the right, by {html.escape(repr(embedder))}. "
-             f"A dashed frame: of another class, where folders name classes.")
+    about = (f'{len(first):,} of {len(near):,} pictures, each with its {k} nearest to the right, by '
+             f'{html.escape(repr(embedder))}. A dashed frame: of another class, where folders name classes.')
     title = f"Neighbours: {html.escape(embedder.name)}"
     return _PAGE.format(title=title, about=about, side=SIDE, rows='\n'.join(row(r) for _, r in first.iterrows()))
 
@@ -494,18 +560,25 @@ def write_vectors(
     say=None            # Called with a sentence where something is left out
 )->list:                # The files that were written
     "Embed files and write the table, each file whole or not at all"
-    out = Path(out).expanduser()
-    if out.suffix.lower() not in KINDS: raise UserError(f"out was '{out}', expected a file that ends in {', '.join(KINDS)}: name one")
-    if out.is_dir(): raise UserError(f"out was '{out}', which is a folder, expected a file in it: add its name")
-    out_folder(out.parent)
+    out = _out_file(out)
     check_range(neighbours, 'neighbours', 0, whole=True)
     embedder = load_embedder(model)
     table = embed_files(embedder, path, say)
     files = {out: table_bytes(table, out.suffix.lower())}
     if neighbours:
-        near = neighbour_table(table, neighbours)
-        files[out.with_name(f'{out.stem}_neighbours.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
-        if embedder.of_pictures: files[out.with_name(f'{out.stem}_neighbours.html')] = neighbours_page(near, path, embedder).encode()
+        near, beside = neighbour_table(table, neighbours), f'{out.stem}_neighbours'
+        files[out.with_name(f'{beside}.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
+        page = neighbours_page(near, path, embedder).encode() if embedder.of_pictures else None
+        if page: files[out.with_name(f'{beside}.html')] = page
     out.parent.mkdir(parents=True, exist_ok=True)
     for f, content in files.items(): write_whole(f, content)
     return [*files]
+
+def _out_file(out):
+    "The file to write, refused before anything is read where it cannot be"
+    out = Path(out).expanduser()
+    if out.suffix.lower() not in KINDS:
+        raise UserError(f"out was '{out}', expected a file that ends in {', '.join(KINDS)}: name one")
+    if out.is_dir(): raise UserError(f"out was '{out}', which is a folder, expected a file in it: add its name")
+    out_folder(out.parent)
+    return out
