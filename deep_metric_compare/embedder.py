@@ -54,7 +54,7 @@ def _built(config, data, dim):
 SHARES = .01, .05, .1     # Of pairs of different classes that may pass: the first that there are enough pairs for
 
 def _threshold(run):
-    "The distance below which things count as the same, where it was set, how wrong such a distance is; None: too few pairs"
+    "Below which distance things count as the same, where that was set, how wrong it is; None: too few pairs"
     labels = run.embeddings['test_labels']
     rows = measured(labels, VERIFIED, run.config.seed)
     found = verification_thresholds(run.embeddings['test'][rows], labels[rows], SHARES)
@@ -99,14 +99,14 @@ def _check_run(run):
     "Refuse a run that has no weights worth keeping"
     kind = 'a run that diverged' if run.outcome == 'diverged' else ''
     if run.config.validation: kind = 'a run on validation data, which keeps no weights'
-    if kind: raise UserError(f'{run} was given, {kind}, expected a run that was measured on held-out data: choose another')
+    if kind: raise UserError(f'{run} was given, {kind}, expected one measured on held-out data: choose another')
 
 def _check_place(folder):
     "Refuse to replace what is no embedder"
     empty = not folder.exists() or folder.is_dir() and not any(folder.iterdir())
     if empty or (folder/FILES['about']).exists(): return
-    raise UserError(f"'{folder}' is there and holds something else, expected a new folder or that of an older embedder: "
-                    f"choose another")
+    raise UserError(f"'{folder}' is there and holds something else, expected a new folder or that of an older "
+                    f"embedder: choose another")
 
 def save_embedder(
     run:Run,           # A finished run, such as one of choose_loss
@@ -140,7 +140,7 @@ def _damaged(folder, what):
 def _no_model(folder):
     "What is wrong where embedder.json is not there"
     inner = sorted(p.parent.name for p in folder.glob(f"*/{FILES['about']}"))
-    hint = f'choose one of those in it ({_some(inner)})' if inner else 'dmc_compare writes one for each data set, below best/'
+    hint = f'choose one of those in it ({_some(inner)})' if inner else 'dmc_compare writes one per data set, in best/'
     what = f"holds no {FILES['about']}" if folder.exists() else 'is not there'
     return UserError(f"{folder} {what}, expected the folder of a model: {hint}")
 
@@ -216,9 +216,10 @@ def load_embedder(
         if frozen is not None: frozen.to(device)
         return TrainedEmbedder(about, model.to(device).eval(), frozen)
     except UserError: raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e:      # valid JSON that says something else
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e:   # valid JSON that says something else
         why = ' '.join(str(e).split())[:150]
-        raise _damaged(folder, f"says in {FILES['about']} what does not fit its weights ({type(e).__name__}: {why})") from e
+        what = f"says in {FILES['about']} what does not fit its weights"
+        raise _damaged(folder, f'{what} ({type(e).__name__}: {why})') from e
 
 def _networks(about):
     "The network as it was built, and the frozen backbone before it, or None"
@@ -328,13 +329,13 @@ def _decimal(embedder, x):
     x, _ = check_arrays(x, torch.zeros(len(x), dtype=torch.long), 'given', 0)
     if x.shape[1] == 1: x = x.expand(-1, embedder.shape[0], -1, -1)
     if x.shape[1:] != embedder.shape:
-        raise UserError(f'decimal pictures of shape {tuple(x.shape)} were given, expected {_wanted(embedder)}: as bytes '
-                        f'(uint8) or files they are scaled to that')
+        raise UserError(f'decimal pictures of shape {tuple(x.shape)} were given, expected {_wanted(embedder)}: as '
+                        f'bytes (uint8) or files they are scaled to that')
     if embedder.inputs.get('as_given'): return x
     low, top, white = x.min().item(), x.max().item(), embedder.inputs.get('white', 1)
     if 0 <= low and top <= white: return x if top <= 1 else x/white
-    raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected 0 to {white:g}: give brightness as in '
-                    f'training, or bytes (uint8)')
+    raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected 0 to {white:g}: give brightness '
+                    f'as in training, or bytes (uint8)')
 
 def _is_image(x): return hasattr(x, 'getexif')
 
@@ -389,8 +390,8 @@ def _why(run, scores, decision):
         return f'{name}, seed 0: no loss beats it, and validation put it ahead of the other arms without a loss.'
     shown = ', '.join(f'{arm_label(a)} {100*v:.1f} %' for a, v in scores.items())
     why = f'{name}, seed 0, whatever that seed scores on test data: validation put this loss ahead ({shown}).'
-    if decision.answer.best == run.arm: return why
-    return f'{why} On test data {arm_label(decision.answer.best)} is ahead, which is no reason to take another.'
+    if decision.answer.word != 'Use' or decision.answer.best == run.arm: return why
+    return f'{why} On test data {arm_label(decision.answer.best)} wins, which is no reason to take another.'
 
 def _folder_name(label, taken):
     "A data set's name as the name of a folder, none of those that are taken"
@@ -538,7 +539,7 @@ def neighbours_page(
     def figure(name, query, distance=None):
         other = distance is not None and classes[name] != classes[query]
         what = f"{name}{', another class' if other else ''}"
-        label = html.escape(what if distance is None else f'{what}, distance {distance:.3f}')
+        label = html.escape(what if distance is None else f'{what}, distance {distance:.3g}')
         frame = ' class="other"' if other else ''
         return f'<figure><img src="{uris[name]}" alt="{label}"{frame}><figcaption>{label}</figcaption></figure>'
     def row(r):
