@@ -69,7 +69,7 @@ def module_of(nb):
     m = re.search(r'^#\|\s*default_exp\s+(\S+)', '\n'.join(c['src'] for c in cells(nb)), flags=re.M)
     return m and m[1]
 
-def number(nb): return re.match(r'\d*[a-z]?(?=_)|', nb.name)[0] or 'z'   # index reads everything
+def number(nb): return re.match(r'\d*[a-z]*(?=_)|', nb.name)[0] or 'z'   # index reads everything
 
 def copy_tree(to):
     for f in files():

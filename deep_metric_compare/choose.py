@@ -17,7 +17,9 @@ import numpy as np, pandas as pd, torch
 from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
 from .core import RunConfig, UserError, check_choice, check_range, plain_labels, plain_tensor
 from .data import DATASETS, LabelledData, array_data
-from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, own_data, plan, run_all, run_text, write_results
+from .embedder import write_best
+from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, own_data, plan, run_all
+from .experiments import run_text, write_results
 from .experiments import check_settings
 from matplotlib.figure import Figure
 from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
@@ -278,8 +280,9 @@ class Comparison(Sequence):
         runs,               # Finished runs
         decisions=(),       # A Decision for each data set
         tuned:Tuned=None,   # What was chosen, and from what
-        report=None         # Path of the report
-    ): self.runs, self.decisions, self.tuned, self.report = list(runs), list(decisions), tuned, report
+        report=None,        # Path of the report
+        best=()             # Folders of the models that are handed over, for load_embedder
+    ): self.runs, self.decisions, self.tuned, self.report, self.best = list(runs), list(decisions), tuned, report, list(best)
     def __getitem__(self, i): return self.runs[i]
     def __len__(self): return len(self.runs)
     @property
@@ -386,4 +389,6 @@ def choose_loss(
     runs, decisions = [r for rs, *_ in parts for r in rs], [d for *_, d in parts]
     pictured = [(d, plot_decision(d), _caption(d)) for d in decisions]
     report = write_results(runs, out, 'Which loss on these data', command, pictured)
-    return Comparison(runs, decisions, tuned, report)
+    found = Comparison(runs, decisions, tuned, report)
+    found.best = write_best(found, out, command)
+    return found

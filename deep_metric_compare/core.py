@@ -151,7 +151,7 @@ def _parser(f, name):
         shown = '' if '(default:' in (d.docment or '') else f' (default: {default})'
         kw = dict(default=default, dest=n, help=f"{d.docment or ''}{shown}".replace('%', '%%'))
         if d.anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
-        else: kw.update(type=_out if n == 'out' else {int: int, float: float}.get(d.anno, _text), metavar=getattr(d.anno, '__name__', 'str').upper())
+        else: kw.update(type=_out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text), metavar=getattr(d.anno, '__name__', 'str').upper())
         p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p

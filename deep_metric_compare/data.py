@@ -10,7 +10,7 @@ __all__ = ['DATASETS', 'DEPTHS', 'FEW', 'LabelledData', 'alone_text', 'treat_out
 
 # %% ../nbs/08_data.ipynb #5f7500ba
 import hashlib, math, random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 import numpy as np, torch
 from .core import UserError, RunConfig, check_choice, check_range, plain_labels, plain_tensor, stream
@@ -42,6 +42,7 @@ class LabelledData:
     pictures_test:torch.Tensor=None # The same of the held-out inputs
     laid_out:bool=False      # Did whoever made the data separate training and held-out ones?
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
+    reading:dict=field(default_factory=dict) # What it takes to make inputs of further files: white, level, columns, label, as_given
     def __post_init__(self):
         for k in ('x', 'x_test', 'pictures', 'pictures_test'):
             if hasattr(v := getattr(self, k), 'dtype'): setattr(self, k, plain_tensor(v, k))     # files of pictures stay what they are
@@ -121,7 +122,7 @@ def digits_data(
     y = torch.from_numpy(d.target).long()
     a, b = map(torch.from_numpy, train_test_split(np.arange(len(y)), test_size=600, stratify=d.target, random_state=0))
     return LabelledData('digits', x[a], y[a], y[a], x[b], y[b], y[b], split='600 held out, stratified by class, split seed 0',
-                        source='Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), test part, as shipped with scikit-learn', licence='CC BY 4.0')
+                        source='Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), test part, as shipped with scikit-learn', licence='CC BY 4.0', reading=dict(white=16))
 
 # %% ../nbs/08_data.ipynb #7ba017d4
 DATASETS = dict(toy=toy_data, digits=digits_data)
@@ -191,14 +192,15 @@ def white_level(
     return next((2**b - 1 for b in DEPTHS if top < 2**b), top)
 
 def _as_pictures(*parts):
-    "Arrays of pictures as bytes, or scaled to at most 1, and a sentence where they were scaled; other arrays as they are"
-    if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts): return *parts, ''
+    "Arrays of pictures as bytes, or scaled to at most 1; a sentence where they were scaled; how further ones are read"
+    if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts): return *parts, '', {}
     low, top = min(x.min().item() for x in parts if len(x)), max(x.max().item() for x in parts if len(x))
     white = white_level(top)
-    if low < 0 or white == 1: return *parts, ''
+    if low < 0: return *parts, '', dict(as_given=True)
+    if white == 1: return *parts, '', {}
     found = f'pictures with values from {low:g} to {top:g}: white is {white:,}'
     whole = white == 255 and all((x == x.round()).all() for x in parts)
-    return *(x.byte() if whole else x.float()/white for x in parts), found
+    return *(x.byte() if whole else x.float()/white for x in parts), found, {} if whole else dict(white=white)
 
 # %% ../nbs/08_data.ipynb #f154e299
 def array_data(
@@ -217,8 +219,9 @@ def array_data(
         a, b, split = held_out_rows(y, split_seed)
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
     if x.shape[1:] != x_test.shape[1:]: raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as in training")
-    x, x_test, found = _as_pictures(x, x_test)
-    return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found, laid_out=laid_out)
+    x, x_test, found, reading = _as_pictures(x, x_test)
+    return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
+                        laid_out=laid_out, reading=reading)
 
 # %% ../nbs/08_data.ipynb #1a815851
 def _turn(y):

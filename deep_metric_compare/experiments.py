@@ -683,6 +683,7 @@ def compare(
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?
     say=None,                           # Called with what is about to be run, once that is known
+    jobs:int=1,                         # Processes that train at once
     **fields                            # Of plan: chosen, halves, fields of RunConfig
 )->list:                                # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
@@ -690,7 +691,7 @@ def compare(
     _told_apart(datasets)
     configs = plan(datasets, losses, seeds, margin, **fields)
     if say: say(run_text(configs))
-    runs = run_all(configs, out, fresh, device, show)
+    runs = run_all(configs, out, fresh, device, show, jobs=jobs)
     d = Display(1, 1) if show else None
     if d: d.busy('writing the tables and the report')
     write_results(runs, out, 'Contrastive and triplet loss compared', command)
@@ -789,7 +790,8 @@ def frozen_data(
     a, b = z.split([len(data.x), len(data.x_test)])
     network = Path(str(checkpoint)).name
     shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
-    return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, backbone=network, **shown)
+    reading = dict(data.reading, checkpoint=str(checkpoint), pictures=list(data.in_shape))
+    return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, backbone=network, reading=reading, **shown)
 
 # %% ../nbs/15_experiments.ipynb #e5c00003
 def _pictures(dataset, size):

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PATIENCE', 'IMAGE_TYPES', 'BUDGET', 'LABEL_NAMES', 'VECTOR_NAMES', 'PUBLISHED', 'IDX_SUMS', 'fashion_mnist_data',
            'CIFAR_SUMS', 'COUNTS', 'IMAGE_DATASETS', 'read_image', 'decode_images', 'common_size', 'cache_folder',
-           'cached', 'read_folder', 'folder_data', 'embeddings_data', 'data_folder', 'find_published', 'fetch',
-           'check_sum', 'check_counts', 'read_idx', 'mnist_data', 'ArrayUnpickler', 'read_archive', 'cifar10_data',
-           'disjoint_split', 'ImageFiles', 'decoded', 'cub_data', 'cars_data', 'draws_classes', 'register_data']
+           'cached', 'read_folder', 'folder_data', 'list_pictures', 'embeddings_data', 'read_vectors', 'data_folder',
+           'find_published', 'fetch', 'check_sum', 'check_counts', 'read_idx', 'mnist_data', 'ArrayUnpickler',
+           'read_archive', 'cifar10_data', 'disjoint_split', 'ImageFiles', 'decoded', 'cub_data', 'cars_data',
+           'draws_classes', 'register_data']
 
 # %% ../nbs/08b_images.ipynb #98324595
 import gzip, hashlib, io, json, os, pickle, re, shutil, stat, sys, tarfile, threading, time, unicodedata, warnings
@@ -34,10 +35,11 @@ def _strict():
 
 def _open(f):
     from PIL import Image
+    if isinstance(f, Image.Image): return f.copy()                      # what is done to it stays here
     return Image.open(io.BytesIO(f) if isinstance(f, bytes) else f)
 
 def read_image(
-    f,             # Path of a file, or its bytes
+    f,             # Path of a file, its bytes, or a PIL image
     size=None,     # Height and width of the result; None: those of the picture
     white=None     # Which value of a grey picture of more than 8 bits is white; None: what white_level makes of its own values
 )->np.ndarray:     # (C, height, width) uint8, C = 1 for a grey picture, else 3
@@ -151,7 +153,7 @@ def cache_folder()->Path:  # None: there is no such folder, since nobody's home 
 def _key(files, *more):
     "A name made of the names, sizes and times of files; ctime sees changed permissions too"
     facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, f in files.items() if f.exists() and (s := f.stat())]
-    return hashlib.sha256(repr((2, facts, more)).encode()).hexdigest()[:16]     # 2: raise it when pictures are decoded otherwise
+    return hashlib.sha256(repr((3, facts, more)).encode()).hexdigest()[:16]     # 3: raise it when pictures are decoded otherwise
 
 def _store(path, tensors, text):
     from safetensors.torch import save
@@ -314,7 +316,8 @@ def read_folder(
         tensors[f'x{end}'], tensors[f'y{end}'] = _part_data(images, mine, (C, h, w))
         lines.append(f"{printable(p.rstrip('/')) or 'pictures'}: {len(mine):,}" + (f' in {_sizes(Counter(mine.values()).values())}' if mine else ''))
     lines += _deeper(where, level) + [f"left out: {len(v)} × {what}: {_some([*v])}" for what, v in out.items() if v]
-    return tensors, dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines))
+    text = dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines), white=json.dumps(white))
+    return tensors, text
 
 # %% ../nbs/08b_images.ipynb #457801b4
 def folder_data(
@@ -338,7 +341,25 @@ def folder_data(
         raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove it to hold out a third of the others")
     try: data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), printable(name or path.resolve().name), split_seed=split_seed)
     except UserError as e: raise UserError(f"{path}: {e}; {text['found']}") from None
-    return replace(data, names=tuple(json.loads(text['names'])), found=text['found'])
+    reading = dict(level=level, white=json.loads(text['white']))
+    return replace(data, names=tuple(json.loads(text['names'])), found=text['found'], reading=reading)
+
+# %% ../nbs/08b_images.ipynb #b1750d62
+def list_pictures(
+    path,        # Folder, or the file of a picture
+    level:int=1  # How deep the folders lie that are classes
+)->tuple:        # Name → path, sorted by name; name → class, '' where a picture lies in no class folder
+    "The pictures below a folder, and the classes that their folders name"
+    path = Path(path).expanduser()
+    if path.is_file(): return {path.name: path}, {path.name: ''}
+    if not path.is_dir(): raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected a picture, or a folder of them")
+    with _patiently(lambda: f'looking through {printable(path)}'):
+        files, dirs, links, _ = _walk(path)
+        _, where, out = _sorted(files, dirs, level, links)
+    outside = out['picture outside the class folders']
+    classes = {n: c for n, (_, c) in where.items()} | dict.fromkeys(outside, '')
+    classes = dict(sorted(classes.items()))
+    return {n: files[n] for n in classes}, classes
 
 # %% ../nbs/08b_images.ipynb #51d5ac70
 LABEL_NAMES = 'label', 'labels', 'y', 'class', 'classes', 'target', 'targets', 'category'
@@ -398,13 +419,20 @@ def _numbers(a, name, path):
     if len(bad): raise UserError(f"{path.name} holds {str(a[bad[0]])!r} in column '{name}', row {bad[0]}, expected a number{f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''}: put it right, or leave the column out with --vectors (vectors=)")
     return numbers.to_numpy()
 
+def _side_by_side(cols, names, path):
+    "Columns of numbers, or one of lists, as a matrix"
+    one = cols[names[0]]
+    return one if len(names) == 1 and one.ndim > 1 else np.stack([_numbers(cols[n], n, path) for n in names], 1)
+
 def _vectors(cols, y, vectors, path):
-    "The vectors, what they are called, and which columns or arrays are left"
+    "The vectors, the columns or arrays they are made of, and those that are left"
     names = _vector_names(cols, y, vectors, path)
-    one = names[0] if len(names) == 1 else None
-    x = cols[one] if one and cols[one].ndim > 1 else np.stack([_numbers(cols[n], n, path) for n in names], 1)
     taken = {*names, y}
-    return x, f"'{one}'" if one else f"of {len(names):,} columns from '{names[0]}' to '{names[-1]}'", [n for n in cols if n not in taken]
+    return _side_by_side(cols, names, path), names, [n for n in cols if n not in taken]
+
+def _called(names):
+    "Columns in words"
+    return f"'{names[0]}'" if len(names) == 1 else f"of {len(names):,} columns from '{names[0]}' to '{names[-1]}'"
 
 # %% ../nbs/08b_images.ipynb #b2325e30
 def _numbered(y, path):
@@ -444,22 +472,27 @@ def _columns(path):
     return {str(n): _listed(df[n].to_numpy()) for n in df.columns}
 
 # %% ../nbs/08b_images.ipynb #594fd502
-def _load_vectors(path, label, vectors):
-    "Vectors, labels, which is which in words, and what is left"
+@contextmanager
+def _file_of_vectors(path):
+    "What is wrong with a file, or with what stands in it, in a sentence"
     kinds, kind = ('.npz', '.npy', '.csv', '.parquet'), path.suffix.lower()
     expected = 'a file of embeddings (.npz, .npy, .csv or .parquet)'
     if kind not in kinds: raise UserError(f"{path.name} ends in '{path.suffix}', expected {expected}")
     if not path.is_file(): raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected {expected}")
-    try:
-        cols = _columns(path)
-        y = _label_name(cols, label, path)
-        x, called, rest = _vectors(cols, y, vectors, path)
-        return x, cols[y], f"vectors {called}, labels '{y}'", rest
+    try: yield
     except UserError: raise
     except ImportError as e: raise UserError(f"{path.name} needs pyarrow to be read: pip install pyarrow, or save the data as .npz") from e
     except Exception as e:
         why = ' '.join(str(e).split()) or type(e).__name__
         raise UserError(f"{path.name} cannot be read as {kind} ({why}): save it again, as numbers and text without Python objects") from e
+
+def _load_vectors(path, label, vectors):
+    "Vectors, labels, what to read again of further files, and what is left"
+    with _file_of_vectors(path):
+        cols = _columns(path)
+        y = _label_name(cols, label, path)
+        x, names, rest = _vectors(cols, y, vectors, path)
+        return x, cols[y], dict(columns=names, label=y), rest
 
 # %% ../nbs/08b_images.ipynb #b086151f
 def embeddings_data(
@@ -471,7 +504,7 @@ def embeddings_data(
 )->LabelledData:      # float32 vectors; `found` says what was found, `names` are the classes where labels are text
     "A file of vectors and labels as data"
     path = Path(path).expanduser()
-    with _patiently(lambda: f'reading {printable(path.name)}'): x, y, found, unused = _load_vectors(path, label, vectors)
+    with _patiently(lambda: f'reading {printable(path.name)}'): x, y, reading, unused = _load_vectors(path, label, vectors)
     y, names = _numbered(y, path)
     try:
         x, y = check_arrays(x, y)
@@ -480,11 +513,33 @@ def embeddings_data(
         data = array_data(x[~alone], y[~alone], name=printable(name or path.name), split_seed=split_seed)
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
     k = count[(classes >= 0) & (count > 1)]
+    found = f"vectors {_called(reading['columns'])}, labels '{reading['label']}'"
     lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}", f"vectors: {int((~alone).sum()):,} in {_sizes(k.tolist())}"]
     lonely = [names[i] if names else str(i) for i in y[alone].tolist()]
     beside = f"{'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'} that is no part of the vectors"
     out = {'class with a single vector, which has no partner': lonely, beside: unused}
-    return replace(data, names=names, found='\n'.join(lines + [f'left out: {len(v)} × {what}: {_some(v)}' for what, v in out.items() if v]))
+    lines += [f'left out: {len(v)} × {what}: {_some(v)}' for what, v in out.items() if v]
+    return replace(data, names=names, found='\n'.join(lines), reading=reading)
+
+# %% ../nbs/08b_images.ipynb #2bf0f2cb
+def read_vectors(
+    path,              # A .npz, .npy, .csv or .parquet file
+    columns=(),        # Columns or arrays that make up the vector, in this order; empty: the only ones that can
+    label:str=None     # Column or array of labels, used where it is there; None: one of the usual names
+)->tuple:              # (N, D) array; class of each row as text, '' where the file does not say
+    "Vectors of a file that needs no labels"
+    path = Path(path).expanduser()
+    with _file_of_vectors(path), _patiently(lambda: f'reading {printable(path.name)}'):
+        if path.suffix.lower() == '.npy' and not (a := np.load(path, allow_pickle=False)).dtype.names: return a, ['']*len(a)
+        cols = _columns(path)
+        usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns]
+        y = label if label in cols else usual[0] if len(usual) == 1 else None
+        if gone := [n for n in columns if n not in cols]:
+            raise UserError(f"{path.name} lacks {_some(gone, 3)}, expected the {len(columns):,} columns or arrays that training had ({_called(columns)}): it holds {_some([*cols])}")
+        names = columns or _vector_names(cols, y, None, path)
+        return _side_by_side(cols, names, path), _as_text(cols[y] if y else np.full(len(cols[names[0]]), ''))
+
+def _as_text(y): return [*map(str, np.char.decode(y, 'utf-8', 'backslashreplace') if y.dtype.kind == 'S' else y)]
 
 # %% ../nbs/08b_images.ipynb #f49a6961
 _LAST = 't10k-labels-idx1-ubyte', 't10k-labels-idx1-ubyte.gz'     # of the four files, the one that is downloaded last
