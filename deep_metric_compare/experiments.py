@@ -13,11 +13,13 @@ __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', '
 # %% ../nbs/15_experiments.ipynb #16483a89
 import hashlib, math, os, time, warnings
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 import torch
-from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, out_folder, stream, write_run, write_whole
+from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, out_folder, patiently, stream, write_run, write_whole
 from .data import DATASETS, FEW, _check_batch, alone_text, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .features import frozen_features
@@ -264,6 +266,12 @@ def _resumed(learn, saved, notify):
     return True
 
 # %% ../nbs/15_experiments.ipynb #ef459cf3
+_groups = WeakKeyDictionary()    # of data that runs share; for each class it takes a distance from every point
+
+def _groups_of(data):
+    if data not in _groups: _groups[data] = sample_groups(data.x, data.y, data.clean)
+    return _groups[data]
+
 def _learner(parts, configs, notify, cbs):
     "A Learner for one run, or for several as replicas"
     c, (data, model, loss, dls) = configs[0], parts[0]
@@ -272,7 +280,7 @@ def _learner(parts, configs, notify, cbs):
         model, loss, dls = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts])
         seed, held, names = [q.seed for q in configs], [(p[0].x_test, p[0].clean_test) for p in parts], [f'seed {q.seed}, margin {q.margin}' for q in configs]
     model.to(dls.device)
-    groups = [sample_groups(d.x, d.y, d.clean) for d, *_ in parts]
+    groups = [_groups_of(d) for d, *_ in parts]
     learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held, geometry_every=c.geometry_every,
                            valid_loss=False, notify=notify, names=names, groups=groups if len(parts) > 1 else groups[0], cbs=list(cbs))
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
@@ -452,7 +460,8 @@ def split_text(
     else: which = f'{len(held):,} other classes' if new == len(held) else f'{len(held):,} classes, {new:,} of them not trained on'
     many = '' if linear_fits(data.y[:GALLERY]) else 'too many classes for a linear classifier'
     notes = '; '.join(filter(None, [data.split, alone_text(data.clean_test), many]))
-    return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {len(data.x_test):,} of {which}: {notes}'
+    drawn = f'{MEASURED:,} drawn from ' if len(data.x_test) > MEASURED else ''
+    return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {drawn}{len(data.x_test):,} of {which}: {notes}'
 
 def loss_text(
     config:RunConfig  # Of a trained run
@@ -503,7 +512,7 @@ def run_all(
             seeds, ms = (list(dict.fromkeys(getattr(c, k) for c in group)) for k in ('seed', 'margin'))
             name = f"{data_label(c.dataset)}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" + (f", margins {', '.join(f'{m:g}' if m == m and not isinstance(m, str) else m for m in ms)}" if len(ms) > 1 else '')
             def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{data_label(c.dataset)}, {c.arm}, {s}' if many > 1 else f'{name}: {s}'), [ShowProgress(d, many)] if d else [])
-            if d: d.begin(name, many)
+            if d: d.begin(name, many, 'preparing' if c.epochs else 'measuring')
             made = store.make_all(group, make, fresh=fresh)
             if d: d.end(''.join(f' ({sum(r.outcome == o for r in made)} {o})' if many > 1 else f' ({o})' for o in ('collapsed', 'diverged') if any(r.outcome == o for r in made)))
             done.update(zip(group, made))
@@ -551,13 +560,14 @@ def compare(
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     find_data(data_dir, download)
     _told_apart(datasets)
-    configs = plan(datasets, losses, seeds, margin, **fields)
+    with patiently(lambda: 'preparing the data') if show else nullcontext(): configs = plan(datasets, losses, seeds, margin, **fields)
     if say: say(run_text(configs))
     runs = run_all(configs, out, fresh, device, show)
     d = Display(1, 1) if show else None
     if d: d.busy('writing the tables and the report')
-    write_results(runs, out, 'Contrastive and triplet loss compared', command)
-    if d: d.close()
+    try: write_results(runs, out, 'Contrastive and triplet loss compared', command)
+    finally:
+        if d: d.close()
     return runs
 
 # %% ../nbs/15_experiments.ipynb #e5b00002
@@ -720,5 +730,5 @@ def train_retrieval(
     "The retrieval experiment of the original study, in its settings"
     find_data(data_dir, download)
     check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy, **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
-    name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
+    with patiently(lambda: 'preparing the data'): name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
     return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model, data_dir=data_dir, download=download, device=device, **kwargs)
