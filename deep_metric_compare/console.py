@@ -63,7 +63,9 @@ def _one_thread():
     "Networks this small are faster on one thread (measured: the default comparison takes two thirds of the time); a setting of the user's own is left alone"
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-def _loading(): return patiently(lambda: 'loading PyTorch and fastai')
+def _loading():
+    "On a terminal somebody waits and is told why; elsewhere what a user gets wrong stays one line"
+    return patiently(lambda: 'loading PyTorch and fastai') if sys.stderr.isatty() else contextlib.nullcontext()
 
 def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     "Names of data of the user's own, after saying what was found in them"
@@ -78,7 +80,7 @@ def _budget(epochs, data_dir, download, names, losses, seeds, margin, batch_size
     if epochs is not None: return epochs
     from deep_metric_compare.experiments import STEPS, affordable_epochs, find_data, plan
     find_data(data_dir, download)
-    with patiently(lambda: 'preparing the data'):
+    with patiently(lambda: 'still preparing the data'):
         plan(names, losses, seeds, margin, batch_size=batch_size, **fields)     # says what is wrong, before anything else is said
         n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
     if n < 15: print(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about {STEPS:,} steps; --epochs sets another number.\n", flush=True)

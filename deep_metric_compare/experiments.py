@@ -560,7 +560,7 @@ def compare(
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     find_data(data_dir, download)
     _told_apart(datasets)
-    with patiently(lambda: 'preparing the data') if show else nullcontext(): configs = plan(datasets, losses, seeds, margin, **fields)
+    with patiently(lambda: 'still preparing the data') if show else nullcontext(): configs = plan(datasets, losses, seeds, margin, **fields)
     if say: say(run_text(configs))
     runs = run_all(configs, out, fresh, device, show)
     d = Display(1, 1) if show else None
@@ -730,5 +730,5 @@ def train_retrieval(
     "The retrieval experiment of the original study, in its settings"
     find_data(data_dir, download)
     check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy, **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
-    with patiently(lambda: 'preparing the data'): name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
+    with patiently(lambda: 'still preparing the data'): name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
     return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model, data_dir=data_dir, download=download, device=device, **kwargs)

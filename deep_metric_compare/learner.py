@@ -454,7 +454,7 @@ class Display:
         "What is done just now, and for how long"
         return f'{self.doing}, {time.time() - self.since:.0f} s'
     def _again(self, note):
-        if not self.live: self._write(f'{self.head()}: {note}\n' if self.run else f'{note}\n')
+        if not self.live: self._write(f'still {self.head()}: {note}\n' if self.run else f'still {note}\n')
         elif self.run: self.show(force=True, note=note)
         else: self._line(note)
     def epoch(self, n:int=1  # Of how many runs at once
