@@ -27,7 +27,7 @@ if os.path.basename(sys.argv[0]).startswith('dmc_'):
         if signal.getsignal(_number) is not signal.SIG_IGN: signal.signal(_number, _stop)
 
 # %% ../nbs/16_console.ipynb #b0b02933
-from .core import UserError, command
+from .core import UserError, command, patiently
 
 # %% ../nbs/16_console.ipynb #f01a7e56
 def _list(s): return [p.strip() for p in str(s).split(',') if p.strip()]
@@ -101,6 +101,10 @@ def _one_thread():
     "Networks this small are faster on one thread (measured: the default comparison takes two thirds of the time); a setting of the user's own is left alone"
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+def _loading():
+    "On a terminal somebody waits and is told why; elsewhere what a user gets wrong stays one line"
+    return patiently(lambda: 'loading PyTorch and fastai') if sys.stderr.isatty() else contextlib.nullcontext()
+
 def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     "Names of data of the user's own, after saying what was found in them"
     from deep_metric_compare.experiments import own_data
@@ -114,8 +118,9 @@ def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fiel
     if epochs is not None: return epochs
     from deep_metric_compare.experiments import STEPS, affordable_epochs, find_data, plan
     find_data(data_dir, download)
-    plan(names, losses, seeds, batch_size=batch_size, **fields)         # says what is wrong, before anything else is said
-    n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
+    with patiently(lambda: 'still preparing the data'):
+        plan(names, losses, seeds, batch_size=batch_size, **fields)     # says what is wrong, before anything else is said
+        n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
     if n < 15: print(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about {STEPS:,} steps; --epochs sets another number.\n", flush=True)
     return n
 
@@ -163,9 +168,9 @@ def dmc_compare(
     names = _tasks(names, unseen, backbone, data_dir, download)
     about = dict(fresh=fresh, jobs=jobs or _cores(), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
     if tune:
-        from deep_metric_compare.choose import choose_loss
+        with _loading(): from deep_metric_compare.choose import choose_loss
         return _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, out=out, epochs=epochs, **own, **fields, **about), out)
-    from deep_metric_compare.experiments import compare
+    with _loading(): from deep_metric_compare.experiments import compare
     epochs = _budget(epochs, data_dir, download, names, arms, seeds, **own, **fields)
     _finish(compare(names, arms, seeds, out=out, epochs=epochs, **own, **fields, **about), out)
 
@@ -192,7 +197,7 @@ def dmc_train_toy(
 ):
     "The synthetic experiment of the original study (arXiv:2510.02161), in its settings"
     _one_thread()
-    from deep_metric_compare.experiments import train_toy
+    with _loading(): from deep_metric_compare.experiments import train_toy
     _finish(train_toy(loss, epochs, seeds, margin, strategy, out, n_classes=n_classes, samples_per_class=samples_per_class, mode_spread=mode_spread, overlap_prob=overlap_prob,
                       outlier_frac=outlier_frac, batch_size=batch_size, data_seed=data_seed, reduction=reduction, balance=balance, lr=lr, fresh=fresh, say=_say,
                       command=_argv(dmc_train_toy)), out)
@@ -218,7 +223,7 @@ def dmc_train_classification(
 ):
     "The classification experiment of the original study (arXiv:2510.02161), in its settings: k-NN and linear accuracy, Recall@K"
     _one_thread()
-    from deep_metric_compare.experiments import train_classification
+    with _loading(): from deep_metric_compare.experiments import train_classification
     from deep_metric_compare.stats import ACCURACY
     runs = train_classification(dataset, loss, epochs, seeds, margin, strategy, out, batch_size=batch_size, train_size=train_size, reduction=reduction, balance=balance, lr=lr,
                                 data_dir=data_dir, download=download, fresh=fresh, say=_say, command=_argv(dmc_train_classification))
@@ -250,7 +255,7 @@ def dmc_train_retrieval(
 ):
     "The retrieval experiment of the original study (arXiv:2510.02161), in its settings: Recall@K and MAP@R on classes that training has not seen"
     _one_thread()
-    from deep_metric_compare.experiments import _names, picture_size, train_retrieval
+    with _loading(): from deep_metric_compare.experiments import _names, picture_size, train_retrieval
     from deep_metric_compare.stats import ACCURACY
     fields = dict(batch_size=batch_size, train_size=train_size, reduction=reduction, balance=balance, lr=lr)
     _check(_names(loss), seeds, margin=margin, epochs=epochs, strategy=strategy, **fields)
@@ -281,7 +286,7 @@ def dmc_bench(
     out:str='runs/bench'  # Folder for the table
 ):
     "Measure every hot path against pytorch-metric-learning and plain PyTorch, as ratios in one process"
-    from deep_metric_compare.bench import bench_text, run_bench, write_bench
+    with _loading(): from deep_metric_compare.bench import bench_text, run_bench, write_bench
     rows = run_bench(quick, say=lambda s: print(s, file=sys.stderr, flush=True))
     path = write_bench(rows, out)
     print(bench_text(rows), '\n\n' + str(path), sep='')

@@ -111,8 +111,12 @@ def _with_rows(blocks, rows):
 
 def _nearness(x, means, own):
     "@eq-hard, 1 where a point coincides with both means"
-    d, own = torch.cdist(x, means), own.clamp(min=0)[:, None]
-    return (d.gather(1, own)/d.scatter(1, own, math.inf).amin(1, keepdim=True)).nan_to_num(1., math.inf)[:, 0]
+    rows, res = max(1, 2**20//len(means)), []                      # at most so many distances at once
+    for b, c in zip(x.split(rows), own.clamp(min=0)[:, None].split(rows)):
+        d = torch.cdist(b, means)
+        near = d.gather(1, c)
+        res.append(near/d.scatter_(1, c, math.inf).amin(1, keepdim=True))
+    return torch.cat(res).nan_to_num(1., math.inf)[:, 0]
 
 # %% ../nbs/10_diagnostics.ipynb #b2a95ba6
 def nearest_right(

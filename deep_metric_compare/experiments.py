@@ -14,11 +14,13 @@ __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', '
 # %% ../nbs/15_experiments.ipynb #16483a89
 import hashlib, math, os, signal, threading, time, warnings
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 import torch
-from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, out_folder, stream, write_run, write_whole
+from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, out_folder, patiently, stream, write_run, write_whole
 from .data import DATASETS, FEW, _check_batch, alone_text, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .features import frozen_features
@@ -272,6 +274,12 @@ def _resumed(learn, saved, notify):
     return True
 
 # %% ../nbs/15_experiments.ipynb #ef459cf3
+_groups = WeakKeyDictionary()    # of data that runs share; for each class it takes a distance from every point
+
+def _groups_of(data):
+    if data not in _groups: _groups[data] = sample_groups(data.x, data.y, data.clean)
+    return _groups[data]
+
 def _learner(parts, configs, notify, cbs):
     "A Learner for one run, or for several as replicas"
     c, (data, model, loss, dls) = configs[0], parts[0]
@@ -280,7 +288,7 @@ def _learner(parts, configs, notify, cbs):
         model, loss, dls = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts])
         seed, held, names = [q.seed for q in configs], [(p[0].x_test, p[0].clean_test) for p in parts], [f'seed {q.seed}, margin {q.margin}' for q in configs]
     model.to(dls.device)
-    groups = [sample_groups(d.x, d.y, d.clean) for d, *_ in parts]
+    groups = [_groups_of(d) for d, *_ in parts]
     learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held, geometry_every=c.geometry_every,
                            valid_loss=False, notify=notify, names=names, groups=groups if len(parts) > 1 else groups[0], cbs=list(cbs))
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
@@ -511,7 +519,8 @@ def split_text(
     else: which = f'{len(held):,} other classes' if new == len(held) else f'{len(held):,} classes, {new:,} of them not trained on'
     many = '' if linear_fits(data.y[:GALLERY]) else 'too many classes for a linear classifier'
     notes = '; '.join(filter(None, [data.split, alone_text(data.clean_test), many]))
-    return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {len(data.x_test):,} of {which}: {notes}'
+    drawn = f'{MEASURED:,} drawn from ' if len(data.x_test) > MEASURED else ''
+    return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {drawn}{len(data.x_test):,} of {which}: {notes}'
 
 def loss_text(
     config:RunConfig  # Of a trained run
@@ -583,15 +592,16 @@ def run_all(
     say = store.say = d.say if d else warnings.warn
     groups = _groups(configs, todo, stack)
     made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
-    if made and d: d.tick(f'{len(todo)} runs in {jobs} processes')
+    if made and d: d.busy(f'{len(todo)} runs in {jobs} processes')
     try:
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
-            if d: d.begin(_title(group), len(group), seconds)
+            if d: d.begin(_title(group), len(group), 'preparing' if group[0].trained else 'measuring', seconds)
             cbs = [ShowProgress(d, len(group))] if d else []
             if made and d: d.epoch(sum(c.trained for c in group))
             runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
             if d: d.end(_outcome_note(runs))
+            if made and d: d.stage(f'{jobs} processes')
             done.update(zip(group, runs))
     finally:
         if d: d.close()
@@ -689,13 +699,14 @@ def compare(
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     find_data(data_dir, download)
     _told_apart(datasets)
-    configs = plan(datasets, losses, seeds, margin, **fields)
+    with patiently(lambda: 'still preparing the data') if show else nullcontext(): configs = plan(datasets, losses, seeds, margin, **fields)
     if say: say(run_text(configs))
     runs = run_all(configs, out, fresh, device, show, jobs=jobs)
     d = Display(1, 1) if show else None
     if d: d.busy('writing the tables and the report')
-    write_results(runs, out, 'Contrastive and triplet loss compared', command)
-    if d: d.close()
+    try: write_results(runs, out, 'Contrastive and triplet loss compared', command)
+    finally:
+        if d: d.close()
     return runs
 
 # %% ../nbs/15_experiments.ipynb #e5b00002
@@ -861,5 +872,5 @@ def train_retrieval(
     "The retrieval experiment of the original study, in its settings"
     find_data(data_dir, download)
     check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy, **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
-    name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
+    with patiently(lambda: 'still preparing the data'): name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
     return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model, data_dir=data_dir, download=download, device=device, **kwargs)

@@ -11,10 +11,10 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import contextlib, hashlib, io, math, os, random, sys, threading, time
+import contextlib, hashlib, io, math, os, random, sys, time
 import numpy as np
 from pathlib import Path
-from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream, write_whole
+from .core import UserError, check_choice, check_range, patiently, plain_labels, plain_tensor, stream, write_whole
 from .data import GatherDL, TensorSet
 from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset, no_batches
 from .losses import LOSSES, PairLoss
@@ -467,16 +467,30 @@ class Display:
     ):
         self.total, self.runs, self.every, self.file = max(total, 1), runs, every, file or sys.stderr or open(os.devnull, 'w')
         self.done, self.run, self.n, self.start, self.shown, self.name, self.width = 0, 0, 1, time.time(), 0., '', 0
-        self.clock = None
         self.live = not self.file.closed and self.file.isatty()
+        self.doing, self.since, self.watched = '', time.time(), contextlib.ExitStack()
     def begin(self,
-        name,      # What is running
-        n:int=1,   # How many runs at once
-        seconds:float=0. # So long ago
+        name,            # What is running
+        n:int=1,         # How many runs at once
+        doing='preparing', # What comes first
+        seconds:float=0. # It began so long ago
     ):
         "One run starts, or several side by side"
         self.name, self.n, self.run, self.epoch0 = name, n, self.run + n, time.time() - seconds
+        self.stage(doing)
         self.show(force=True)
+    def stage(self, s  # What is done from now on, in words
+             ):
+        "What is shown where nothing else is for a while"
+        if not self.doing: self.watched.enter_context(patiently(self.lasts, self._again))
+        self.doing, self.since = s, time.time()
+    def lasts(self):
+        "What is done just now, and for how long"
+        return f'{self.doing}, {time.time() - self.since:.0f} s'
+    def _again(self, note):
+        if not self.live: self._write(f'still {self.head()}: {note}\n' if self.run else f'still {note}\n')
+        elif self.run: self.show(force=True, note=note)
+        else: self._line(note)
     def epoch(self, n:int=1  # Of how many runs at once
              ):
         "An epoch is done"
@@ -484,18 +498,22 @@ class Display:
     def which(self):
         "Which runs are running, in words"
         return f'run {self.run}' if self.n == 1 else f'runs {self.run - self.n + 1}–{self.run}'
-
+    def head(self):
+        "Which runs of how many, and their name"
+        return f'{self.which()} of {self.runs}: {self.name}'
     def left(self):
         "Seconds that remain, by the pace so far; None at the start"
         return (time.time() - self.start)/self.done*(self.total - self.done) if self.done else None
-    def show(self, force:bool=False  # Even if it was shown a moment ago?
-            ):
+    def show(self,
+        force:bool=False, # Even if it was shown a moment ago?
+        note=''           # What is done just now
+    ):
         "Write the line"
         if not self.live or (time.time() - self.shown < self.every and not force): return
         self.shown, left = time.time(), self.left()
         share = min(self.done/max(self.total, 1), 1)
         bar = '█'*round(20*share) + '░'*(20 - round(20*share))
-        self._line(f"{bar} {share:4.0%}  {self.which()} of {self.runs}: {self.name}  {'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}")
+        self._line(f"{bar} {share:4.0%}  {self.head()}  {'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}  {note}")
     def _write(self, s):
         with contextlib.suppress(OSError, ValueError):       # nobody reads it any more
             self.file.write(s)
@@ -506,31 +524,23 @@ class Display:
     def end(self, note:str=''  # To add to the line
            ):
         "A run is finished"
-        if not self.live: self._write(f'{self.which()} of {self.runs}: {self.name}{note}, {time.time() - self.epoch0:.1f} s\n')
+        if not self.live: self._write(f'{self.head()}{note}, {time.time() - self.epoch0:.1f} s\n')
     def busy(self, s  # What is being done
             ):
         "Show something that has no epochs"
         if self.live: self._line(s)
+        self.stage(s)
     def say(self, s  # A sentence that should stay on the screen
            ):
         "Print a line above the display"
         if self.live: self._write('\r' + ' '*self.width + '\r')
         self._write(f'{s}\n')
         self.show(force=True)
-    def tick(self, name  # What is running
-            ):
-        "Show the line every second, while other processes do the work"
-        self.name = name
-        self.show(force=True)
-        if not self.live: return
-        self.clock = threading.Event()
-        def go():
-            while not self.clock.wait(1): self.show(force=True)
-        threading.Thread(target=go, daemon=True).start()
     def close(self):
         "Remove the line"
+        self.watched.close()
+        self.doing = ''
         if not self.live: return
-        if self.clock: self.clock.set()
         self._line('')
         self._write('\r')
 
@@ -541,6 +551,12 @@ class ShowProgress(Callback):
         display,   # A Display
         n:int=1    # How many runs train at once
     ): store_attr()
+    def before_epoch(self):
+        "Say which"
+        self.display.stage(f'epoch {self.epoch + 1} of {self.n_epoch}')
     def after_epoch(self):
         "Count it"
         self.display.epoch(self.n)
+    def after_fit(self):
+        "What comes next is no epoch"
+        self.display.stage('measuring')

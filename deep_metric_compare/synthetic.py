@@ -19,7 +19,9 @@ def cluster_shapes(
     "Draw a centre and a covariance for each class: @eq-shape"
     mu = 5*torch.randn(n_classes, dim, generator=gen, dtype=torch.float64)             # (C, D)
     A = torch.randn(n_classes, dim, dim, generator=gen, dtype=torch.float64)           # (C, D, D)
-    return mu, torch.linalg.cholesky(A @ A.mT + 1e-3*torch.eye(dim, dtype=A.dtype))
+    for a in A.split(max(1, 2**22//dim**2)):                                           # in place: of ten thousand classes one copy is enough
+        a.copy_(torch.linalg.cholesky(a @ a.mT + 1e-3*torch.eye(dim, dtype=A.dtype)))
+    return mu, A
 
 # %% ../nbs/04_synthetic.ipynb #feb0503e
 def draw_points(
