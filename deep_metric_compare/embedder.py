@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd, torch
-from .core import Run, UserError, check_range, environment, locked, out_folder, plain_tensor, printable, write_whole
+from .core import check_range, environment, locked, out_folder, patiently, plain_tensor, printable, Run, UserError, write_whole
 from .core import _remove
 from .data import LabelledData, check_arrays
 from .experiments import VERIFIED, data_of, measured
 from .features import frozen_features
-from .images import _patiently, _some, decode_images, list_pictures, read_image, read_vectors
+from .images import _some, decode_images, list_pictures, read_image, read_vectors
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model
 from .stats import BASELINES, arm_label, backbone_of, data_label
@@ -262,7 +262,7 @@ def _of_files(embedder, files):
         images, wrong = decode_images({n: files[n] for n in names[i:i + step]}, (h, w), white)
         bad |= wrong
         x = [torch.from_numpy(_channels(embedder, a)) for a in images.values()]
-        with _patiently(lambda: f'embedding pictures: {done:,} of {len(names):,}'):
+        with patiently(lambda: f'embedding pictures: {done:,} of {len(names):,}'):
             if x: zs.append(embedder.of_inputs(torch.stack(x)))
         done += len(images) + len(wrong)
     return torch.cat(zs) if zs else torch.zeros(0, embedder.dim), [n for n in names if n not in bad], bad
@@ -474,7 +474,7 @@ def nearest(
     z = plain_tensor(z, 'embeddings').double()
     check_range(k, 'neighbours', 1, len(z) - 1, whole=True)
     near, far, step = [], [], max(1, 2**24//len(z))
-    with _patiently(lambda: f'looking for neighbours: {sum(map(len, near)):,} of {len(z):,}'):
+    with patiently(lambda: f'looking for neighbours: {sum(map(len, near)):,} of {len(z):,}'):
         for i in range(0, len(z), step):
             rows = torch.arange(i, min(i + step, len(z)))
             d = torch.cdist(z[rows], z)

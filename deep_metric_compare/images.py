@@ -334,7 +334,7 @@ def list_pictures(
     path = Path(path).expanduser()
     if path.is_file(): return {path.name: path}, {path.name: ''}
     if not path.is_dir(): raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected a picture, or a folder of them")
-    with _patiently(lambda: f'looking through {printable(path)}'):
+    with patiently(lambda: f'looking through {printable(path)}'):
         files, dirs, links, _ = _walk(path)
         _, where, out = _sorted(files, dirs, level, links)
     outside = out['picture outside the class folders']
@@ -510,7 +510,7 @@ def read_vectors(
 )->tuple:              # (N, D) array; class of each row as text, '' where the file does not say
     "Vectors of a file that needs no labels"
     path = Path(path).expanduser()
-    with _file_of_vectors(path), _patiently(lambda: f'reading {printable(path.name)}'):
+    with _file_of_vectors(path), patiently(lambda: f'reading {printable(path.name)}'):
         if path.suffix.lower() == '.npy' and not (a := np.load(path, allow_pickle=False)).dtype.names: return a, ['']*len(a)
         cols = _columns(path)
         usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns]
