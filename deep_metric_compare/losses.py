@@ -184,8 +184,8 @@ def _contrast_all(emb, labels, margin, squared):
     v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
     return pos, neg, active, pair_force(w.mul_(2), x, x), pair_force(v, x, x)
 
-def _contrast_blocks(emb, labels, margin, squared, limit):
-    "The same, sorted by class: positives through their mean, negatives once each, some rows at a time"
+def _contrast_blocks(emb, labels, margin, squared, limit, needed):
+    "The same, sorted by class: positives through their mean, negatives once each, some rows at a time; gradients only if they are needed"
     labels, order = labels.sort(dim=-1, stable=True)
     order = order[..., None].expand_as(emb)
     x = emb.gather(1, order)
@@ -201,6 +201,7 @@ def _contrast_blocks(emb, labels, margin, squared, limit):
         h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(cols[s.start:] < end[:, s, None], 0)
         neg += h.square().sum((1, 2), dtype=neg.dtype)
         active += (h > 0).sum((1, 2))
+        if not needed: continue
         v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
         push[:, s] += pair_force(v, x[:, s], x[:, s.start:])
         push[:, s.start:] += pair_force(v.mT, x[:, s.start:], x[:, s])
@@ -229,14 +230,14 @@ def _contrast_gradients(emb, labels, margin, squared):
 
 def _contrast_sums(emb, labels, how):
     "Sums over positives and negatives and active negatives (…) of embeddings (…, B, D), and the gradients of both sums"
-    *how, limit = how
+    *how, limit, needed = how
     shape, lead, (x, y) = emb.shape, labels.shape[:-1], _side_by_side(emb, labels)
     few = labels.numel()*shape[-2] <= limit
-    *sums, pull, push = _contrast_all(x, y, *how) if few else _contrast_blocks(x, y, *how, limit//2)
+    *sums, pull, push = _contrast_all(x, y, *how) if few else _contrast_blocks(x, y, *how, limit//2, needed)
     return *(v.view(lead) for v in sums), *(g.to(emb.dtype).view(shape) for g in (pull, push))
 
 def _contrast_keep(ctx, inputs, output):
-    emb, labels, (*ctx.how, _) = inputs
+    emb, labels, (*ctx.how, _, _) = inputs
     *_, active, pull, push = output
     ctx.save_for_backward(emb, labels, pull, push)
     ctx.mark_non_differentiable(active, pull, push)
@@ -264,8 +265,9 @@ def contrastive_sums(
     "The two sums of @eq-contrastive over all pairs"
     check_choice(distance, DISTANCES, 'distance')
     emb, labels = check_batch(emb, labels, _replicas(margin))
+    needed = emb.requires_grad and torch.is_grad_enabled()
     with torch.autocast(emb.device.type, enabled=False):
-        return _contrastive_pass(_full(emb), labels, (margin, distance == 'sqeuclidean', limit))[:3]
+        return _contrastive_pass(_full(emb), labels, (margin, distance == 'sqeuclidean', limit, needed))[:3]
 
 # %% ../nbs/03_losses.ipynb #343f1c7d
 class ContrastiveLoss(PairLoss):

@@ -414,32 +414,37 @@ def _pairs_of(emb, labels, entries):
     rows = max(1, entries//len(emb))
     for i in range(0, len(emb), rows):
         d = torch.cdist(emb[i:i + rows], emb[i:], compute_mode='donot_use_mm_for_euclid_dist')
-        a, b = torch.triu_indices(*d.shape, 1, device=d.device)
-        la, lb = labels[i:][a], labels[i:][b]
-        counted = (la >= 0) | (lb >= 0)
-        bits = d[a, b][counted].view(torch.int64)
-        yield bits.cpu().numpy(), (la == lb)[counted].cpu().numpy(), la[counted], lb[counted]
+        later, known = torch.ones_like(d, dtype=torch.bool).triu_(1), labels[i:] >= 0
+        a, b = (later & (known[:len(d), None] | known)).nonzero(as_tuple=True)
+        bits, la, lb = d[a, b].view(torch.int64), labels[i:][a], labels[i:][b]
+        yield bits.cpu().numpy(), (la == lb).cpu().numpy(), la, lb
 
-def _cells(emb, labels, shift, first, width, entries):
+def _passes(emb, labels, entries):
+    "What gives the blocks of all pairs at every call; it keeps them where they are one block"
+    if len(emb)**2 > entries: return lambda: _pairs_of(emb, labels, entries)
+    kept = list(_pairs_of(emb, labels, entries))
+    return lambda: kept
+
+def _cells(pairs, shift, first, width):
     "Numbers of negative and positive pairs in the 2^width cells into which the one with the leading bits `first` is cut"
     n = np.zeros(2**(width + 1), np.int64)
-    for bits, same, *_ in _pairs_of(emb, labels, entries):
+    for bits, same, *_ in pairs():
         inside = bits >> shift == first
         cell = (bits[inside] >> shift - width) & 2**width - 1
         n += np.bincount(cell + (same[inside].astype(np.int64) << width), minlength=len(n))
     return n.reshape(2, -1)
 
-def _crossing(emb, labels, met, entries):
-    "The least distance v for which `met(negative, positive)` holds of the numbers of pairs with d ≤ v; the numbers with d < v, and with d ≤ v"
-    shift, first, below, held = 63, 0, np.zeros(2, np.int64), len(emb)*(len(emb) - 1)//2
+def _crossing(pairs, held, met, entries):
+    "The least distance v for which `met(negative, positive)` holds of the numbers of pairs, of all `held`, with d ≤ v; the numbers with d < v, and with d ≤ v"
+    shift, first, below = 63, 0, np.zeros(2, np.int64)
     while shift and held > entries:
         width = min(shift, 16)
-        n = _cells(emb, labels, shift, first, width, entries)
+        n = _cells(pairs, shift, first, width)
         upto = below[:, None] + n.cumsum(1)
         c = int(met(*upto).argmax())
         first, shift, held, below, upto = (first << width) + c, shift - width, n[:, c].sum(), upto[:, c] - n[:, c], upto[:, c]
     if shift:
-        left = [(b[b >> shift == first], s[b >> shift == first]) for b, s, *_ in _pairs_of(emb, labels, entries)]
+        left = [(b[b >> shift == first], s[b >> shift == first]) for b, s, *_ in pairs()]
         bits, same = (np.concatenate(o) for o in zip(*left))
         values, of = np.unique(bits, return_inverse=True)
         n = np.bincount(of + len(values)*same, minlength=2*len(values)).reshape(2, -1)
@@ -463,14 +468,14 @@ def verification_thresholds(
 )->dict:                # `threshold@1%`, …: the largest distance below which at most that share of the negative pairs lies; NaN where they are too few
     "Thresholds that hold the share of false accepts: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
-    negative, _ = _pair_counts(labels)
-    res = {}
+    negative, positive = _pair_counts(labels)
+    pairs, res = _passes(emb, labels, int(entries)), {}
     for far in fars:
         check_range(far, 'share of false accepts', 0, 1, open_low=True)
         allowed = math.floor(far*negative + 1e-9)
         if not allowed: t = float('nan')
         elif allowed >= negative: t = float('inf')
-        else: t = _crossing(emb, labels, lambda n, p: n > allowed, int(entries))[0]
+        else: t = _crossing(pairs, negative + positive, lambda n, p: n > allowed, int(entries))[0]
         res[f'threshold@{100*far:g}%'] = t
     return res
 
@@ -481,9 +486,12 @@ def equal_error_rate(
 )->float:              # In [0, 1]; NaN without pairs of both kinds
     "The smallest, over thresholds, of the larger of false accepts and false rejects: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
-    N, P = _pair_counts(labels)
+    return _equal_error(_passes(emb, labels, int(entries)), *_pair_counts(labels), int(entries))
+
+def _equal_error(pairs, N, P, entries):
+    "The same, from N negative and P positive pairs"
     if not N or not P: return float('nan')
-    _, below, upto = _crossing(emb, labels, lambda n, p: n/N >= 1 - p/P, int(entries))
+    _, below, upto = _crossing(pairs, N + P, lambda n, p: n/N >= 1 - p/P, entries)
     return min(float(upto[0]/N), float(1 - below[1]/P))
 
 # %% ../nbs/05_metrics.ipynb #a32b9314
@@ -493,12 +501,12 @@ def _numbered(labels):
     outliers = int(classes[0] < 0)
     return ids - outliers, len(classes) - outliers
 
-def _accepts(emb, ids, C, thresholds, entries):
+def _accepts(pairs, ids, C, thresholds):
     "Negative and positive pairs, those accepted at each threshold (T, 2) and all (2); per class the false accepts at the first, and all its negative pairs"
     ts = np.array([*thresholds.values()])[:, None]
     size = ids[ids >= 0].bincount(minlength=C)
     accepted, false = np.zeros((len(ts), 2)), torch.zeros_like(size)
-    for bits, same, a, b in _pairs_of(emb, ids, int(entries)):
+    for bits, same, a, b in pairs():
         below = bits.view(np.float64) < ts                            # (thresholds, pairs)
         accepted += np.stack([(below & ~same).sum(1), (below & same).sum(1)], 1)
         wrong = torch.from_numpy(below[0] & ~same).to(a.device)
@@ -525,8 +533,10 @@ def verification_metrics(
     "True and false accepts at given thresholds: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
     N, P = _pair_counts(labels)
-    rates = _rates(thresholds, *_accepts(emb, *_numbered(labels), thresholds, entries))
-    return rates | dict(eer=equal_error_rate(emb, labels, entries), **thresholds, positive_pairs=P, negative_pairs=N)
+    ids, C = _numbered(labels)
+    pairs = _passes(emb, ids, int(entries))
+    rates = _rates(thresholds, *_accepts(pairs, ids, C, thresholds))
+    return rates | dict(eer=_equal_error(pairs, N, P, int(entries)), **thresholds, positive_pairs=P, negative_pairs=N)
 
 def _worst_over_median(share):
     "NaN if no class has any, infinite if most have none"
@@ -550,7 +560,8 @@ def crossed_verification(
     counts = []
     for own in (fold, ~fold):
         thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
-        counts.append(_accepts(emb[own], ids[own], C, thresholds, entries))
+        pairs = _passes(emb[own], ids[own], int(entries))
+        counts.append(_accepts(pairs, ids[own], C, thresholds))
     total = [a + b for a, b in zip(*counts)]
     N, P = map(int, total[1])
     return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P, negative_pairs=N)
