@@ -567,7 +567,7 @@ def _make_group(group, store, device, fresh, say, cbs=()):
     def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{about}: {s}'), cbs)
     return store.make_all(group, make, fresh=fresh)
 
-def _groups(configs, todo, stack):
+def _to_make(configs, todo, stack):
     "What is to be made, in groups that train side by side"
     if not stack: return [[c] for c in todo]
     related = {_but_seed(c) for c in todo}
@@ -590,7 +590,7 @@ def run_all(
     done = {c: store.make(c, None) for c in configs if c not in todo}
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
     say = store.say = d.say if d else warnings.warn
-    groups = _groups(configs, todo, stack)
+    groups = _to_make(configs, todo, stack)
     made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
     if made and d: d.busy(f'{len(todo)} runs in {jobs} processes')
     try:
