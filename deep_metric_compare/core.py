@@ -9,7 +9,7 @@ __all__ = ['PATIENCE', 'PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_c
            'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
-import argparse, atexit, contextlib, difflib, errno, glob, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys
+import argparse, atexit, contextlib, difflib, errno, gc, glob, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys
 import tempfile, threading, time, types, typing, unicodedata, warnings
 from dataclasses import dataclass, fields, asdict, replace
 from contextlib import ExitStack
@@ -206,6 +206,7 @@ def command(
     def face(argv=None):
         _streams()
         _home()
+        atexit.register(gc.freeze)                                           # Python's last look through all objects would take seconds
         p = _parser(f, f.__name__)
         face.given = [*map(str, sys.argv[1:] if argv is None else argv)]     # so that a report can say how to repeat it
         kw = vars(p.parse_args(face.given))
@@ -228,7 +229,7 @@ def command(
     face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)])
     return face
 
-# %% ../nbs/00_core.ipynb #9e484b22
+# %% ../nbs/00_core.ipynb #35bd1643
 PATIENCE = 2.5                      # Seconds before something that lasts says so, and between two such lines
 _lasting, _said = [], dict(at=0.)   # what lasts just now, the innermost last; when something was said
 
