@@ -732,7 +732,7 @@ def disjoint_split(
     if half == 1: seen, unseen = unseen, seen
     i, j = (((torch.isin(y, c) | (y < 0)*o) & (torch.isin(clean, c) | (clean < 0)*o)).nonzero()[:, 0] for c, o in ((seen, 1), (unseen, 0)))
     assert not set(y[i].tolist()) & set(y[j].tolist())
-    called = lambda c: _some([str(data.names[k] if data.names else k) for k in c.tolist()], 100)
+    called = lambda c: _some([str(data.names[k] if data.names else k) for k in c.tolist()])
     which = f'seed {seed}' if half is None else f'half {half} of two complementary halves'
     split = f'class-disjoint, {which}: trained on {called(seen)}; held out {called(unseen)}'
     if left := len(y) - len(i) - len(j): split += f'; {left} left out because their label is of the other half'

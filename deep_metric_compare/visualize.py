@@ -346,20 +346,20 @@ def _neighbour_rows(ax, run):
     "Queries and neighbours, hardest negatives, the most spread-out class, one below the other"
     e = run.embeddings
     pics, y, name = e['pictures'], e['picture_labels'].tolist(), lambda i: _class_name(run, y[i])
-    write = lambda x, y, s, **kw: ax.text(x, y, s, fontsize=8, va='bottom', **kw)
+    write = lambda x, y, s, **kw: ax.text(x, y, s, **dict(fontsize=8, va='bottom', in_layout=False) | kw)      # or long names would shrink the pictures
     write(0, -.08, 'query'); write(1.25, -.08, 'five nearest, the nearest first')
     for r, (q, near) in enumerate(zip(e['queries'].tolist(), e['near'].tolist())):
-        _tile(ax, pics[q], 0, r); ax.text(-.12, r + .45, name(q), fontsize=8, ha='right', va='center')
+        _tile(ax, pics[q], 0, r); write(-.12, r + .45, name(q), fontsize=7, ha='right', va='center')
         for k, i in enumerate(near): _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
     top = len(e['queries']) + .55
     write(0, top - .08, 'hardest negatives: nearest pairs of different classes')
     for k, (i, j) in enumerate(e['hard'].tolist()):
         for l, m in enumerate((i, j)):
-            _tile(ax, pics[m], x := 2.1*k + .98*l, top); ax.text(x + .45, top + 1.02, _class_name(run, y[m], 10), fontsize=6.5, ha='center', va='top')
+            _tile(ax, pics[m], x := 2.1*k + .98*l, top); write(x + .45, top + 1.02, _class_name(run, y[m], 10), fontsize=5.5, ha='center', va='top')
     last, s = top + 1.95, e['spread'].tolist()
-    write(0, last - .08, f'most spread-out class, {name(s[0])}: from its mean outwards')
+    write(0, last - .08, f'most spread out: {name(s[0])}, from its mean outwards')
     for k, i in enumerate(s): _tile(ax, pics[i], 1.05*k, last)
-    ax.set(xlim=(-1.4, 6.4), ylim=(last + 1, -.5)); ax.set_axis_off()
+    ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5)); ax.set_axis_off()
 
 # %% ../nbs/13_visualize.ipynb #d1300003
 def _pictured(runs): return {a: r for a, r in _tsne_runs([r for r in runs if r.arm not in BASELINES]).items() if 'pictures' in r.embeddings}
