@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'SCORED',
-           'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured', 'probe_points',
-           'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of', 'model_of', 'prepare',
-           'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields', 'parse_margin', 'check_settings',
-           'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results', 'compare', 'found_text',
-           'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size',
-           'retrieval_task', 'train_retrieval']
+           'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured',
+           'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of',
+           'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
+           'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results',
+           'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
+           'picture_size', 'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import hashlib, math, os, signal, threading, time, warnings
@@ -610,6 +610,7 @@ def run_all(
 
 # %% ../nbs/15_experiments.ipynb #3c069bd6
 ALONE = 2_000      # So many steps of training are not worth another process
+MEASURING = 100    # Steps that take as long as measuring a run at its end
 TRAVELS = 2**29    # Most bytes of data that are sent to another process; with larger ones this process works alone
 
 def _known(c):
@@ -618,7 +619,7 @@ def _known(c):
 
 def _worth(groups):
     "Is there enough to do for processes that take seconds to start?"
-    steps = sum(g[0].trained*math.ceil(len(data_of(g[0]).x)/g[0].batch_size) for g in groups)
+    steps = sum(g[0].trained*math.ceil(len(data_of(g[0]).x)/g[0].batch_size) + MEASURING*len(g) for g in groups)
     large = max((data_of(g[0]).x.nbytes for g in groups), default=0)
     return len(groups) > 1 and steps > ALONE and large < TRAVELS
 
