@@ -230,7 +230,7 @@ def command(
     return face
 
 # %% ../nbs/00_core.ipynb #35bd1643
-PATIENCE = 2.5                      # Seconds before something that lasts says so, and between two such lines
+PATIENCE = 2.                       # Seconds before something that lasts says so, and between two such lines
 _lasting, _said = [], dict(at=0.)   # what lasts just now, the innermost last; when something was said
 
 def tell(
@@ -253,7 +253,8 @@ def patiently(
             if _lasting[-1] is not over or time.monotonic() - _said['at'] < PATIENCE: continue
             _said['at'] = time.monotonic()
             say(doing())
-    if not _lasting: _said['at'] = time.monotonic()
+    # what went before may have been silent as well
+    if not _lasting: _said['at'] = max(_said['at'], time.monotonic() - PATIENCE/2)
     _lasting.append(over)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
