@@ -185,7 +185,7 @@ def _contrast_all(emb, labels, margin, squared):
     return pos, neg, active, pair_force(w.mul_(2), x, x), pair_force(v, x, x)
 
 def _contrast_blocks(emb, labels, margin, squared, limit, needed):
-    "The same, sorted by class: positives through their mean, negatives once each, some rows at a time; gradients only if they are needed"
+    "The same, sorted by class: positives through their mean, negatives once each, some rows at a time"
     labels, order = labels.sort(dim=-1, stable=True)
     order = order[..., None].expand_as(emb)
     x = emb.gather(1, order)
@@ -201,7 +201,7 @@ def _contrast_blocks(emb, labels, margin, squared, limit, needed):
         h = (_per(margin, d) - d).clamp_(min=0).masked_fill_(cols[s.start:] < end[:, s, None], 0)
         neg += h.square().sum((1, 2), dtype=neg.dtype)
         active += (h > 0).sum((1, 2))
-        if not needed: continue
+        if not needed: continue                                                        # nobody asks for the gradient
         v = h.mul_(-4) if squared else h.mul_(-2).div_(d).masked_fill_(d <= 0, 0)
         push[:, s] += pair_force(v, x[:, s], x[:, s.start:])
         push[:, s.start:] += pair_force(v.mT, x[:, s.start:], x[:, s])

@@ -202,7 +202,7 @@ class PairDistances:
 
 # %% ../nbs/05_metrics.ipynb #4373845b
 def _open(at, x, hit, row, off, most=math.inf):
-    "From positions `at` where the kind changes within `off` of the row: all entries that near to one of the other kind, in order; None beyond `most`"
+    "All entries within `off` of one of the other kind, from the places `at` where the kind changes; None beyond `most`"
     is_open, found = np.zeros_like(hit), 2*len(at)
     is_open[at] = is_open[at + 1] = True
     for step in (-1, 1):
@@ -351,7 +351,7 @@ def _like(emb, other, labels):
     if other.shape[1] != emb.shape[1]: raise UserError(f'the two sets of embeddings have {emb.shape[1]} and {other.shape[1]} columns: they must come from the same model')
     return other.to(emb.device), labels.to(emb.device)
 
-# %% ../nbs/05_metrics.ipynb #e602b630
+# %% ../nbs/05_metrics.ipynb #22620951
 def nearest_right(
     emb,                # Embeddings (N, D)
     labels,             # Labels (N); negative: never a query, never a match
@@ -460,7 +460,7 @@ def _cells(pairs, shift, first, width):
     return n.reshape(2, -1)
 
 def _crossing(pairs, held, met, entries):
-    "The least distance v for which `met(negative, positive)` holds of the numbers of pairs, of all `held`, with d ≤ v; the numbers with d < v, and with d ≤ v"
+    "The least distance v for which `met(negative, positive)` holds of the pairs with d ≤ v; how many have d < v, d ≤ v"
     shift, first, below = 63, 0, np.zeros(2, np.int64)
     while shift and held > entries:
         width = min(shift, 16)
