@@ -216,7 +216,8 @@ def _chosen_text(r, g):
     notes = [fmt(r['mean'], 3)]
     if r.edge: notes.append('margin at the edge of its range')
     if r.epoch == r.last: notes.append('best at the last epoch')
-    if r.tied: notes.append(f'{int(g.tied.sum())} of {len(g)} settings score the same, so this is no choice')
+    same, tried = int(g.tied.sum()), int((g['count'] == g['count'].max()).sum())
+    if r.tied: notes.append(f"{same} of {len(g)} settings score the same{', so this is no choice' if same == tried else ''}")
     return f"{arm_label(r.arm)} {setting_text(r)} ({'; '.join(notes)})"
 
 def tuning_text(
