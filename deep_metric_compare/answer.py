@@ -186,6 +186,7 @@ def decide(
     if len({v.shape for v in scores.values()}) > 1: raise UserError(f'losses have scores of shapes {[v.shape for v in scores.values()]}, expected the same seeds and items for each')
     S, items = len(next(iter(scores.values()))), next(iter(scores.values())).ndim == 2
     gap = gap or (gap_of_items if items else gap_of_scores)
+    if S < 2: gap = lambda d: Gap(float(np.nanmean(d)), math.inf, 0., S, 1.)          # one seed has no interval
     order = sorted(scores, key=lambda k: -np.nanmean(scores[k]))
     lead = {k: gap(scores[order[0]] - scores[k]) for k in order[1:]}
     first, second = order[:2]
@@ -210,7 +211,7 @@ def seeds_needed(
 )->int:                 # None: no number of seeds is enough, because the data are too few
     "How many seeds would narrow the interval to ±delta, if they vary as those seen do"
     from scipy.special import ndtri
-    if gap.of_data*ndtri(1 - alpha/2)**2 >= delta**2: return None
+    if math.isinf(gap.per_seed) or gap.of_data*ndtri(1 - alpha/2)**2 >= delta**2: return None
     n = MIN_ANSWER
     while gap._replace(n=n, df=n - 1).half(1 - alpha) > delta: n = n + max(1, n//20)
     return n

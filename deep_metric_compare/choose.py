@@ -159,6 +159,7 @@ def _verdict_line(d, a):
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
     low, high = a.gap.interval(level)
     range_ = f'{_points(low)} to {_points(high)}; {100*level:.3g} % interval, {a.gap.n} seeds'
+    if a.gap.n < 2: range_ = 'one seed, which has no interval'
     ahead = f'{_points(abs(a.gap.mean))} points {"ahead" if a.gap.mean >= 0 else "behind"} ({range_})'
     delta = 'half a point' if a.delta == .005 else f'{100*a.delta:g} points'
     theirs = lambda arm: f'{_points(d.scores[arm])} %'
@@ -196,7 +197,7 @@ def _draw_seeds(ax, d):
     ax.axvspan(-delta, delta, color='.9', lw=0)
     ax.axvline(0, color='.5', lw=.8)
     ax.plot(x, np.linspace(.25, .85, len(x)), 'o', ms=5, mfc='none', mec=arm_styles([a])[a]['color'])
-    ax.plot([low, high], [.08, .08], color='k', lw=2, solid_capstyle='butt')
+    if len(x) > 1: ax.plot([low, high], [.08, .08], color='k', lw=2, solid_capstyle='butt')
     ax.plot(100*d.between.gap.mean, .08, 'kD', ms=5)
     ax.set(yticks=[], ylim=(0, 1), xlabel='points', title=f'{arm_label(a)} minus {arm_label(b)}, each seed')
     ax.spines['left'].set_visible(False)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANGES', 'RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'SETTING', 'MEASURE_NAMES', 'margin_values', 'tried_weightings',
-           'tried_settings', 'on_validation', 'deciding_measure', 'Tuned', 'tune_arms', 'all_tuned', 'write_tuning',
-           'setting_text', 'tuning_text']
+           'tried_settings', 'on_validation', 'tuning_configs', 'deciding_measure', 'Tuned', 'tune_arms', 'all_tuned',
+           'write_tuning', 'setting_text', 'tuning_text']
 
 # %% ../nbs/15a_tuning.ipynb #d15t0002
 from dataclasses import dataclass, replace
@@ -62,6 +62,14 @@ def on_validation(
     drawn = config.seed if config.data_seed is None else config.data_seed
     inside = draws_classes(config.dataset) and config.half is None           # stay inside the classes that this run trains on
     return replace(config, validation=True, seed=seed, **(dict(data_seed=drawn) if inside else {}))
+
+def tuning_configs(
+    config:RunConfig,   # A trained run of the comparison
+    seeds=TUNING_SEEDS, # Seeds of the tuning
+    **kwargs            # Of tried_settings
+)->list:                # Configurations
+    "All that may be run to choose a setting for a run"
+    return [on_validation(s, t) for s in tried_settings(config, **kwargs) for t in seeds]
 
 # %% ../nbs/15a_tuning.ipynb #d15t0008
 UNIT = ['dataset', 'half', 'arm']
