@@ -94,8 +94,10 @@ def gap_of_halves(
 )->Gap:
     "The gap of two arms whose seeds hold out different classes"
     d = np.asarray(d, float)
+    kinds = [d] if halves is None else [d[np.asarray(halves) == h] for h in np.unique(halves)]
+    if min(map(len, kinds)) < 2: return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)      # one seed has no interval
     if halves is None: return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
-    each = [_gap_of_half(d[np.asarray(halves) == h], groups) for h in np.unique(halves)]
+    each = [_gap_of_half(half, groups) for half in kinds]
     k, n = len(each), sum(g.n for g in each)
     error2 = [g.error**2/k**2 for g in each]
     parts = sum(e**2/g.df for e, g in zip(error2, each))
@@ -177,7 +179,7 @@ def decide(
     name:str='the baseline', # What to call it
     delta:float=.005,    # Smallest difference that matters
     alpha:float=.05,     # Level of this look, from spend
-    gap=None             # Function: differences → Gap; None: gap_of_scores or gap_of_items
+    gap=None             # Function: differences → Gap; None: gap_of_halves, all in one
 )->Answer:
     "The rule above"
     check_range(delta, 'delta', 0, open_low=True)
@@ -185,8 +187,7 @@ def decide(
     if len(scores) < 2: raise UserError(f'{len(scores)} loss was given, expected two or more to choose between')
     if len({v.shape for v in scores.values()}) > 1: raise UserError(f'losses have scores of shapes {[v.shape for v in scores.values()]}, expected the same seeds and items for each')
     S, items = len(next(iter(scores.values()))), next(iter(scores.values())).ndim == 2
-    gap = gap or (gap_of_items if items else gap_of_scores)
-    if S < 2: gap = lambda d: Gap(float(np.nanmean(d)), math.inf, 0., S, 1.)          # one seed has no interval
+    gap = gap or gap_of_halves
     order = sorted(scores, key=lambda k: -np.nanmean(scores[k]))
     lead = {k: gap(scores[order[0]] - scores[k]) for k in order[1:]}
     first, second = order[:2]

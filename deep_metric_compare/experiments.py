@@ -127,7 +127,8 @@ def evaluate(
     m |= _prefixed(right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0], 'test_noisy') | _prefixed(published, 'train')
     m |= _prefixed(_verify(y, zt, clean, seed), 'verify')
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
-    emb = _kept('test', zt, j, seed, labels=clean, knn_right=knn, recall_right=recall) | _kept('train', z, i, seed, labels=y, clean=data.clean[i])
+    answers = dict(answer_rows=j, answer_labels=clean.cpu(), knn_right=knn.cpu(), recall_right=recall.cpu())      # of every point that was measured
+    emb = answers | _kept('test', zt, j, seed, labels=clean) | _kept('train', z, i, seed, labels=y, clean=data.clean[i])
     return m, rows, emb | picture_sample(zt, clean, _look(data, j), j, seed)
 
 # %% ../nbs/15_experiments.ipynb #e5a00002
