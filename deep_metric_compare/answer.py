@@ -250,9 +250,9 @@ def answer_text(
     return f'Not decided: {ahead} in {measure} ({seen}). {_what_helps(a)}'
 
 def _what_helps(a):
-    if a.needed is None: return 'More seeds would not settle it: the test data are too few.'
-    if a.needed > a.gap.n: return f'About {a.needed} seeds would narrow the interval to ±{_delta_text(a.delta)}.'
     if a.gap.n < MIN_ANSWER: return f'There is no answer below {MIN_ANSWER} seeds.'
+    if a.needed is None: return 'More seeds would not settle it: the held-out data are too few.'
+    if a.needed > a.gap.n: return f'About {a.needed} seeds would narrow the interval to ±{_delta_text(a.delta)}.'
     return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
 
 # %% ../nbs/12b_answer.ipynb #2751ddc8

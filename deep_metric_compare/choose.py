@@ -14,18 +14,19 @@ from functools import partial
 from pathlib import Path
 import tempfile
 import numpy as np, pandas as pd, torch
-from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
-from .core import RunConfig, UserError, check_choice, check_range, plain_labels, plain_tensor
+from .answer import _delta_text, _points, _what_helps, decide, gap_of_halves, looks, spend, would_settle
+from .answer import MIN_ANSWER
+from .core import RunConfig, UserError, check_choice, check_range, out_folder, plain_labels, plain_tensor
+from .core import write_whole
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
-from .experiments import BASE_MODELS, data_of, drawn_anew, find_data, own_data, plan, run_all
-from .experiments import run_text, write_results
-from .experiments import check_settings
-from matplotlib.figure import Figure
-from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
+from .experiments import BASE_MODELS, check_settings, data_of, drawn_anew, find_data, own_data, plan
+from .experiments import run_all, run_text, write_results
 from .images import IMAGE_DATASETS, draws_classes, register_data
+from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
 from .tuning import MEASURE_NAMES, Tuned, all_tuned, setting_text, tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
+from matplotlib.figure import Figure
 
 # %% ../nbs/15c_choose.ipynb #a57af0d1
 RIGHT = {'knn_accuracy': 'knn_right', 'recall@1': 'recall_right'}     # measures of which each held-out point has its answer
@@ -118,15 +119,15 @@ def _rests_on(runs):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
     data = data_of(c)
-    network = {'mlp': 'a small network of two layers', 'linear': 'a linear head', 'convnet': 'a small convnet'}.get(c.model, c.model)
+    network = {'mlp': 'a small network of two layers', 'convnet': 'a small convnet'}.get(c.model, c.model) + ' from scratch'
+    if c.model == 'linear': network = f'a linear head on frozen {backbone_of(runs[0])}' if backbone_of(runs[0]) else 'a linear layer from scratch'
     seeds = len({r.config.seed for r in runs})
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
-    fixed = ', on this test set' if not drawn_anew(replace(c, train_size=0)) else ', made anew for each seed'
-    return f'{network} from scratch, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, strategy {c.strategy}, batches of {c.batch_size}; {held}{fixed}'
+    fixed = ', made anew for each seed' if drawn_anew(replace(c, train_size=0)) else ', on this test set'
+    if c.half is not None: fixed = ', either half of them with every other seed'
+    return f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, strategy {c.strategy}, batches of {c.batch_size}; {held}{fixed}'
 
 # %% ../nbs/15c_choose.ipynb #4a5e7961
-def _points(v): return f'{100*v:.1f}'.replace('-', '−')
-
 def _at_best(d, arm):
     "The settings of an arm, one for each half"
     rows = d.settings[d.settings.arm == arm]
@@ -163,20 +164,14 @@ def _verdict_line(d, a):
     range_ = f'{_points(low)} to {_points(high)}; {100*level:.3g} % interval, {a.gap.n} seeds'
     if math.isinf(a.gap.error): range_ = f"{a.gap.n} seed{'s' if a.gap.n > 1 else ''}, too few for an interval"
     ahead = f'{_points(abs(a.gap.mean))} points {"ahead" if a.gap.mean >= 0 else "behind"} ({range_})'
-    delta = 'half a point' if a.delta == .005 else f'{100*a.delta:g} points'
+    delta = _delta_text(a.delta)
     theirs = lambda arm: f'{_points(d.scores[arm])} %'
     if a.word == 'Neither':
         return f'Neither: no loss beats {other} by more than {delta}. {name} of {other} is {theirs(d.baseline)}; {best} at its best ({_at_best(d, a.best)}) {theirs(a.best)}: {ahead}.'
     both = f'{name} {theirs(a.best)}, {other} at its best ({_at_best(d, a.other)}) {theirs(a.other)}: {ahead}.'
     if a.word == 'Use': return f'Use {best} ({_at_best(d, a.best)}): {both}'
     if a.word == 'Either': return f'Either: they differ by less than {delta}. {best} ({_at_best(d, a.best)}): {both}'
-    return f'Not decided. {best} ({_at_best(d, a.best)}): {both} {_what_next(a, delta)}'
-
-def _what_next(a, delta):
-    if a.gap.n < MIN_ANSWER: return f'There is no answer below {MIN_ANSWER} seeds.'
-    if a.needed is None: return 'More seeds would not settle it: the held-out data are too few.'
-    if a.needed > a.gap.n: return f'About {a.needed} seeds would narrow the interval to ±{delta}.'
-    return f'The interval is as narrow as ±{delta} and lies across the border.'
+    return f'Not decided. {best} ({_at_best(d, a.best)}): {both} {_what_helps(a)}'
 
 def decision_text(
     d:Decision  # What was decided
@@ -240,7 +235,7 @@ def plot_decision(
     return fig
 
 def _caption(d):
-    delta = 'half a point' if d.answer.delta == .005 else f'{100*d.answer.delta:g} points'
+    delta = _delta_text(d.answer.delta)
     return (f'Left: how far {arm_label(d.between.best)} is ahead of {arm_label(d.between.other)} with each of {d.between.gap.n} paired seeds (rings), '
             f'the mean with its interval (black), and the range that does not matter (grey, ±{delta}). Middle: scores on validation data by epoch at the '
             f'chosen settings, which held-out data had no part in. Right: shares of the squared length of held-out embeddings within classes (dark), between classes, and in an offset common to all (light).')
@@ -393,5 +388,6 @@ def choose_loss(
     pictured = [(d, plot_decision(d), _caption(d)) for d in decisions]
     report = write_results(runs, out, 'Which loss on these data', command, pictured)
     found = Comparison(runs, decisions, tuned, report)
+    write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
     found.best = write_best(found, out, command)
     return found

@@ -71,6 +71,8 @@ def _tasks(names, unseen, backbone, data_dir, download):
         if n == 'toy': raise UserError("unseen or backbone was given with toy, expected data with classes of their own: the toy data are drawn anew for each seed; leave toy out of --datasets")
         data = data_of(RunConfig(dataset=n))
         if backbone and len(data.in_shape) != 3: raise UserError(f"backbone was '{backbone}' with vectors, expected pictures: leave --backbone out")
+        if unseen and data.laid_out and not data.class_disjoint:
+            raise UserError('unseen was given with train and test folders that share their classes, expected one folder per class, or folders that share none: leave --unseen out')
         name, model = retrieval_task(n, backbone or 'convnet', closed_set=not (unseen or data.class_disjoint), notify=_say)
         if backbone: MODEL_OF[name] = model
         made.append(name)

@@ -585,7 +585,7 @@ def run_all(
     jobs:int=1          # Processes that train at once
 )->list:                # A Run per configuration
     "Make or read every run"
-    configs = list(dict.fromkeys(configs))
+    asked, configs = configs, list(dict.fromkeys(configs))
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
@@ -607,7 +607,7 @@ def run_all(
     finally:
         if d: d.close()
     for n in store.notes: say(n)
-    return [done[c] for c in configs]
+    return [done[c] for c in asked]
 
 # %% ../nbs/15_experiments.ipynb #3c069bd6
 ALONE = 2_000      # So many steps of training are not worth another process
