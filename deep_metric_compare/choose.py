@@ -140,9 +140,11 @@ def _lead(d):
     mean = d.curves.groupby(['arm', 'epoch']).score.mean().unstack(0)
     gap = (mean[a] - mean[b]).iloc[1:]
     behind = gap.index[gap < 0]
-    if not len(behind): return f'On validation data {arm_label(a)} is ahead after every epoch.'
+    since = gap[gap.index > behind[-1]] if len(behind) else gap
+    how = 'ahead' if (since > 0).all() else 'ahead or level'
+    if not len(behind): return f'On validation data {arm_label(a)} is {how} after every epoch.'
     stop = d.settings[d.settings.arm == a].epoch.max()
-    if behind[-1] < stop: return f'On validation data {arm_label(a)} is ahead from epoch {behind[-1] + 1} on.'
+    if behind[-1] < stop: return f'On validation data {arm_label(a)} is {how} from epoch {behind[-1] + 1} on.'
     return f'It depends on the length: on validation data {arm_label(b)} is ahead after {behind[-1]} epochs.'
 
 def _why(d):
