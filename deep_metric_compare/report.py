@@ -208,7 +208,7 @@ def _subtitle(runs, frame):
     ver = dict(environment_rows(runs)).get('deep_metric_compare', '')
     count = lambda n, one, many: f'{n} {one if n == 1 else many}'
     return ' · '.join([count(frame.dataset.nunique(), 'data set', 'data sets'), count(len(losses), 'loss', 'losses'), count(n, 'seed', 'paired seeds'),
-                       f"{cfg['epochs']} epochs", f"strategy {cfg['strategy']}", f"margin {cfg['margin']}", f'deep_metric_compare {ver}'])
+                       f"{'up to ' if any(r.config.stop is not None for r in runs) else ''}{cfg['epochs']} epochs", f"strategy {cfg['strategy']}", f"margin {cfg['margin']}", f'deep_metric_compare {ver}'])
 
 # %% ../nbs/14_report.ipynb #630d9110
 def _table(frame, measures):
