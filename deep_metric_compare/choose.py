@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENOUGH', 'FACTS', 'EPOCHS', 'SAMPLES', 'STEPS', 'GIVEN', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text',
-           'plot_decision', 'named_data', 'Comparison', 'affordable', 'choose_loss']
+           'plot_decision', 'named_data', 'Comparison', 'affordable', 'answer_on', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math
@@ -334,8 +334,20 @@ def _run_once(seen, configs, out, fresh, **kwargs):
     seen.update(configs)
     return run_all(configs, out, **kwargs)
 
-def _decide_one(dataset, losses, seeds, most, given, decide, delta, fresh, say, run, fields):
-    "Tune, train, decide: runs, Tuned, Decision"
+def answer_on(
+    dataset:str,       # Name of a data set
+    losses,            # Names of arms, two or more
+    seeds:int=10,      # Paired seeds at the first look
+    most:int=None,     # At the last; None: twice as many
+    given=(),          # Names from TUNED that are not tried
+    decide:str='',     # What decides; '': see deciding_measure
+    delta:float=.005,  # Smallest difference that matters
+    say=None,          # Called with what is about to be run, and what was chosen
+    run=None,          # Function: configurations → runs, such as a partial of run_all
+    **fields           # Of plan: epochs, margin, further fields of RunConfig
+)->tuple:              # Runs, Tuned, Decision
+    "Tune, train, decide"
+    say, most = say or (lambda text: None), most or 2*seeds
     say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of {data_label(dataset)}, for up to {fields['epochs']} epochs.")
     tuned = tune_arms([dataset], losses, 2, given, decide, run=run, **fields)
     say(tuning_text(tuned))
@@ -381,7 +393,7 @@ def choose_loss(
     parts = []
     for d in datasets:
         mine = _budget(d, losses, epochs, say, fields)
-        parts.append(_decide_one(d, losses, seeds, most or 2*seeds, given, decide, delta, fresh, say, run, mine))
+        parts.append(answer_on(d, losses, seeds, most, given, decide, delta, say, run, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs, decisions = [r for rs, *_ in parts for r in rs], [d for *_, d in parts]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'EACH', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'SCORED',
-           'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured',
-           'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of',
-           'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
+           'SCORES', 'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL',
+           'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew',
+           'data_of', 'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
            'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results',
            'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
            'picture_size', 'retrieval_task', 'train_retrieval']
@@ -235,6 +235,7 @@ def _checked_loss(c):
     check_range(c.lr, 'lr', 0, open_low=True)
     check_range(c.train_size, 'train_size', 0, whole=True)
     check_choice(c.reduction, ('mean', 'active', 'sum'), 'reduction')         # 'none' is no single number to train on
+    check_choice(c.scored, ('', *SCORES), 'measure that is recorded')
     loss = make_loss(c) if c.epochs else None
     _check_batch(c.batch_size, c.k_per_class, c.strategy, getattr(loss, 'groups', 3))
     return loss
@@ -321,7 +322,8 @@ def _train(parts, configs, notify, cbs, path, saved):
     return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], seconds
 
 # %% ../nbs/15_experiments.ipynb #20abeb7a
-SCORED = 2_000     # Most points a validation run is scored on after each epoch, and most that vote
+SCORED = 2_000     # Most points such a run is scored on after each epoch, and most that vote
+SCORES = 'recall@1', 'map@r', 'r_precision', 'knn_accuracy', 'linear_accuracy', 'verify'    # What `scored` may be
 
 def _one_score(measure, z, y, zt, labels, seed):
     "One measure of held-out points: a name of `retrieval_metrics`, the accuracy of a probe, or 'verify'"
@@ -334,7 +336,7 @@ def validation_scores(
     model,          # Inputs → embeddings
     data,           # LabelledData whose held-out points are validation points
     seed:int=0,     # Of the samples
-    measure:str=''  # The only one that is wanted: 'recall@1', 'map@r', 'r_precision', 'knn_accuracy', 'linear_accuracy' or 'verify'
+    measure:str=''  # The only one that is wanted, of SCORES
 )->dict:            # Recall@K, MAP@R, 5-NN accuracy, …; empty where embeddings are not finite
     "What a choice can be made by"
     i, j = measured(data.y, SCORED, seed), measured(data.clean_test, SCORED, seed)
@@ -344,10 +346,11 @@ def validation_scores(
     return {measure: _one_score(measure, *points)} if measure else _scores(*points)[0]
 
 def _scored(parts, configs, cbs):
-    "Train one run, or several as replicas, for the scores after each epoch: a list of them for each"
+    "Train one run, or several as replicas, for the scores after each epoch: a list of them for each, and the models"
     c, (_, model, loss, dls) = configs[0], parts[0]
     score = lambda model, r: validation_scores(model, parts[r][0], configs[r].seed, configs[r].scored)
-    if not c.trained: return [[dict(epoch=0, **score(m.to(dls.device), r))] for r, (_, m, _, _) in enumerate(parts)]
+    models = [m.to(dls.device) for _, m, _, _ in parts]
+    if not c.trained: return [[dict(epoch=0, **score(m, r))] for r, m in enumerate(models)], models
     seed = [q.seed for q in configs]
     if len(configs) > 1:
         model = Replicas(p[1] for p in parts)
@@ -356,17 +359,25 @@ def _scored(parts, configs, cbs):
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     rate = slice(c.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(c.trained, rate)
-    return learn.score_history.tables
+    return learn.score_history.tables, [learn.model.lone(r) for r in range(len(configs))] if len(configs) > 1 else [learn.model]
+
+def _point_scores(model, data, seed):
+    "What each held-out point adds to the measures of EACH"
+    i, j = measured(data.y, SCORED, seed), measured(data.clean_test, SCORED, seed)
+    z, zt, clean = embed(model, data.x[i]), embed(model, data.x_test[j]), data.clean_test[j]
+    each = _scores(z, data.y[i].to(z.device), zt, clean.to(z.device), seed)[2]
+    return dict(answer_rows=j, answer_labels=clean) | {k: v.cpu() for k, v in each.items()}
 
 def _write_scores(configs, folders, parts, pairing, cbs):
     start = time.perf_counter()
-    tables = _scored(parts, configs, cbs)
+    tables, models = _scored(parts, configs, cbs)
     seconds = (time.perf_counter() - start)/len(configs)
-    for c, folder, pair, table in zip(configs, folders, pairing, tables):
+    for c, folder, pair, table, model, (data, *_) in zip(configs, folders, pairing, tables, models, parts):
         end = table[-1]
         outcome = 'finished' if len(end) > 1 else 'diverged'
         metrics = dict(outcome=outcome, seconds=seconds) | _prefixed({k: v for k, v in end.items() if k != 'epoch'}, 'test')
-        write_run(folder, c, metrics, table, (), pair, execution='stacked' if len(configs) > 1 else 'lone')
+        kept = {} if c.validation or outcome == 'diverged' else _point_scores(model, data, c.seed)
+        write_run(folder, c, metrics, table, (), pair, kept, execution='stacked' if len(configs) > 1 else 'lone')
 
 # %% ../nbs/15_experiments.ipynb #ef459cf4
 def _pairing(config, part):
@@ -389,7 +400,7 @@ def run_together(
     pairing = [_pairing(c, p) for c, p in zip(configs, parts)]
     for data, model, *_ in parts:
         if isinstance(model, Discriminant): model.fit(data.x, data.y)
-    if configs[0].validation: return _write_scores(configs, folders, parts, pairing, cbs)
+    if configs[0].validation or configs[0].scored: return _write_scores(configs, folders, parts, pairing, cbs)
     if configs[0].trained: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, _saved(folders, configs, notify))
     else: done, seconds = [(m.to(dls.device), {}, [], 'finished', []) for _, m, _, dls in parts], 0.
     for c, folder, pair, (data, *_), (model, summary, history, outcome, readings) in zip(configs, folders, pairing, parts, done):
