@@ -437,7 +437,7 @@ def choose_loss(
     fresh:bool=False,                   # Repeat runs that are finished?
     device=None,                        # Where; None: fastai's default
     show:bool=True,                     # Show progress on stderr?
-    jobs:int=1,                         # Processes that train at once
+    jobs=1,                             # Processes that train at once, or a Dask cluster: see check_jobs
     command:str='',                     # The command that repeats this, for the report
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?

@@ -82,6 +82,11 @@ def _cores():
     "Cores that this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
+def _jobs(jobs):
+    "A number of processes, or the name of a cluster"
+    from deep_metric_compare.experiments import check_jobs
+    return _cores() if jobs in ('0', 0) else check_jobs(jobs)
+
 def _conclude(comparison, out):
     "Print the table, then the answer, then where everything is"
     import shutil
@@ -152,7 +157,7 @@ def dmc_compare(
     reduction:str=None,                   # Average over all terms of a batch (mean), over those above zero (active), or their sum (default: tuned, else mean)
     balance:bool=None,                    # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs (default: tuned, else False)
     lr:float=None,                        # Learning rate of Adam (default: tuned, else 0.001)
-    jobs:int=0,                           # Processes that train at once; 0: one per core
+    jobs:str='0',                         # Processes that train at once, 0: one per core; or dask:local, or dask:tcp://HOST:PORT for the cluster of that scheduler
     data_dir:str=None,                    # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,                  # Fetch published data that are not there?
     out:str='runs/compare',               # Folder for runs, tables and report
@@ -168,7 +173,7 @@ def dmc_compare(
     _check(arms, seeds, published, tune, decide, epochs=epochs, **own, **fields)
     names = _own(data, embeddings, label, vectors=vectors, level=level) + published
     names = _tasks(names, unseen, backbone, data_dir, download)
-    about = dict(fresh=fresh, jobs=jobs or _cores(), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
+    about = dict(fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
     if tune:
         with _loading(): from deep_metric_compare.choose import choose_loss
         return _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, out=out, epochs=epochs, **own, **fields, **about), out)

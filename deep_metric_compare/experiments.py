@@ -7,14 +7,14 @@ __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'EACH', 'NOT_SCORED', 'VERIFIED', '
            'SCORES', 'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL',
            'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew',
            'data_of', 'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
-           'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results',
-           'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
-           'picture_size', 'retrieval_task', 'train_retrieval']
+           'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'check_jobs',
+           'write_results', 'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy',
+           'train_classification', 'frozen_data', 'picture_size', 'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
-import hashlib, math, os, signal, threading, time, warnings
+import hashlib, math, os, signal, tempfile, threading, time, warnings
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -607,7 +607,7 @@ def run_all(
     device=None,        # Where; None: fastai's default
     show:bool=True,     # Show progress on stderr?
     stack:bool=True,    # Train runs side by side where that pays?
-    jobs:int=1          # Processes that train at once
+    jobs=1              # Processes that train at once, or a Dask cluster: see check_jobs
 )->list:                # A Run per configuration
     "Make or read every run"
     asked, configs = configs, list(dict.fromkeys(configs))
@@ -617,8 +617,9 @@ def run_all(
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
     say = store.say = d.say if d else warnings.warn
     groups = _to_make(configs, todo, stack)
-    made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
-    if made and d: d.busy(f'{len(todo)} runs in {jobs} processes')
+    many, where = isinstance(jobs, str) or jobs > 1, f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
+    made = _spread(groups, out, device, fresh, say, jobs) if many and _worth(groups) else None
+    if made and d: d.busy(f'{len(todo)} runs {where}')
     try:
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
@@ -627,7 +628,7 @@ def run_all(
             if made and d: d.epoch(sum(c.trained for c in group))
             runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
             if d: d.end(_outcome_note(runs))
-            if made and d: d.stage(f'{jobs} processes')
+            if made and d: d.stage(where)
             done.update(zip(group, runs))
     finally:
         if d: d.close()
@@ -657,28 +658,93 @@ def _end_with(parent):
         os._exit(1)
     threading.Thread(target=watch, name='end with parent', daemon=True).start()
 
+def _learn_of(known):
+    "Register here what was registered in the process that asks"
+    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
+        name, made_by = known[k]
+        if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
+    find_data(**known['where'])
+
 def _in_worker(group, out, device, fresh, known, parent):
     "Make runs in another process; returns them, the seconds it took, and what is to be said"
     start = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
     torch.set_num_threads(1)
     _end_with(parent)
-    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
-        name, made_by = known[k]
-        if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
-    find_data(**known['where'])
+    _learn_of(known)
     said = []
     store = RunStore(out, said.append)
     _make_group(group, store, device, fresh, said.append)
     return group, time.perf_counter() - start, said + store.notes
 
-def _spread(groups, out, device, fresh, say, jobs):
-    "Make groups of runs in several processes: yields each as it is done, and the seconds it took"
+def _elsewhere(group, device, known):
+    "Make runs where nothing is shared; returns them, the seconds it took, what is to be said, and the files of each run"
+    start = time.perf_counter()
+    torch.set_num_threads(1)
+    _learn_of(known)
+    said = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = RunStore(folder, said.append)
+        runs = _make_group(group, store, device, True, said.append)
+        files = {r.config: {p.name: p.read_bytes() for p in r.path.iterdir()} for r in runs}
+    return group, time.perf_counter() - start, said + store.notes, files
+
+def _put(files):
+    "What makes runs out of files that were made elsewhere"
+    def make(configs, folders):
+        for c, folder in zip(configs, folders):
+            for name, data in files[c].items(): (Path(folder)/name).write_bytes(data)
+    return make
+
+@lru_cache(maxsize=1)
+def _local_cluster():
+    "A client of a cluster made here, a process per core; it lasts as long as this process"
+    from distributed import Client, LocalCluster
+    return Client(LocalCluster(threads_per_worker=1, dashboard_address=None))
+
+@contextmanager
+def _cluster(address):
+    "A client of the Dask cluster at an address, or of one made here"
+    try: from distributed import Client
+    except ImportError: raise UserError("jobs named a Dask cluster, which needs the package distributed: pip install 'deep_metric_compare[scale]'") from None
+    try: client = _local_cluster() if address == 'local' else Client(address, timeout='10s')
+    except (OSError, ValueError) as e:
+        raise UserError(f"jobs was 'dask:{address}', expected dask:local or the address of a scheduler that answers, "
+                        f"such as dask:tcp://HOST:8786 ({e})") from None
+    try: yield client
+    finally:
+        if address != 'local': client.close()
+
+def check_jobs(
+    jobs  # Processes, or 'dask:local', or 'dask:tcp://HOST:PORT'
+):        # The same
+    "Refuse what is neither a number of processes nor a cluster"
+    if isinstance(jobs, str) and jobs.startswith('dask:'): return jobs
+    try: return int(check_range(int(jobs), 'jobs', 1, 10_000, whole=True))
+    except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or dask:tcp://HOST:PORT") from None
+
+def _in_processes(groups, out, device, fresh, say, jobs):
+    "Make groups of runs in several processes of this machine: yields what _in_worker returns"
     from joblib import Parallel, delayed
+    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0]), os.getpid()) for g in groups)
+    yield from Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks)
+
+def _on_cluster(groups, out, device, fresh, say, jobs):
+    "Make groups of runs on a cluster, and put them into place here: yields what _in_worker returns"
+    from joblib import Parallel, delayed, parallel_config
+    store = RunStore(out, say)
+    tasks = (delayed(_elsewhere)(g, device, _known(g[0])) for g in groups)
+    with _cluster(jobs.removeprefix('dask:')) as client:
+        with parallel_config('dask', client=client): spread = Parallel(-1, return_as='generator_unordered')
+        for group, seconds, said, files in spread(tasks):
+            store.make_all(group, _put(files), fresh=fresh)
+            yield group, seconds, said
+
+def _spread(groups, out, device, fresh, say, jobs):
+    "Make groups of runs elsewhere: yields each as it is done, and the seconds it took"
     order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
-    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0]), os.getpid()) for g in order)
-    notes = {}
-    for group, seconds, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
+    make, notes = _on_cluster if isinstance(jobs, str) else _in_processes, {}
+    for group, seconds, said in make(order, out, device, fresh, say, jobs):
         for s in said:
             if s not in notes: say(s)
             notes[s] = True
@@ -720,7 +786,7 @@ def compare(
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?
     say=None,                           # Called with what is about to be run, once that is known
-    jobs:int=1,                         # Processes that train at once
+    jobs=1,                             # Processes that train at once, or a Dask cluster: see check_jobs
     **fields                            # Of plan: chosen, halves, fields of RunConfig
 )->list:                                # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
