@@ -241,8 +241,8 @@ def plot_decision(
 def _captions(d):
     "What each panel shows"
     ahead, other, delta = arm_label(d.between.best), arm_label(d.between.other), _delta_text(d.answer.delta)
-    return (f'How far {ahead} is ahead of {other} with each of {d.between.gap.n} paired seeds (rings), the mean with its '
-            f'interval (black), and the range that does not matter (grey, ±{delta}).',
+    return (f'How far {ahead} is ahead of {other} with each of {d.between.gap.n} paired seeds (rings); their mean '
+            f'(diamond) with its interval, and the range that does not matter (grey, ±{delta}).',
             'Scores on validation data by epoch at the chosen settings; held-out data had no part in them.',
             SHARES_CAPTION)
 
