@@ -212,8 +212,8 @@ def _draw_shares(ax, runs):
     ax.set(xlabel='within | between | offset', title='shares of variance')
 
 # %% ../nbs/14_report.ipynb #1db27123
-SHARES_CAPTION = ('Shares of the squared length of held-out embeddings: within classes (strong), between classes, and in '
-                  'an offset common to all (faint).')
+SHARES_CAPTION = ('Shares of the squared length of held-out embeddings: within classes (strong), between classes, '
+                  'and in an offset common to all (faint).')
 
 def first_look(
     runs,       # Finished runs on one data set
@@ -235,13 +235,15 @@ def first_look(
 
 # %% ../nbs/14_report.ipynb #bb0d6b85
 GLOSSARY = (
-    ('within, between, offset', 'Embeddings have length 1. Their mean squared length is the sum of three parts: the variance '
-        'within classes, (C−1)/(2C) times the mean squared distance between class means, and the squared length of the '
-        'mean of all class means. Shares of that sum, on held-out points with clean labels.'),
-    ('paired seeds', 'Runs with the same seed share data, initial weights and the order of samples; only the loss differs. '
-        'Comparisons are made within seeds.'),
-    ('raw input, untrained network', 'The same measures on the inputs themselves and on the network before training: what '
-        'a loss has to beat.'))
+    ('within, between, offset',
+     'Embeddings have length 1. Their mean squared length is the sum of three parts: the variance within classes, '
+     '(C−1)/(2C) times the mean squared distance between class means, and the squared length of the mean of all class '
+     'means. Shares of that sum, on held-out points with clean labels.'),
+    ('paired seeds',
+     'Runs with the same seed share data, initial weights and the order of samples; only the loss differs. '
+     'Comparisons are made within seeds.'),
+    ('raw input, untrained network',
+     'The same measures on the inputs themselves and on the network before training: what a loss has to beat.'))
 
 def _glossary(groups):
     "What every reader asks: the columns that say what they mean, then the rest"
@@ -306,7 +308,8 @@ def _groups(frame):
     "Columns of each table by its title: the main measures, then what else was measured"
     main = {g: [m for m in MEASURES if MEASURES[m].group == g] for g in (HELD_OUT, TRAINING)}
     seen = [c for c in frame.columns if (c in KNOWN or c.startswith('test/')) and c not in MEASURES]
-    seen = [c for c in seen if measure_of(c).absent or frame[c].notna().any()]    # what no run reached is a finding, too
+    # what no run reached is a finding, too
+    seen = [c for c in seen if measure_of(c).absent or frame[c].notna().any()]
     more = {g: [c for c in seen if measure_of(c).group == g] for g in (SPEED, GROUPS_OF_POINTS, VERIFY)}
     return main | {g: ms for g, ms in more.items() if ms}
 
@@ -334,8 +337,9 @@ def _class_table(name, t, about):
     mean = t.pivot_table(index='label', columns='arm', values='intra_variance')
     count, arms = t.groupby('label')['count'].max(), arm_order(mean.columns)
     called = [str(names[int(c)]) if c < len(names) else '' for c in mean.index]
-    rows = [dict(number=int(c), name=name, short=short, count=f'{count[c]:,.0f}', cells=[fmt(v) for v in mean.loc[c, arms]])
-            for c, name, short in zip(mean.index, called, clip_all(called))]
+    values = [[fmt(v) for v in row] for row in mean[arms].to_numpy()]
+    rows = [dict(number=int(c), name=full, short=short, count=f'{count[c]:,.0f}', cells=cells)
+            for c, full, short, cells in zip(mean.index, called, clip_all(called), values)]
     return dict(name=name, heads=[arm_label(a) for a in arms], rows=rows)
 
 TRIED = dict(arm='loss', margin='margin', weighting='pulls : pushes', reduction='average', lr='learning rate',
@@ -385,15 +389,23 @@ def write_report(
     while_training = TRAINING, SPEED, GROUPS_OF_POINTS
     drawn = list(_drawn(runs))
     page = _page('report.html', title=title, subtitle=_subtitle(runs, frame), command=command,
-        first='\n'.join(_first_sentence(f.text) for f in findings), answers=[_answer(f) for f in findings],
-        decided=any(f.rule for f in findings), sentences=sentences.values(), notes=table_notes(frame),
+        first='\n'.join(_first_sentence(f.text) for f in findings),
+        answers=[_answer(f) for f in findings],
+        decided=any(f.rule for f in findings),
+        sentences=sentences.values(),
         tables=[t for g, t in tables.items() if g not in while_training],
         training=[t for g, t in tables.items() if g in while_training],
-        tuning=[tuning_table(f) for f in findings if f.tried is not None], drawn=drawn,
+        notes=table_notes(frame),
+        glossary=_glossary(groups),
+        tuning=[tuning_table(f) for f in findings if f.tried is not None],
+        drawn=drawn,
         pictured=any(f['name'] == 'neighbours' for d in drawn for f in d['figures']),
-        classes=class_tables(runs), data=data_rows(runs),
-        config=config_rows(runs), environment=environment_rows(runs), outcomes=_outcomes(runs),
-        glossary=_glossary(groups), **_claims(v))
+        classes=class_tables(runs),
+        data=data_rows(runs),
+        config=config_rows(runs),
+        environment=environment_rows(runs),
+        outcomes=_outcomes(runs),
+        **_claims(v))
     write_whole(path, page)
     return Path(path)
 
