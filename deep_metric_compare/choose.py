@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'STEPS', 'GIVEN', 'scores_by_arm', 'Decision', 'decide_on',
-           'decision_text', 'plot_decision', 'named_data', 'Comparison', 'affordable', 'answer_on', 'choose_loss']
+           'decision_text', 'plot_decision', 'decision_finding', 'named_data', 'Comparison', 'affordable', 'answer_on',
+           'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math
@@ -24,6 +25,7 @@ from .embedder import write_best
 from .experiments import BASE_MODELS, EACH, check_settings, data_of, drawn_anew, find_data, own_data, plan, prepare
 from .experiments import run_all, run_text, write_results
 from .images import IMAGE_DATASETS, draws_classes, register_data
+from .report import SHARES_CAPTION, Finding, panel
 from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
 from .tuning import MEASURE_NAMES, Tuned, all_tuned, measure_named, setting_text, tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
@@ -287,11 +289,24 @@ def plot_decision(
         _draw_shares(c, d)
     return fig
 
-def _caption(d):
-    delta = _delta_text(d.answer.delta)
-    return (f'Left: how far {arm_label(d.between.best)} is ahead of {arm_label(d.between.other)} with each of {d.between.gap.n} paired seeds (rings), '
-            f'the mean with its interval (black), and the range that does not matter (grey, ±{delta}). Middle: scores on validation data by epoch at the '
-            f'chosen settings, which held-out data had no part in. Right: shares of the squared length of held-out embeddings within classes (dark), between classes, and in an offset common to all (light).')
+def _captions(d):
+    "What each panel shows"
+    ahead, other, delta = arm_label(d.between.best), arm_label(d.between.other), _delta_text(d.answer.delta)
+    return (f'How far {ahead} is ahead of {other} with each of {d.between.gap.n} paired seeds (rings); their mean '
+            f'(diamond) with its interval, and the range that does not matter (grey, ±{delta}).',
+            'Scores on validation data by epoch at the chosen settings; held-out data had no part in them.',
+            SHARES_CAPTION)
+
+def decision_finding(
+    d:Decision,  # What was decided
+    tuned:Tuned  # What was chosen, and from what
+)->Finding:
+    "A decision as a report shows it"
+    draws = _draw_seeds, _draw_epochs, _draw_shares
+    panels = [(panel(partial(draw, d=d)), caption) for draw, caption in zip(draws, _captions(d))]
+    tried = tuned.table[tuned.table.dataset == d.dataset]
+    rule = f'{d.measure}, δ {d.answer.delta:g}'
+    return Finding(d.dataset, str(d), panels, rule, tuning_text(tuned, d.dataset), tried)
 
 # %% ../nbs/15c_choose.ipynb #f7eb54f1
 def _batches(dl):
@@ -460,8 +475,7 @@ def choose_loss(
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs, decisions = [r for rs, *_ in parts for r in rs], [d for *_, d in parts]
-    pictured = [(d, plot_decision(d), _caption(d)) for d in decisions]
-    report = write_results(runs, out, 'Which loss on these data', command, pictured)
+    report = write_results(runs, out, 'Which loss on these data', command, [decision_finding(d, tuned) for d in decisions])
     found = Comparison(runs, decisions, tuned, report)
     write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
     found.best = write_best(found, out, command)

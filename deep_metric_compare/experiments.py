@@ -30,7 +30,7 @@ from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_che
 from .losses import LOSSES, make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy, retrieval_metrics
 from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
-from .report import write_report
+from .report import keep_report
 from .stats import data_label, runs_frame, tables
 from fastai.torch_core import default_device
 
@@ -756,15 +756,14 @@ def write_results(
     out,                # Folder
     title:str,          # Of the report
     command:str='',     # That repeats it
-    decisions=()        # What was decided, for the report
+    findings=()         # What was decided, a Finding per data set
 )->Path:                # Of the report
     "Write the tables and the report of some runs"
     out = out_folder(out)
     with locked(out/'.results.lock'):
         for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
         for name, t in tables(runs_frame(runs)).items(): write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
-        write_report(runs, out/'report.html', title, command, decisions)
-    return out/'report.html'
+        return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
 def _told_apart(datasets):
