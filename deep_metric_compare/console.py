@@ -157,6 +157,7 @@ def dmc_compare(
     reduction:str=None,                   # Average over all terms of a batch (mean), over those above zero (active), or their sum (default: tuned, else mean)
     balance:bool=None,                    # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs (default: tuned, else False)
     lr:float=None,                        # Learning rate of Adam (default: tuned, else 0.001)
+    minutes:float=None,                   # About how long it may take: fewer seeds, then fewer settings are tried, never fewer epochs (default: 3 for data of your own, else as long as it takes)
     jobs:str='0',                         # Processes that train at once, 0: one per core; or dask:local, or dask:tcp://HOST:PORT for the cluster of that scheduler
     data_dir:str=None,                    # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,                  # Fetch published data that are not there?
@@ -176,7 +177,8 @@ def dmc_compare(
     about = dict(fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
     if tune:
         with _loading(): from deep_metric_compare.choose import choose_loss
-        return _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, out=out, epochs=epochs, **own, **fields, **about), out)
+        minutes = 3. if minutes is None and (data or embeddings) else minutes
+        return _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, out=out, epochs=epochs, minutes=minutes, **own, **fields, **about), out)
     with _loading(): from deep_metric_compare.experiments import compare
     epochs = _budget(epochs, data_dir, download, names, arms, seeds, **own, **fields)
     _finish(compare(names, arms, seeds, out=out, epochs=epochs, **own, **fields, **about), out)
