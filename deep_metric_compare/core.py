@@ -47,7 +47,9 @@ def check_range(
 ):                      # The value
     "Refuse a number that is NaN, out of range, or not whole where it must be"
     ok = isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-    ok = ok and low <= value <= high and not (open_low and value == low) and not (whole and (math.isinf(value) or value != int(value)))
+    ok = ok and low <= value <= high and not (open_low
+                                              and value == low) and not (whole
+                                                                         and (math.isinf(value) or value != int(value)))
     if ok: return value
     kind = 'a whole number' if whole else 'a number'
     lo = '' if low == -math.inf else f" {'above' if open_low else 'of at least'} {low}"
@@ -61,7 +63,8 @@ def printable(
     "Escape line ends, control characters and bytes that are no UTF-8"
     def one(c):
         if unicodedata.category(c) not in ('Cc', 'Cs', 'Zl', 'Zp'): return c
-        code = ord(c) - 0xdc00 if '\udc80' <= c <= '\udcff' else ord(c)       # Python's way to keep a byte of a file's name
+        # Python's way to keep a byte of a file's name
+        code = ord(c) - 0xdc00 if '\udc80' <= c <= '\udcff' else ord(c)
         return f'\\x{code:02x}' if code < 256 else f'\\u{code:04x}'
     return ''.join(map(one, str(text)))
 
@@ -91,7 +94,9 @@ def plain_tensor(
     if type(x) is torch.Tensor: return x
     if isinstance(x, torch.Tensor): return x.as_subclass(torch.Tensor)
     if isinstance(x, (list, tuple)) and x and all(isinstance(t, torch.Tensor) for t in x):
-        if len({t.shape for t in x}) > 1: raise UserError(f'the {what} are tensors of shapes {sorted({tuple(t.shape) for t in x})}, expected one shape')
+        if len({t.shape for t in x}) > 1:
+            raise UserError(f'the {what} are tensors of shapes {sorted({tuple(t.shape) for t in x})}, expected one '
+                            'shape')
         return torch.stack([plain_tensor(t) for t in x])
     return torch.from_numpy(_array(x, what))
 
@@ -105,7 +110,8 @@ def plain_labels(
     y = plain_tensor(y, what)
     if y.dtype == torch.int64: return y
     if y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
-        if y.numel(): raise UserError(f'the {what} have dtype {y.dtype}, expected whole numbers: convert them with .long()')
+        if y.numel():
+            raise UserError(f'the {what} have dtype {y.dtype}, expected whole numbers: convert them with .long()')
     if y.dtype == torch.uint64 and (y.view(torch.int64) < 0).any():
         raise UserError(f'the {what} hold numbers beyond 2⁶³, expected whole numbers that fit into 64 bits with a sign')
     return y.long()
@@ -117,10 +123,13 @@ def out_folder(
     "The folder that a user names for results, refused where it cannot be made or written"
     if not str(out): raise UserError("out was '', expected the name of a folder")
     try: folder = Path(out).expanduser()
-    except RuntimeError: raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full name") from None
-    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))        # what is there already of the path
+    except RuntimeError: raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full "
+                                         "name") from None
+    # what is there already of the path
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK): return folder
-    raise UserError(f"out was '{out}', which cannot be written ('{there}' is {'not ours to write in' if there.is_dir() else 'a file'}): choose another folder with --out")
+    raise UserError(f"out was '{out}', which cannot be written ('{there}' is "
+                    f"{'not ours to write in' if there.is_dir() else 'a file'}): choose another folder with --out")
 
 # %% ../nbs/00_core.ipynb #397f67a9
 def _to_bool(s):
@@ -140,7 +149,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         if message.startswith('unrecognized arguments:'):
             given = message.split(':', 1)[1].split()[0]
-            near = difflib.get_close_matches(given.split('=')[0], [o for o in self._option_string_actions if o.startswith('--')], n=1)
+            near = difflib.get_close_matches(given.split('=')[0],
+                                             [o for o in self._option_string_actions if o.startswith('--')], n=1)
             message = f"unknown option {given}" + (f"; did you mean {near[0]}?" if near else '')
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
@@ -152,7 +162,8 @@ def _parser(f, name):
         shown = '' if '(default:' in (d.docment or '') else f' (default: {default})'
         kw = dict(default=default, dest=n, help=f"{d.docment or ''}{shown}".replace('%', '%%'))
         if d.anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
-        else: kw.update(type=_out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text), metavar=getattr(d.anno, '__name__', 'str').upper())
+        else: kw.update(type=_out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text),
+                        metavar=getattr(d.anno, '__name__', 'str').upper())
         p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p
@@ -177,7 +188,8 @@ def _temporary():
 def _home():
     "Libraries ask for a home folder and a user's name: where there are none, a temporary folder and a number do"
     if os.path.expanduser('~') == '~': os.environ['HOME'] = _temporary()
-    if not os.access(os.path.expanduser('~'), os.W_OK) and 'MPLCONFIGDIR' not in os.environ: os.environ['MPLCONFIGDIR'] = _temporary()
+    if not os.access(os.path.expanduser('~'), os.W_OK) and 'MPLCONFIGDIR' not in os.environ:
+        os.environ['MPLCONFIGDIR'] = _temporary()
     import getpass
     try: getpass.getuser()
     except (KeyError, OSError): os.environ['USER'] = str(os.getuid())
@@ -206,7 +218,8 @@ def command(
     def face(argv=None):
         _streams()
         _home()
-        atexit.register(gc.freeze)                                           # Python's last look through all objects would take seconds
+        # Python's last look through all objects would take seconds
+        atexit.register(gc.freeze)
         p = _parser(f, f.__name__)
         face.given = [*map(str, sys.argv[1:] if argv is None else argv)]     # so that a report can say how to repeat it
         kw = vars(p.parse_args(face.given))
@@ -217,7 +230,8 @@ def command(
         except KeyboardInterrupt as e:
             if debug: raise
             number = e.args[0] if e.args else signal.SIGINT
-            p.exit(128 + number, f'\n{p.prog}: interrupted; finished runs are kept, and the same command goes on from here\n')
+            p.exit(128 + number, f'\n{p.prog}: interrupted; finished runs are kept, and the same command goes on from '
+                                 'here\n')
         except BrokenPipeError:                               # the reader of our output has seen enough
             with contextlib.suppress(OSError): _flush()
             p.exit(0)
@@ -226,7 +240,8 @@ def command(
             with contextlib.suppress(OSError): _flush()
             p.exit(2, f'{p.prog}: {_sentence(e)}\n')
     del face.__wrapped__
-    face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)])
+    face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                                                              default=None)])
     return face
 
 # %% ../nbs/00_core.ipynb #35bd1643
@@ -239,7 +254,8 @@ def tell(
     "Write a line on stderr, where there is one"
     _said['at'] = time.monotonic()
     if not sys.stderr: return
-    with contextlib.suppress(OSError, ValueError): print(text, file=sys.stderr, flush=True)      # nobody reads it any more
+    # nobody reads it any more
+    with contextlib.suppress(OSError, ValueError): print(text, file=sys.stderr, flush=True)
 
 @contextlib.contextmanager
 def patiently(
@@ -293,11 +309,13 @@ def _coerce(value, anno, name):
     kinds = typing.get_args(anno) or (anno,)
     if value is None and type(None) in kinds: return None
     if bool in kinds and isinstance(value, bool): return value
-    if isinstance(value, bool) or value is None: raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
+    if isinstance(value, bool) or value is None:
+        raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
     if isinstance(value, str):
         if str not in kinds: raise UserError(f"{name} was '{value}', expected {getattr(anno, '__name__', anno)}")
         return value
-    if not isinstance(value, numbers.Real): raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
+    if not isinstance(value, numbers.Real):
+        raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
     if int in kinds and float not in kinds:
         if value != value or value != int(value): raise UserError(f'{name} was {value!r}, expected a whole number')
         return int(value)
@@ -317,7 +335,8 @@ class RunConfig:
     reduction:str = 'mean'           # 'mean', 'active' or 'sum'
     balance:bool = False             # Contrastive: average positives and negatives apart?
     seed:int = 0                     # Seed of every random stream
-    data_seed:int|None = None        # Seed of synthetic data, of a training sample and of the classes held out; None: the run's own
+    # Seed of synthetic data, of a training sample and of the classes held out; None: the run's own
+    data_seed:int|None = None
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
     batch_size:int = 64              # Anchors per step
     lr:float = 1e-3                  # Learning rate of Adam
@@ -335,10 +354,14 @@ class RunConfig:
     probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
-    train_size:int = 0               # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
-    validation:bool = False          # Hold out a part of the training data, drawn by the seed, and leave the test data alone?
-    half:int|None = None             # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
-    stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: not at all; None: all of them
+    # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
+    train_size:int = 0
+    # Hold out a part of the training data, drawn by the seed, and leave the test data alone?
+    validation:bool = False
+    # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
+    half:int|None = None
+    # Train only so many of the epochs, as validation chose; 0: not at all; None: all of them
+    stop:int|None = None
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
@@ -358,7 +381,8 @@ def _weighting(self):
 
 def _digest(self):
     d = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-    return hashlib.sha256(json.dumps({**d, 'format': FORMAT}, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps({**d, 'format': FORMAT}, sort_keys=True,
+                                     allow_nan=False).encode()).hexdigest()[:16]
 
 def _trained(self): return self.epochs if self.stop is None else self.stop
 
@@ -368,7 +392,8 @@ RunConfig.weighting = property(_weighting, doc='How pulls are weighed against pu
 RunConfig.hash = property(_digest, doc='The name of the run')
 
 # %% ../nbs/00_core.ipynb #e2a14ccc
-_FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json', history='history.csv', per_class='per_class.csv',
+_FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json',
+              history='history.csv', per_class='per_class.csv',
               embeddings='embeddings.safetensors', weights='weights.safetensors')
 _ADVICE = 'remove that folder, or repeat its run with --fresh'
 
@@ -399,7 +424,8 @@ class Run:
         try: self.config = RunConfig(**{k: v for k, v in self._read('config.json').items() if k in known})
         except UserError as e: raise self._damaged(f'has a configuration that cannot be read ({e})') from e
         self.arm = self.config.arm
-    def __repr__(self): return f'Run({self.config.dataset}, {self.arm}, {self.config.strategy}, seed {self.config.seed}: {self.outcome})'
+    def __repr__(self):
+        return f'Run({self.config.dataset}, {self.arm}, {self.config.strategy}, seed {self.config.seed}: {self.outcome})'
     def _damaged(self, what): return UserError(f'the finished run {self.path} {what}: {_ADVICE}')
     def _older(self):
         "Was it written before there were lists of files?"
@@ -413,7 +439,8 @@ class Run:
         "Is a file there, and as long as it was?"
         p = self.path/file
         if not p.is_file() or not p.stat().st_size: raise self._damaged(f'lacks {file}')
-        if file in self.files and p.stat().st_size != self.files[file][0]: raise self._damaged(f'has another {file} than was written')
+        if file in self.files and p.stat().st_size != self.files[file][0]:
+            raise self._damaged(f'has another {file} than was written')
     def _read(self, file):
         "The content of a file, if it is what was written"
         from safetensors import SafetensorError
@@ -421,7 +448,8 @@ class Run:
         p = self.path/file
         try:
             data = p.read_bytes()
-            if file in self.files and hashlib.sha256(data).hexdigest() != self.files[file][1]: raise ValueError('it was changed')
+            if file in self.files and hashlib.sha256(data).hexdigest() != self.files[file][1]:
+                raise ValueError('it was changed')
             return _READERS[p.suffix](data)
         except (ValueError, OSError, RecursionError, SafetensorError) as e:
             raise self._damaged(f"has a file {file} that cannot be read ({getattr(e, 'strerror', None) or e})") from e
@@ -432,7 +460,8 @@ def _add_reader(name, file):
     p.__set_name__(Run, name)
     setattr(Run, name, p)
 
-for _name in ('metrics', 'environment', 'pairing', 'history', 'per_class', 'embeddings', 'weights'): _add_reader(_name, _FILES[_name])
+for _name in ('metrics', 'environment', 'pairing', 'history', 'per_class', 'embeddings', 'weights'):
+    _add_reader(_name, _FILES[_name])
 
 def _outcome(self):
     o = self.metrics.get('outcome')
@@ -523,10 +552,13 @@ def write_run(
     from safetensors.torch import save
     table = lambda rows: pd.DataFrame(list(rows) or [{'epoch': 0}]).to_csv(index=False).encode()
     tensors = lambda d: save({k: v.detach().cpu().contiguous() for k, v in (d or {}).items()})
-    made = dict(config=_json(asdict(config)), environment=_json(dict(environment(), execution=execution)), pairing=_json(pairing or {}), metrics=_json(metrics),
-                history=table(history), per_class=table(per_class), embeddings=tensors(embeddings), weights=tensors(weights))
+    made = dict(config=_json(asdict(config)), environment=_json(dict(environment(), execution=execution)),
+                pairing=_json(pairing or {}), metrics=_json(metrics),
+                history=table(history), per_class=table(per_class), embeddings=tensors(embeddings),
+                weights=tensors(weights))
     for n, data in made.items(): (Path(path)/_FILES[n]).write_bytes(data)
-    write_json(Path(path)/'files.json', {_FILES[n]: dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for n, data in made.items()})
+    write_json(Path(path)/'files.json',
+               {_FILES[n]: dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for n, data in made.items()})
 
 # %% ../nbs/00_core.ipynb #5b87a2a6
 @cache
@@ -538,7 +570,9 @@ def _code():
     h = hashlib.sha256()
     for p in sorted(folder.glob('*.py')): h.update(p.read_bytes())
     git, said = shutil.which('git'), ''
-    if git: said = subprocess.run([git, '-C', folder, 'describe', '--always', '--dirty', '--abbrev=12'], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
+    if git:
+        said = subprocess.run([git, '-C', folder, 'describe', '--always', '--dirty', '--abbrev=12'],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
     return dict(revision=said or None, code=h.hexdigest()[:12])
 
 @cache
@@ -552,8 +586,10 @@ def environment()->dict:  # Versions, platform, device, threads, a hash of the c
     import platform, torch
     from deep_metric_compare import __version__
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-    return dict(deep_metric_compare=__version__, **_code(), format=FORMAT, python=platform.python_version(), platform=platform.platform(aliased=True, terse=True),
-                device=device, threads=torch.get_num_threads(), **{p: _version(p) for p in ('torch', 'fastai', 'numpy', 'scikit-learn', 'transformers')})
+    return dict(deep_metric_compare=__version__, **_code(), format=FORMAT, python=platform.python_version(),
+                platform=platform.platform(aliased=True, terse=True),
+                device=device, threads=torch.get_num_threads(),
+                **{p: _version(p) for p in ('torch', 'fastai', 'numpy', 'scikit-learn', 'transformers')})
 
 # %% ../nbs/00_core.ipynb #2ca6498c
 def _sync(folder):
@@ -576,7 +612,8 @@ def locked(
     except Timeout:
         if say: say(f'waits for another process that works on the same runs in {path.parent}')
         lock.acquire()
-    while not path.exists():               # its last holder has just removed it: the next to come would make another one
+    # its last holder has just removed it: the next to come would make another one
+    while not path.exists():
         lock.release()
         lock.acquire()
     try: yield
@@ -594,9 +631,11 @@ class RunStore:
         self.root, self.say, self.notes = out_folder(root), say, []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.root).close()                       # has no name, so that nothing is left behind
+            # has no name, so that nothing is left behind
+            tempfile.TemporaryFile(dir=self.root).close()
             for p in self.root.glob('.writable-*'): p.unlink(missing_ok=True)   # an earlier version left these
-        except OSError as e: raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with --out") from e
+        except OSError as e: raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with "
+                                             "--out") from e
     def path(self, config:RunConfig  # Of a run
             ):  # A `Path`
         "The folder of a run"
@@ -610,7 +649,8 @@ class RunStore:
         return run
     def finished(self):  # The runs in the store, a list of Run
         "Every finished run of this experiment"
-        return [Run(p.parent) for p in sorted(self.root.glob('*/metrics.json')) if p.parent.suffix not in ('.part', '.old')]
+        return [Run(p.parent) for p in sorted(self.root.glob('*/metrics.json'))
+                if p.parent.suffix not in ('.part', '.old')]
 
 # %% ../nbs/00_core.ipynb #cb341091
 CHECKPOINT = 'checkpoint.pt'
@@ -622,8 +662,10 @@ def _clear(part, anyway=False):
 def _mend(final):
     "Put right what a stop has left beside a finished run, or within it"
     old = final.with_suffix('.old')
-    if old.exists(): _remove(old) if final.exists() else old.rename(final)     # between the two renames of a repeated run
-    for p in final.glob('*checkpoint.*'): _remove(p)                           # an earlier version removed it after the rename
+    # between the two renames of a repeated run
+    if old.exists(): _remove(old) if final.exists() else old.rename(final)
+    # an earlier version removed it after the rename
+    for p in final.glob('*checkpoint.*'): _remove(p)
 
 def _place(part, final):
     "An unfinished run whose record is whole becomes a finished one"
@@ -639,7 +681,8 @@ def _make_all(self, configs, f, fresh=False):
     path = lambda c, end='': self.root/f'{c.hash}{end}'
     done = {}
     with ExitStack() as held:
-        for h in sorted({c.hash for c in configs}): held.enter_context(locked(self.root/f'.{h}.lock', self.say))   # in one order, so that two processes cannot wait for each other
+        # in one order, so that two processes cannot wait for each other
+        for h in sorted({c.hash for c in configs}): held.enter_context(locked(self.root/f'.{h}.lock', self.say))
         for c in configs:
             _mend(path(c))
             if fresh or not (run := self.get(c)): continue
@@ -662,7 +705,8 @@ def _make_all(self, configs, f, fresh=False):
                 for p in parts: _clear(p)
     return [done[c] for c in configs]
 
-def _make(self, config, f, fresh=False): return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]
+def _make(self, config, f, fresh=False):
+    return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]
 
 def _note_version(self, run):
     now, then = environment(), run.environment

@@ -38,14 +38,17 @@ class LabelledData:
     licence:str=''           # Under which terms
     found:str=''             # What was found when the data were read, and what was left out
     names:tuple=()           # Names of the classes 0, 1, …, where they have some
-    pictures:torch.Tensor=None      # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
+    # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
+    pictures:torch.Tensor=None
     pictures_test:torch.Tensor=None # The same of the held-out inputs
     laid_out:bool=False      # Did whoever made the data separate training and held-out ones?
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
-    reading:dict=field(default_factory=dict) # What it takes to make inputs of further files: white, level, columns, label, as_given
+    # What it takes to make inputs of further files: white, level, columns, label, as_given
+    reading:dict=field(default_factory=dict)
     def __post_init__(self):
         for k in ('x', 'x_test', 'pictures', 'pictures_test'):
-            if hasattr(v := getattr(self, k), 'dtype'): setattr(self, k, plain_tensor(v, k))     # files of pictures stay what they are
+            # files of pictures stay what they are
+            if hasattr(v := getattr(self, k), 'dtype'): setattr(self, k, plain_tensor(v, k))
         for k in ('y', 'clean', 'y_test', 'clean_test'): setattr(self, k, plain_labels(getattr(self, k), k))
     @property
     def in_shape(self):
@@ -80,7 +83,8 @@ def description(self:LabelledData)->dict: # Text and numbers, ready for a table
     wrong = (self.y != self.clean)[inlier].float().mean().item() if inlier.any() else 0.
     d = dict(name=self.name, train=len(self.x), test=len(self.x_test), input='×'.join(map(str, self.in_shape)),
              classes=len(self.classes), outliers=int((self.y < 0).sum()), wrong_labels=round(wrong, 4))
-    text = dict(backbone=self.backbone, split=self.split, single_samples=alone_text(self.clean_test), source=self.source, licence=self.licence, found=self.found)
+    text = dict(backbone=self.backbone, split=self.split, single_samples=alone_text(self.clean_test),
+                source=self.source, licence=self.licence, found=self.found)
     return d | {k: v for k, v in text.items() if v}
 
 # %% ../nbs/08_data.ipynb #c865ad53
@@ -104,14 +108,18 @@ def toy_data(
 )->LabelledData:
     "Synthetic clusters with noisy labels and outliers"
     c = config
-    check_range(c.n_classes, 'n_classes', 2, 10_000, whole=True); check_range(c.samples_per_class, 'samples_per_class', 2, whole=True)
-    if c.n_classes*c.dim**2 > 2**28: raise UserError(f'{c.n_classes} classes in {c.dim} dimensions were asked for, expected at most 2**28 numbers in their covariances: use fewer of either')
+    check_range(c.n_classes, 'n_classes', 2, 10_000, whole=True)
+    check_range(c.samples_per_class, 'samples_per_class', 2, whole=True)
+    if c.n_classes*c.dim**2 > 2**28:
+        raise UserError(f'{c.n_classes} classes in {c.dim} dimensions were asked for, expected at most 2**28 numbers '
+                        'in their covariances: use fewer of either')
     seed = c.seed if c.data_seed is None else c.data_seed
     asked = check_range(c.samples_per_class_test, 'samples_per_class_test', 1, whole=True)
     held = min(asked, HELD_OUT//c.n_classes)
     split = f'same clusters, drawn after the training points, data seed {seed}' + (f', {held} per class instead of {asked}' if held < asked else '')
     x, y, clean, *test = make_clusters(
-        n_classes=c.n_classes, samples_per_class=c.samples_per_class, dim=c.dim, mode_spread=c.mode_spread, overlap_prob=c.overlap_prob,
+        n_classes=c.n_classes, samples_per_class=c.samples_per_class, dim=c.dim, mode_spread=c.mode_spread,
+        overlap_prob=c.overlap_prob,
         outlier_frac=c.outlier_frac, seed=seed, samples_per_class_test=held)
     return LabelledData('toy', *treat_outliers(x, y, clean, c.outliers), *test, split=split, source='synthetic')
 
@@ -126,8 +134,10 @@ def digits_data(
     x = torch.from_numpy(d.images/16).float()[:, None]  # (1797, 1, 8, 8)
     y = torch.from_numpy(d.target).long()
     a, b = map(torch.from_numpy, train_test_split(np.arange(len(y)), test_size=600, stratify=d.target, random_state=0))
-    return LabelledData('digits', x[a], y[a], y[a], x[b], y[b], y[b], split='600 held out, stratified by class, split seed 0',
-                        source='Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), test part, as shipped with scikit-learn', licence='CC BY 4.0', reading=dict(white=16))
+    return LabelledData('digits', x[a], y[a], y[a], x[b], y[b], y[b],
+                        split='600 held out, stratified by class, split seed 0',
+                        source='Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), test part, as '
+                               'shipped with scikit-learn', licence='CC BY 4.0', reading=dict(white=16))
 
 # %% ../nbs/08_data.ipynb #7ba017d4
 DATASETS = dict(toy=toy_data, digits=digits_data)
@@ -149,14 +159,20 @@ def _numbers(x, what, do):
 
 def _check_x(x, what):
     x = _numbers(x, f'{what} inputs', 'encode text and categories as numbers first')
-    if x.is_complex(): raise UserError(f"{what} inputs have type {str(x.dtype)[6:]}, expected real numbers: use their absolute values, or real and imaginary parts as columns")
+    if x.is_complex():
+        raise UserError(f"{what} inputs have type {str(x.dtype)[6:]}, expected real numbers: use their absolute "
+                        "values, or real and imaginary parts as columns")
     if x.dtype != torch.uint8 or x.ndim != 4: x = x.float()
-    if x.ndim < 2: raise UserError(f"{what} inputs have shape {tuple(x.shape)}, expected one row per sample, (N, …): reshape(-1, 1) makes a column of them")
-    if not x.numel(): raise UserError(f"{what} inputs have shape {tuple(x.shape)} and hold no numbers, expected at least one sample")
+    if x.ndim < 2:
+        raise UserError(f"{what} inputs have shape {tuple(x.shape)}, expected one row per sample, (N, …): reshape(-1, "
+                        "1) makes a column of them")
+    if not x.numel():
+        raise UserError(f"{what} inputs have shape {tuple(x.shape)} and hold no numbers, expected at least one sample")
     bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
     if bad:
         rows = ', '.join(map(str, bad[:5])) + (f' and {len(bad) - 5} more' if len(bad) > 5 else '')
-        raise UserError(f"{what} inputs hold NaN or Inf in {len(bad)} of {len(x)} rows (row {rows}), expected finite numbers: leave these rows out or fill them in")
+        raise UserError(f"{what} inputs hold NaN or Inf in {len(bad)} of {len(x)} rows (row {rows}), expected finite "
+                        "numbers: leave these rows out or fill them in")
     return x
 
 # %% ../nbs/08_data.ipynb #008793f9
@@ -166,10 +182,13 @@ def _check_y(y, n, what):
         do = 'argmax(1) turns one-hot rows into labels' if y.ndim == 2 and y.shape[1] > 1 else 'reshape(-1) makes it flat'
         raise UserError(f"{what} labels have shape {tuple(y.shape)}, expected one number per sample, ({n},): {do}")
     if y.is_floating_point() or y.is_complex():
-        raise UserError(f"{what} labels have type {str(y.dtype)[6:]}, expected whole numbers: convert with astype('int64') if they are class numbers")
-    if len(y) != n: raise UserError(f"{what} data hold {n} inputs and {len(y)} labels, expected as many labels as inputs")
+        raise UserError(f"{what} labels have type {str(y.dtype)[6:]}, expected whole numbers: convert with "
+                        "astype('int64') if they are class numbers")
+    if len(y) != n:
+        raise UserError(f"{what} data hold {n} inputs and {len(y)} labels, expected as many labels as inputs")
     y = y.long() if y.dtype == torch.bool else plain_labels(y, f'{what} labels')
-    if (y < -1).any(): raise UserError(f"{what} labels go down to {y.min()}, expected class numbers from 0, and −1 for outliers")
+    if (y < -1).any():
+        raise UserError(f"{what} labels go down to {y.min()}, expected class numbers from 0, and −1 for outliers")
     return y
 
 # %% ../nbs/08_data.ipynb #686dc5fe
@@ -183,8 +202,12 @@ def check_arrays(
     x = _check_x(x, what)
     y = _check_y(y, len(x), what)
     _, count = y[y >= 0].unique(return_counts=True)
-    if len(count) < min_classes: raise UserError(f"{what} labels name {len(count)} class{'' if len(count) == 1 else 'es'}, expected at least {min_classes}: with fewer there is nothing to tell apart")
-    if min_classes > 1 and count.max() < 2: raise UserError(f"each of the {len(count)} classes of the {what} data has one sample, expected two or more in some: no pair shares a label")
+    if len(count) < min_classes:
+        raise UserError(f"{what} labels name {len(count)} class{'' if len(count) == 1 else 'es'}, expected at least "
+                        f"{min_classes}: with fewer there is nothing to tell apart")
+    if min_classes > 1 and count.max() < 2:
+        raise UserError(f"each of the {len(count)} classes of the {what} data has one sample, expected two or more in "
+                        "some: no pair shares a label")
     return x, y
 
 # %% ../nbs/08_data.ipynb #d4ff576b
@@ -199,7 +222,8 @@ def white_level(
 def _as_pictures(*parts):
     "Arrays of pictures as bytes, or scaled to at most 1; a sentence where they were scaled; how further ones are read"
     if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts): return *parts, '', {}
-    low, top = min(x.min().item() for x in parts if len(x)), max(x.max().item() for x in parts if len(x))
+    low = min(x.min().item() for x in parts if len(x))
+    top = max(x.max().item() for x in parts if len(x))
     white = white_level(top)
     if low < 0: return *parts, '', dict(as_given=True)
     if white == 1: return *parts, '', {}
@@ -217,13 +241,16 @@ def array_data(
 )->LabelledData:
     "Data from arrays, checked"
     x, y = check_arrays(x, y)
-    if (x_test is None) != (y_test is None): raise UserError("one of x_test and y_test was given, expected both or neither")
+    if (x_test is None) != (y_test is None):
+        raise UserError("one of x_test and y_test was given, expected both or neither")
     split, laid_out = 'as given', x_test is not None
     if laid_out: x_test, y_test = check_arrays(x_test, y_test, 'held-out', min_classes=0)
     else:
         a, b, split = held_out_rows(y, split_seed)
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
-    if x.shape[1:] != x_test.shape[1:]: raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as in training")
+    if x.shape[1:] != x_test.shape[1:]:
+        raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as "
+                        "in training")
     x, x_test, found, reading = _as_pictures(x, x_test)
     return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
                         laid_out=laid_out, reading=reading)
@@ -274,17 +301,21 @@ def held_out_rows(
     "Divide samples so that what is held out can be measured"
     y = plain_labels(y)
     names, count = y[y >= 0].unique(return_counts=True)
-    pairs, sizes = names[count > 1], f'{int(count.min())} to {int(count.max())}'
+    pairs = names[count > 1]
+    sizes = f'{int(count.min())} to {int(count.max())}'
     few = bool(count[count > 1].median() < FEW) if len(pairs) else True
     if len(pairs) >= 4 and (few if classes is None else classes):
         _, held = draw_classes(pairs, len(pairs)//2, split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
         why = f', because most have fewer than {FEW} samples ({sizes})'*few
-        return _others(len(y), b), b, f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
+        return _others(len(y),
+                       b), b, f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
     a, b = _stratified(y, split_seed)
     kept = len(y[b].unique())
     if kept < 2:
-        raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, expected two classes of three or more, or four classes of two or more: add samples, or give held-out ones of their own')
+        raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, '
+                        'expected two classes of three or more, or four classes of two or more: add samples, or give '
+                        'held-out ones of their own')
     stay = f'; {len(names) - kept} classes stay in training, too small to be divided'*(kept < len(names))
     return a, b, f'{len(b)} of {len(y)} held out, stratified by class, split seed {split_seed}{stay}'
 
@@ -300,7 +331,8 @@ def regroup(
         if a is None or b is None: return {}
         both = torch.cat([a, b]) if torch.is_tensor(a) else a + b
         return {name: both[i], f'{name}_test': both[j]}
-    return replace(data, **{k: v for name in ('x', 'y', 'clean', 'pictures') for k, v in parts(name).items()}, **changes)
+    return replace(data, **{k: v for name in ('x', 'y', 'clean', 'pictures') for k, v in parts(name).items()},
+                   **changes)
 
 # %% ../nbs/08_data.ipynb #b80c0012
 def validation_split(
@@ -310,16 +342,22 @@ def validation_split(
     "Hold out a part of the training data instead of the test data"
     y, C = data.y, len(data.classes)
     if data.class_disjoint:
-        if C < 4: raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes that are held out from them: two to train on, two to tell apart')
+        if C < 4:
+            raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes '
+                            'that are held out from them: two to train on, two to tell apart')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
-        a, what = _others(len(y), b), f'all of {len(held)} of {C} classes'
+        a = _others(len(y), b)
+        what = f'all of {len(held)} of {C} classes'
     else: (a, b), what = _stratified(y, split_seed), 'stratified by class'
     if len(y[b].unique()) < 2:
-        raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for validation, expected three or more of each class: use more samples')
+        raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
+                        'validation, expected three or more of each class: use more samples')
     shown = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
-    return replace(data, x=data.x[a], y=y[a], clean=data.clean[a], x_test=data.x[b], y_test=y[b], clean_test=y[b], **shown,
-                   split=f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; test data not used')
+    return replace(data, x=data.x[a], y=y[a], clean=data.clean[a], x_test=data.x[b], y_test=y[b], clean_test=y[b],
+                   **shown,
+                   split=f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed '
+                         f'{split_seed}; test data not used')
 
 # %% ../nbs/08_data.ipynb #b80c0022
 def training_sample(
@@ -328,11 +366,16 @@ def training_sample(
     seed:int=0         # They are drawn from the stream 'data'
 )->LabelledData:
     "A class-balanced part of the training data, all held-out data"
-    y, order = data.y.clamp(min=-1), torch.randperm(len(data.y), generator=stream(seed, 'data'))       # outliers are one group, whatever their labels
-    check_range(size, 'train_size', min(2*len(y.unique()), len(y)), len(y), whole=True)       # two of each class, or there are no pairs
+    # outliers are one group, whatever their labels
+    y = data.y.clamp(min=-1)
+    order = torch.randperm(len(data.y), generator=stream(seed, 'data'))
+    # two of each class, or there are no pairs
+    check_range(size, 'train_size', min(2*len(y.unique()), len(y)), len(y), whole=True)
     i = in_turns(y, order)[:size].sort().values
-    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=None if data.pictures is None else data.pictures[i],
-                   split=f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, drawn anew for each seed')
+    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i],
+                   pictures=None if data.pictures is None else data.pictures[i],
+                   split=f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, drawn anew '
+                         'for each seed')
 
 # %% ../nbs/08_data.ipynb #5469e4be
 def draw_partners(
@@ -345,10 +388,15 @@ def draw_partners(
     by_class = y.argsort(stable=True)
     _, c, count = y.unique(return_inverse=True, return_counts=True)
     c = c[anchors]
-    n, s = count[c], (count.cumsum(0) - count)[c]                       # (A): size and first place of the anchor's class
+    # (A): size and first place of the anchor's class
+    n = count[c]
+    s = (count.cumsum(0) - count)[c]
     coin, u, v = torch.rand(3, len(anchors), generator=gen, dtype=torch.double)
-    pos, r = s + (u*n).long(), (v*(len(y) - n)).long()                  # @eq-partners
-    pos, neg = by_class[pos], by_class[torch.where(r < s, r, r + n)]
+    # @eq-partners
+    pos = s + (u*n).long()
+    r = (v*(len(y) - n)).long()
+    pos = by_class[pos]
+    neg = by_class[torch.where(r < s, r, r + n)]
     return torch.stack([pos, neg]) if groups == 3 else torch.where(coin < .5, pos, neg)[None]
 
 # %% ../nbs/08_data.ipynb #422fa99d
@@ -458,7 +506,8 @@ def indices(self:GatherDL,
     batches = self.order(epoch)
     if self.groups == 1 or not batches: return batches
     a = torch.cat(batches)
-    rows = torch.cat([a[None], draw_partners(self.labels, a, self.groups, stream(self.seed, 'sampling', epoch))])  # (groups, A)
+    # (groups, A)
+    rows = torch.cat([a[None], draw_partners(self.labels, a, self.groups, stream(self.seed, 'sampling', epoch))])
     return tuple(r.reshape(-1) for r in rows.split([len(b) for b in batches], 1))
 
 @patch
@@ -468,7 +517,8 @@ def order_hash(self:GatherDL,
 )->str:                   # sha256, 64 hexadecimal digits
     "A fingerprint of an epoch's order: equal for runs that may be paired"
     h = hashlib.sha256()
-    for b in self.indices(epoch) if partners else self.order(epoch): h.update(f'{len(b)}|'.encode() + b.numpy().astype('<i8').tobytes())
+    for b in self.indices(epoch) if partners else self.order(epoch):
+        h.update(f'{len(b)}|'.encode() + b.numpy().astype('<i8').tobytes())
     return h.hexdigest()
 
 # %% ../nbs/08_data.ipynb #0dea8a5a
@@ -514,11 +564,14 @@ def members_per_class(
 def _check_batch(batch_size, k, strategy, groups):
     check_choice(strategy, STRATEGIES, 'strategy')
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 2 <= batch_size < 2**31:
-        raise UserError(f"batch_size was {batch_size!r}, expected a whole number of at least 2: a batch must have room for two classes")
+        raise UserError(f"batch_size was {batch_size!r}, expected a whole number of at least 2: a batch must have room "
+                        "for two classes")
     if k and (k < 2 or batch_size//k < 2):
-        raise UserError(f"k_per_class was {k} with batches of {batch_size}, expected 2 to {batch_size//2}: a batch needs pairs that share a label and at least two classes")
+        raise UserError(f"k_per_class was {k} with batches of {batch_size}, expected 2 to {batch_size//2}: a batch "
+                        "needs pairs that share a label and at least two classes")
     if strategy == 'published' and groups not in (2, 3):
-        raise UserError(f"groups was {groups!r} with strategy 'published', expected 2 (anchor and partner: contrastive) or 3 (anchor, positive, negative: triplet)")
+        raise UserError(f"groups was {groups!r} with strategy 'published', expected 2 (anchor and partner: "
+                        "contrastive) or 3 (anchor, positive, negative: triplet)")
 
 # %% ../nbs/08_data.ipynb #72f32e63
 def metric_dls(
@@ -538,11 +591,13 @@ def metric_dls(
     _check_batch(batch_size, k_per_class, strategy, groups)
     published = strategy == 'published'
     k = k_per_class or (0 if published or not kwargs.get('shuffle', True) else members_per_class(data.y, batch_size))
-    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, **kwargs)
+    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k,
+                     device=device, **kwargs)
     if len(data.y) and not len(train):
         raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at '
                         f'least one batch: use smaller ones')
-    valid = GatherDL(TensorSet(data.x_test, data.y_test), max(1, min(1024, len(data.x_test))), seed, shuffle=False, device=device)
+    valid = GatherDL(TensorSet(data.x_test, data.y_test), max(1, min(1024, len(data.x_test))), seed, shuffle=False,
+                     device=device)
     return DataLoaders(train, valid, device=train.device)
 
 # %% ../nbs/08_data.ipynb #b80c0002
@@ -552,7 +607,8 @@ class ReplicaDL(GatherDL):
                 ):
         dls, a = list(dls), dls[0]
         if len({(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last) for d in dls}) > 1 or a.k_per_class:
-            raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one after another')
+            raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one '
+                            'after another')
         if own := [n for d in dls for n in _SERVED if n in vars(d)]:
             raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
                             f'arrays as they are: run them one after another')
@@ -565,13 +621,16 @@ class ReplicaDL(GatherDL):
     def to(self, device  # Where to
           ):
         "Move the arrays to `device`"
-        if hasattr(self, 'members'): self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
+        if hasattr(self, 'members'):
+            self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
         else: super().to(device)
     def __iter__(self):
         self.before_iter()
         each = [d.indices(self.epoch) for d in self.members]
-        idx = (torch.stack([torch.cat(i) for i in each]) + self.offset).to(self.device)             # (R, all samples of the epoch)
-        for i in idx.split([len(b) for b in each[0]], 1): yield self.after_batch((self.x.index_select(0, i.reshape(-1)).view(*i.shape, *self.x.shape[1:]), self.y[i]))
+        # (R, all samples of the epoch)
+        idx = (torch.stack([torch.cat(i) for i in each]) + self.offset).to(self.device)
+        for i in idx.split([len(b) for b in each[0]], 1):
+            yield self.after_batch((self.x.index_select(0, i.reshape(-1)).view(*i.shape, *self.x.shape[1:]), self.y[i]))
         self.epoch += 1
         self.after_iter()
 
@@ -606,4 +665,5 @@ def show_batch(self:GatherDL,
     for ax, o, t in zip(axs.flat, x.flatten(0, 1), y.flatten().tolist()):
         if o.ndim == 3: ax.imshow(o.permute(1, 2, 0).squeeze(-1), cmap='gray_r')
         else: ax.plot(o.flatten(), lw=.6, color='k')
-        ax.set_title(t, fontsize=9); ax.axis('off')
+        ax.set_title(t, fontsize=9)
+        ax.axis('off')

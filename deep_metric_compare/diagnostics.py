@@ -33,7 +33,8 @@ def balanced_subset(
     order = torch.randperm(len(y), generator=stream(seed, 'evaluation'))
     order = in_turns(y, order[y[order] >= 0])
     C = len(y[order].unique())
-    if size < least*C:                                   # the first C are one of each class: those of some classes come first
+    # the first C are one of each class: those of some classes come first
+    if size < least*C:
         some = torch.isin(y[order], y[order[:max(1, size//least)]])
         order = torch.cat([order[some], order[~some]])
     return order[:size].sort().values
@@ -52,7 +53,8 @@ def _points(dl, size, seed):
     else:
         if no_batches(dl): return None
         bs, n = [], 0
-        with no_random(seed):                                   # shuffled, for data that are sorted by class; nobody else's numbers are used up
+        # shuffled, for data that are sorted by class; nobody else's numbers are used up
+        with no_random(seed):
             for b in every_sample(dl, shuffle=True):
                 bs.append((plain_tensor(b[0]).detach(), plain_labels(b[-1])))
                 n += len(bs[-1][1])
@@ -262,7 +264,8 @@ def _goes_on(cb):
 class OptimizationDiagnostics(Callback):
     "Probe, activity, participation, gradients and updates, a row per epoch"
     order = 10.5   # after mixed precision has unscaled the gradients, before they are clipped
-    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks', 'batch_groups', 'fresh'    # samples, and what a step leaves: not kept in files
+    # samples, and what a step leaves: not kept in files
+    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks', 'batch_groups', 'fresh'
     def __init__(self,
         probe:tuple=None,      # Points (inputs, labels); None: a class-balanced set of the training data
         probe_size:int=256,    # Most points in that set
@@ -308,16 +311,19 @@ class OptimizationDiagnostics(Callback):
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
         self.before = [p.clone() for p in self.bare]
-    def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
+    # (R, numbers)
+    def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None
     def _norms(self, ts):
         "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
-        return torch.linalg.vector_norm(self._flat(ts), dim=1)[:, None] if self.R > 1 else torch.stack(torch._foreach_norm(ts))
+        return torch.linalg.vector_norm(self._flat(ts),
+                                        dim=1)[:, None] if self.R > 1 else torch.stack(torch._foreach_norm(ts))
 
 # %% ../nbs/10_diagnostics.ipynb #945b8b41
 @patch
 def after_pred(self:OptimizationDiagnostics):
     "Ask for the gradient on the embeddings"
-    l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
+    # an attribute of the Learner is looked up faster there than through the callback
+    l = self.learn
     self.seen = l.pred if self.watching and l.training and l.pred.requires_grad else None
     if self.seen is not None: self.seen.retain_grad()
 
@@ -348,7 +354,8 @@ def _activity(self:OptimizationDiagnostics):
     t = getattr(f, 'latest', None)
     nan = float('nan')
     if t is None: return [nan]*10
-    known = lambda s, k: nan if (v := getattr(s, k, None)) is None else v           # a loss of one's own may leave some out
+    # a loss of one's own may leave some out
+    known = lambda s, k: nan if (v := getattr(s, k, None)) is None else v
     sides = [known(s, k) for s in (t.positive, t.negative) for k in ('active', 'count')]
     m = getattr(f, 'margin', nan)
     return [*(known(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
@@ -462,7 +469,8 @@ def after_train(self:OptimizationDiagnostics):
     if not self.watching: return
     self._condense()
     if not self.blocks: return
-    S = torch.cat(self.blocks, 1).cpu()                                   # (columns, steps, R): the one wait for the device
+    # (columns, steps, R): the one wait for the device
+    S = torch.cat(self.blocks, 1).cpu()
     self.blocks = []
     self.all_steps.append(S)
     self._write_readings()
@@ -479,7 +487,8 @@ def _row(self:OptimizationDiagnostics, s, table, probe):
     n = lambda a, b: (s[a]/s[b]).nanmean().item()           # mean over the steps that have any
     path = table[-1].get('path', 0.) + s['update_size'].nansum().item()
     return dict(epoch=table[-1]['epoch'] + 1, loss=((s['loss']*s['samples']).sum()/s['samples'].sum()).item(), **probe,
-                active_ratio=n('active', 'count'), active_candidates=n('active', 'candidates'), active_positive=n('pos_active', 'pos_count'), active_negative=n('neg_active', 'neg_count'),
+                active_ratio=n('active', 'count'), active_candidates=n('active', 'candidates'),
+                active_positive=n('pos_active', 'pos_count'), active_negative=n('neg_active', 'neg_count'),
                 **{k: s[k].nanmean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')},
                 path=path, margin=s['margin'].mean().item(), **_by_group(s))
 
@@ -498,7 +507,9 @@ def _condense(self:OptimizationDiagnostics):
     self.kept, self.held, moved = [], 0, []
     for _, i in groupby(range(len(zs)), lambda i: zs[i].shape):           # the last batch is shorter
         i = list(i)
-        g = sample_gradients(*(torch.stack([t[j] for j in i]) for t in (zs, grads)), getattr(self.model, 'normalize', None))     # (steps, …, B)
+        # (steps, …, B)
+        g = sample_gradients(*(torch.stack([t[j] for j in i]) for t in (zs, grads)),
+                             getattr(self.model, 'normalize', None))
         known = [group_sums(g, torch.stack([groups[j] for j in i]))] if groups[0] is not None else []
         moved.append((participation(g), g.sum(-1), *known))
     part, total, *by_group = map(torch.cat, zip(*moved))
@@ -506,7 +517,8 @@ def _condense(self:OptimizationDiagnostics):
     def col(v):
         if not torch.is_tensor(v): v = torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v, device=part.device)
         return v.to(wide).reshape(len(v), -1).expand(-1, self.R)
-    sizes, moved = [z.shape[-2] for z in zs], [v for b in by_group for v in b.unbind(-1)]
+    sizes = [z.shape[-2] for z in zs]
+    moved = [v for b in by_group for v in b.unbind(-1)]
     columns = list(losses), sizes, part, _length(norms), total, *map(list, zip(*terms)), _length(moves), *moved
     self.blocks.append(torch.stack([col(v) for v in columns]))
 
@@ -517,8 +529,10 @@ def _check_collapse(self:OptimizationDiagnostics, r):
     if row['spread'] >= 1e-4: self.collapses[r] = None
     elif self.collapses[r] is None:
         self.collapses[r] = row['epoch']
-        self.notify(self._call(r, f"the embedding has collapsed at epoch {row['epoch']}: all embeddings are alike (spread {row['spread']:.1e}), the loss stands at {row['probe_loss']:.3g} "
-                    f"and its gradient is {row['grad_norm']:.1e}. What usually helps: a lower learning rate, strategy 'all' or 'semi-hard' instead of 'hard', a smaller margin, larger batches"))
+        self.notify(self._call(r, f"the embedding has collapsed at epoch {row['epoch']}: all embeddings are alike "
+                                  f"(spread {row['spread']:.1e}), the loss stands at {row['probe_loss']:.3g} "
+                    f"and its gradient is {row['grad_norm']:.1e}. What usually helps: a lower learning rate, strategy "
+                    "'all' or 'semi-hard' instead of 'hard', a smaller margin, larger batches"))
 
 # %% ../nbs/10_diagnostics.ipynb #e9ba8292
 @patch
@@ -531,21 +545,26 @@ def summary(self:OptimizationDiagnostics,
     at, curve = zip(*sorted([*ends, *map(tuple, self.readings[r])]))
     probe, trained = [v for _, v in ends], h[1:]
     means = epochs_to_decay([d['loss'] for d in trained], at=[d['epoch'] for d in trained])
-    d = dict(probe_initial=probe[0], probe_final=probe[-1], decay_rate=decay_rate(probe), epochs_to_decay=epochs_to_decay(curve, at=at),
+    d = dict(probe_initial=probe[0], probe_final=probe[-1], decay_rate=decay_rate(probe),
+             epochs_to_decay=epochs_to_decay(curve, at=at),
              epochs_to_decay_first_epoch=means, probe_weighting=self.weighting,
              probe_positives=self.pull[r] if self.pull else None, collapsed_at=self.collapses[r])
     if not self.all_steps: return d
     s = dict(zip(_STEP, torch.cat(self.all_steps[:max(len(h) - 1, 1)], 1)[:, :, r]))
-    n = len(s['loss']); last = slice(n - max(1, n//10), n)
+    n = len(s['loss'])
+    last = slice(n - max(1, n//10), n)
     for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size'):
         d |= {k: s[k].nanmean().item(), f'{k}_last': s[k][last].nanmean().item()}
-    for k, (a, b) in dict(active_ratio=('active', 'count'), active_candidates=('active', 'candidates'), active_positive=('pos_active', 'pos_count'), active_negative=('neg_active', 'neg_count')).items():
+    for k, (a, b) in dict(active_ratio=('active', 'count'), active_candidates=('active', 'candidates'),
+                          active_positive=('pos_active', 'pos_count'),
+                          active_negative=('neg_active', 'neg_count')).items():
         v = s[a]/s[b]                                       # NaN where a step has none
         d |= {k: v.nanmean().item(), f'{k}_last': v[last].nanmean().item()}
     d |= _by_group(s) | {f'{k}_last': v for k, v in _by_group({k: v[last] for k, v in s.items()}).items()}
     u = s['update_size'].nan_to_num()
     path = u.sum().item()
-    d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
+    d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(),
+              displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
     return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(),
                     skipped_per_step=s['skipped'].mean().item(), steps=int((~s['update_size'].isnan()).sum()),
                     **_constant(self.loss_func))
@@ -586,9 +605,11 @@ class GeometryHistory(Callback):
     def resume(self, state  # From `state`
               ):
         "Go on from there"
-        self._hold(); self.tables = state['tables']
+        self._hold()
+        self.tables = state['tables']
     def _start(self):
-        self._hold(); self.tables = [[d] for d in self._measure(self.epoch)]
+        self._hold()
+        self.tables = [[d] for d in self._measure(self.epoch)]
     def _hold(self):
         valid = self.dls[1] if len(self.dls.loaders) > 1 else ()
         self.held = self.points if self.points is not None else replica_points(valid, self.size, self.seed)
@@ -600,7 +621,8 @@ class GeometryHistory(Callback):
         groups, seeds = ([v]*len(loaders) if not isinstance(v, (list, tuple)) else v for v in (self.groups, self.seed))
         each = [hard_points(d, g, self.size, s) for d, g, s in zip(loaders, groups, seeds)]
         most = max(len(y) for _, y, _ in each)
-        x = torch.stack([x[torch.arange(most).clamp(max=len(x) - 1)] for x, *_ in each])      # filled up with the last one
+        # filled up with the last one
+        x = torch.stack([x[torch.arange(most).clamp(max=len(x) - 1)] for x, *_ in each])
         return x if hasattr(self.dls.train, 'members') else x[0], [(y, n) for _, y, n in each]
     def after_train(self):
         "Measure, where it is due"
@@ -648,7 +670,9 @@ def replica_history(self:Learner,
     "The rows of all diagnostics, put together by epoch"
     rows = {}
     for cb in self.cbs:
-        for d in cb.tables[r] if isinstance(cb, (OptimizationDiagnostics, GeometryHistory)) and r < len(cb.tables) else []: rows.setdefault(d['epoch'], {}).update(d)
+        for d in cb.tables[r] if isinstance(cb,
+                                            (OptimizationDiagnostics, GeometryHistory)) and r < len(cb.tables) else []:
+            rows.setdefault(d['epoch'], {}).update(d)
     return [rows[k] for k in sorted(rows)]
 
 @patch(as_prop=True)

@@ -46,7 +46,8 @@ def _write(path, z):
     try:
         with open(part, 'wb') as f:
             f.write(save(dict(features=z), metadata=dict(sha256=content_hash(z))))
-            f.flush(); os.fsync(f.fileno())
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
@@ -61,14 +62,18 @@ def frozen_features(
     notify=warnings.warn   # Called with a sentence when something should be known
 ):                         # (N, hidden size) float32, on the CPU
     "The backbone's features of all of `x`: read if they were computed before, else computed and kept"
-    if not model.layers[0].frozen: raise UserError("the backbone of this model was built with freeze=False, expected a frozen one, whose features do not change: build it with freeze=True, or train on the images")
+    if not model.layers[0].frozen:
+        raise UserError("the backbone of this model was built with freeze=False, expected a frozen one, whose features "
+                        "do not change: build it with freeze=True, or train on the images")
     if cache is not None:
         path = Path(cache)/f'{features_key(model, x, key)}.safetensors'
         try: path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise UserError(f"cache was '{cache}', which cannot be written ({e.strerror}): choose another folder") from e
+        except OSError as e: raise UserError(f"cache was '{cache}', which cannot be written ({e.strerror}): choose "
+                                             "another folder") from e
         if path.exists():
             try: return _read(path)
-            except Exception as e: notify(f"features in {path.name} cannot be read ({type(e).__name__}: {e}); they are computed again")
+            except Exception as e: notify(f"features in {path.name} cannot be read ({type(e).__name__}: {e}); they are "
+                                          "computed again")
     if device is not None: model.to(device)
     at = next(model.parameters()).device
     with eval_mode(model): z = torch.cat([model.features(b.to(at)).cpu() for b in torch.as_tensor(x).split(batch_size)])

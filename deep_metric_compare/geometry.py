@@ -27,7 +27,8 @@ def class_stats(
     "Count, mean and variance of each class: @eq-class"
     z, labels = _floats(z, 'embeddings'), plain_labels(labels)
     classes, c, n = torch.unique(labels, return_inverse=True, return_counts=True)
-    first = z[c.argsort(stable=True)[n.cumsum(0) - n]]                                           # a member of each class, (C, D)
+    # a member of each class, (C, D)
+    first = z[c.argsort(stable=True)[n.cumsum(0) - n]]
     mu = first + torch.zeros_like(first).index_add_(0, c, z - first[c]) / n[:, None]             # (C, D)
     v = z.new_zeros(len(n)).index_add_(0, c, (z - mu[c]).square().sum(1)) / n                    # (C)
     return classes, n, mu, v
@@ -44,7 +45,8 @@ def shares(
     return parts / parts.sum()
 
 # %% ../nbs/06_geometry.ipynb #f5802aa7
-TRUSTED = 2**40      # Times the rounding of a number: a squared distance below this share of the squared norms is taken from differences
+# Times the rounding of a number: a squared distance below this share of the squared norms is taken from differences
+TRUSTED = 2**40
 
 def _mean_squares(x, y, own):
     "Squared distances of means x (B, D) and y (C, D), infinite at `own`, the rows and columns where a mean meets itself: @eq-product"
@@ -68,10 +70,14 @@ def centroid_pairs(
     mu, v = _floats(mu, 'class means'), _floats(v, 'class variances')
     counted = torch.ones_like(v, dtype=torch.bool) if counted is None else plain_tensor(counted, 'counted classes')
     cols = counted.nonzero()[:, 0]
-    others, place, res = mu[cols], counted.cumsum(0) - 1, []                          # `place`: a counted class's column
+    # `place`: a counted class's column
+    others = mu[cols]
+    place = counted.cumsum(0) - 1
+    res = []
     for i in torch.arange(len(mu), device=mu.device).split(rows):
         r = counted[i].nonzero()[:, 0]
-        own, m = (r, place[i[r]]), len(cols) - counted[i].long()
+        own = (r, place[i[r]])
+        m = len(cols) - counted[i].long()
         s = _mean_squares(mu[i], others, own)                                         # (block, others)
         near, inverse = s.min(1), s.reciprocal()
         ratio = (v[i]*inverse.sum(1) + inverse @ v[cols])/2
@@ -98,7 +104,9 @@ def uniformity(
 )->torch.Tensor:      # 0-d, at most 0; NaN for fewer than two points
     "Logarithm of the mean Gaussian kernel over pairs: @eq-wang"
     z = _floats(z, 'embeddings')
-    N, n2, side = len(z), z.square().sum(1), max(1, math.isqrt(entries))
+    N = len(z)
+    n2 = z.square().sum(1)
+    side = max(1, math.isqrt(entries))
     if N < 2: return z.new_tensor(torch.nan)
     blocks, res = [*zip(z.split(side), n2.split(side))], []
     for (x, nx), (y, ny) in combinations_with_replacement(blocks, 2):
@@ -124,14 +132,16 @@ def spectral_decay(
     "Divergence of the uniform spectrum from that of the embeddings, not centred: @eq-spectrum"
     z = _floats(z, 'embeddings')
     s = torch.linalg.svdvals(z)                                               # (…, K)
-    K, rounding = s.shape[-1], max(z.shape[-2:])*torch.finfo(s.dtype).eps
+    K = s.shape[-1]
+    rounding = max(z.shape[-2:])*torch.finfo(s.dtype).eps
     s = s.where(s > s.amax(-1, keepdim=True)*rounding, 0)
     return -(K*s/s.sum(-1, keepdim=True)).log().mean(-1)
 
 # %% ../nbs/06_geometry.ipynb #0d5b6ea1
 def _class_spectra(z, n, entries):
     "Effective rank and spectral decay of each class (2, C), NaN where it has one member; classes of a size as one stack, at most `entries` numbers at once"
-    first, res = n.cumsum(0) - n, z.new_full((2, len(n)), torch.nan)
+    first = n.cumsum(0) - n
+    res = z.new_full((2, len(n)), torch.nan)
     for size in n[n > 1].unique().tolist():
         alike = (n == size).nonzero()[:, 0]
         for c in alike.split(max(1, entries//(size*z.shape[1]))):
@@ -144,7 +154,8 @@ def _per_class(z, classes, n, v, pairs, entries):
     _, _, ratio, near, who = pairs
     rank, decay = _class_spectra(z, n, entries).tolist()
     nearest = [c if d == d else float('nan') for c, d in zip(classes[who].tolist(), near.tolist())]
-    return dict(label=classes.tolist(), count=n.tolist(), intra_variance=v.tolist(), nearest_distance=near.tolist(), nearest_label=nearest,
+    return dict(label=classes.tolist(), count=n.tolist(), intra_variance=v.tolist(), nearest_distance=near.tolist(),
+                nearest_label=nearest,
                 cdnv=ratio.tolist(), effective_rank=rank, spectral_decay=decay)
 
 # %% ../nbs/06_geometry.ipynb #d0513155
@@ -159,18 +170,26 @@ def class_geometry(
     "Variances, shares, CDNV, alignment, uniformity and ranks of an embedding"
     check_choice(outliers, ('exclude', 'as_class'), 'treatment of outliers')
     emb, labels = check_embeddings(emb, labels)
-    z, labels = (emb.cpu() if emb.device.type == 'mps' else emb).double(), labels.clamp(min=-1)   # Apple's GPUs have no float64
+    # Apple's GPUs have no float64
+    z = (emb.cpu() if emb.device.type == 'mps' else emb).double()
+    labels = labels.clamp(min=-1)
     labels, order = labels.to(z.device).sort(stable=True)
     z = z[order]                                                                                  # class after class
     classes, n, mu, v = class_stats(z, labels)
     counted = (classes >= 0) | (outliers == 'as_class')
-    if not counted.any(): raise UserError("all labels are negative, expected at least one class: give classes labels from 0, or pass outliers='as_class'")
+    if not counted.any():
+        raise UserError("all labels are negative, expected at least one class: give classes labels from 0, or pass "
+                        "outliers='as_class'")
     pairs = centroid_pairs(mu, v, counted)
     intra, (inter, dist, cdnv) = v[counted].mean(), (o[counted].mean() for o in pairs[:3])
     points = z[-int(n[counted].sum()):]                                                           # outliers come first
-    values = dict(intra_variance=intra, inter_variance=inter, inter_distance=dist, offset=mu[counted].mean(0).square().sum(), variance_ratio=intra/inter,
-                  **dict(zip(('share_within', 'share_between', 'share_offset'), shares(mu[counted], v[counted]))), cdnv=cdnv,
+    values = dict(intra_variance=intra, inter_variance=inter, inter_distance=dist,
+                  offset=mu[counted].mean(0).square().sum(), variance_ratio=intra/inter,
+                  **dict(zip(('share_within', 'share_between', 'share_offset'), shares(mu[counted], v[counted]))),
+                  cdnv=cdnv,
                   alignment=alignment(n[counted], v[counted]))
-    if spectrum: values |= dict(uniformity=uniformity(points, entries), effective_rank=effective_rank(points), spectral_decay=spectral_decay(points))
+    if spectrum:
+        values |= dict(uniformity=uniformity(points, entries), effective_rank=effective_rank(points),
+                       spectral_decay=spectral_decay(points))
     res = dict(zip(values, torch.stack([*values.values()]).tolist()))
     return res | dict(per_class=_per_class(z, classes, n, v, pairs, entries)) if per_class else res

@@ -24,20 +24,25 @@ def check_embeddings(
     what:str='embeddings',  # What they are, for the message
 )->tuple:                   # The embeddings, detached, and the labels as int64 on the same device
     "Refuse embeddings and labels that cannot be measured, and say why"
-    emb, labels = plain_tensor(emb, what).detach(), plain_tensor(labels, f'labels of the {what}').detach()
+    emb = plain_tensor(emb, what).detach()
+    labels = plain_tensor(labels, f'labels of the {what}').detach()
     N = emb.shape[0] if emb.ndim else 0
     if emb.ndim != 2 or 0 in emb.shape:
-        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or stack them first")
+        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or "
+                        "stack them first")
     if not emb.is_floating_point():
         raise UserError(f"the {what} are {emb.dtype}, expected floating-point numbers: convert them with .float()")
     if labels.ndim == 2 and labels.shape[0] == N and labels.shape[1] > 1:
-        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one number per row; of one-hot rows give labels.argmax(1)")
+        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one number per "
+                        "row; of one-hot rows give labels.argmax(1)")
     if labels.shape != (N,):
-        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one label per row, for instance labels.reshape(-1)")
+        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one label per "
+                        "row, for instance labels.reshape(-1)")
     labels = plain_labels(labels, f'labels of the {what}')
     bad = ~emb.isfinite().all(1)
     if bad.any():
-        raise UserError(f"{int(bad.sum())} of {N} rows of the {what} hold NaN or infinity ({_listed(bad)}): look at these points, or at the training that made them")
+        raise UserError(f"{int(bad.sum())} of {N} rows of the {what} hold NaN or infinity ({_listed(bad)}): look at "
+                        "these points, or at the training that made them")
     return emb, labels.to(emb.device)
 
 # %% ../nbs/05_metrics.ipynb #72612012
@@ -137,12 +142,14 @@ def _sorted_rows(col, x, n):
     "A table with `n` entries in each row, filled up at its end: columns and values, in the order of the values"
     there = np.arange(n.max()) < n[:, None]
     if x.dtype == np.float64:
-        cols, val = np.full(there.shape, -1), np.full(there.shape, np.finfo(x.dtype).max)
+        cols = np.full(there.shape, -1)
+        val = np.full(there.shape, np.finfo(x.dtype).max)
         cols[there], val[there] = col, x
         o = val.argsort(axis=1)
         return np.take_along_axis(cols, o, 1), np.take_along_axis(val, o, 1)
     t = np.full(there.shape, (0x7f7fffff << 32) + 0xffffffff)         # the largest number, at -1
-    t[there] = (_ordered_bits(x).astype(np.int64) << 32) + col        # value and column in one number: they sort together
+    # value and column in one number: they sort together
+    t[there] = (_ordered_bits(x).astype(np.int64) << 32) + col
     t.sort(axis=1)
     cols = t.astype(np.int32)
     t >>= 32
@@ -159,7 +166,8 @@ class PairDistances:
         self.emb, self.gallery, self.frame, self.products = emb, gallery, _frame(gallery), {}
         middle, size = self.frame
         ends = torch.stack([f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)])
-        wide = float((ends - middle).abs().max()) > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17      # squares beyond float32
+        # squares beyond float32
+        wide = float((ends - middle).abs().max()) > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17
         self.dtype = torch.float64 if wide else torch.float32
         self.crowded = 0                                              # so many more blocks go to float64 at once
     def near(self,
@@ -191,8 +199,10 @@ class PairDistances:
         exact=False  # Add the squares from small to large?
     ):               # Squared distances (P), a float64 array
         "Squared distances of chosen pairs: @eq-exact"
-        unit, res = 2.**-max(-1000, min(1000, self.frame[1])), []
-        far = abs(self.frame[1]) > 300                                             # only there would squares overflow or vanish
+        unit = 2.**-max(-1000, min(1000, self.frame[1]))
+        res = []
+        # only there would squares overflow or vanish
+        far = abs(self.frame[1]) > 300
         for i, j in zip(i.split(n := max(1, 2**17//self.emb.shape[1])), j.split(n)):
             x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
             if far: x *= unit
@@ -253,7 +263,8 @@ def ranked_hits(
         rows = np.repeat(np.arange(len(x)), x.shape[1])
         at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off, math.inf if fine else len(i)*len(pairs.gallery)/20)
         if at is not None: break
-        pairs.crowded = 8                   # differences cost 20 times as much: float64, and likely for the next as well
+        # differences cost 20 times as much: float64, and likely for the next as well
+        pairs.crowded = 8
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
@@ -262,7 +273,8 @@ def _distinct(emb, labels):
     "One row of each kind, which of them each row is, and how often each occurs; None unless at least half are copies"
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[emb.element_size()]
     r = torch.randint(-2**62, 2**62, (emb.shape[1],), generator=stream(0, 'evaluation')).to(emb.device)
-    code = torch.cat([((b + 0).view(whole).long()*r).sum(1) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1    # + 0: no negative zeros
+    # + 0: no negative zeros
+    code = torch.cat([((b + 0).view(whole).long()*r).sum(1) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1
     kinds, place, n = code.unique(return_inverse=True, return_counts=True)
     if 2*len(kinds) > len(emb): return None
     kept = place.argsort(stable=True)[n.cumsum(0) - n]
@@ -303,8 +315,10 @@ def retrieval_metrics(
     "Recall@K, R-Precision and MAP@R by Euclidean distance, ties against the query: @eq-scores averaged over queries"
     ks = tuple(int(check_range(k, 'K of Recall@K', 1, 2**40, whole=True)) for k in ks)
     emb, labels = check_embeddings(emb, labels)
-    if gallery is None and gallery_labels is not None: raise UserError('gallery labels were given without a gallery: give both, or neither')
-    if gallery is not None and gallery_labels is None: raise UserError('a gallery was given without its labels: give both, or neither')
+    if gallery is None and gallery_labels is not None:
+        raise UserError('gallery labels were given without a gallery: give both, or neither')
+    if gallery is not None and gallery_labels is None:
+        raise UserError('a gallery was given without its labels: give both, or neither')
     alone = gallery is None
     gal, gal_labels = (emb, labels) if alone else _like(emb, *check_embeddings(gallery, gallery_labels, 'gallery'))
     names = [f'recall@{k}' for k in ks] + ['r_precision', 'map@r']
@@ -312,7 +326,8 @@ def retrieval_metrics(
     row = (~scores[:, 0].isnan()).nonzero()[:, 0]
     scores = scores[row]
     Q, asked = len(row), int((labels >= 0).sum())
-    res = {k: float(v.sum())/Q if Q else float('nan') for k, v in zip(names, scores.T)} | dict(queries=Q, left_out=asked - Q)
+    res = {k: float(v.sum())/Q if Q else float('nan')
+           for k, v in zip(names, scores.T)} | dict(queries=Q, left_out=asked - Q)
     return res | dict(per_query=dict(row=row, **dict(zip(names, scores.T)))) if per_query else res
 
 class _Lists:
@@ -348,7 +363,9 @@ def _scores(lists, ks, rows):
 # %% ../nbs/05_metrics.ipynb #d35da7a6
 def _like(emb, other, labels):
     "Refuse a second set of another dimension, and move it to the first one's device"
-    if other.shape[1] != emb.shape[1]: raise UserError(f'the two sets of embeddings have {emb.shape[1]} and {other.shape[1]} columns: they must come from the same model')
+    if other.shape[1] != emb.shape[1]:
+        raise UserError(f'the two sets of embeddings have {emb.shape[1]} and {other.shape[1]} columns: they must come '
+                        'from the same model')
     return other.to(emb.device), labels.to(emb.device)
 
 # %% ../nbs/05_metrics.ipynb #22620951
@@ -362,7 +379,8 @@ def nearest_right(
     emb, labels = check_embeddings(emb, labels)
     lists = _Lists(emb, labels, emb, labels, alone=True)
     asked = lists.back if rows is None else lists.back[plain_labels(rows, 'rows').to(emb.device)]
-    todo, res = asked[lists.scored[asked]].unique(), torch.full((len(lists.R),), torch.nan, device=emb.device)
+    todo = asked[lists.scored[asked]].unique()
+    res = torch.full((len(lists.R),), torch.nan, device=emb.device)
     for i in todo.split(max(1, int(entries)//len(emb))) if len(todo) else (): res[i] = lists.hits(i, 1)[:, 0].float()
     return res[asked].cpu()
 
@@ -400,7 +418,9 @@ def knn_predict(
     check_range(k, 'k', 1, len(train_emb), whole=True)
     kept, _, n = _merged(train_emb, train_labels)
     classes, ids = torch.unique(train_labels[kept], return_inverse=True)
-    pairs, ids, n = PairDistances(emb, train_emb[kept]), ids.cpu().numpy(), n.cpu().numpy()
+    pairs = PairDistances(emb, train_emb[kept])
+    ids = ids.cpu().numpy()
+    n = n.cpu().numpy()
     rows = torch.arange(len(emb), device=emb.device).split(max(1, int(entries)//len(train_emb)))
     best = [_vote(*_neighbours(pairs, i, min(int(k), len(kept)), ids, n), len(classes), int(k)) for i in rows]
     return classes[torch.from_numpy(np.concatenate(best)).to(classes.device)]
@@ -409,7 +429,8 @@ def _neighbours(pairs, i, k, ids, n):
     "Squared distances, queries and classes of all that can be among the `k` nearest, each as often as it occurs"
     for fine in (False, True):
         col = pairs.near(i, k, fine=fine)[0]
-        if 20*np.count_nonzero(col >= 0) < len(i)*len(pairs.gallery): break      # differences cost that much more than products
+        # differences cost that much more than products
+        if 20*np.count_nonzero(col >= 0) < len(i)*len(pairs.gallery): break
     row, at = np.nonzero(col >= 0)
     col = col[row, at]
     x = pairs.differences(i[row], torch.from_numpy(col).to(i), exact=True)
@@ -439,9 +460,12 @@ def _pairs_of(emb, labels, entries):
     rows = max(1, entries//len(emb))
     for i in range(0, len(emb), rows):
         d = torch.cdist(emb[i:i + rows], emb[i:], compute_mode='donot_use_mm_for_euclid_dist')
-        later, known = torch.ones_like(d, dtype=torch.bool).triu_(1), labels[i:] >= 0
+        later = torch.ones_like(d, dtype=torch.bool).triu_(1)
+        known = labels[i:] >= 0
         a, b = (later & (known[:len(d), None] | known)).nonzero(as_tuple=True)
-        bits, la, lb = d[a, b].view(torch.int64), labels[i:][a], labels[i:][b]
+        bits = d[a, b].view(torch.int64)
+        la = labels[i:][a]
+        lb = labels[i:][b]
         yield bits.cpu().numpy(), (la == lb).cpu().numpy(), la, lb
 
 def _passes(emb, labels, entries):
@@ -467,7 +491,11 @@ def _crossing(pairs, held, met, entries):
         n = _cells(pairs, shift, first, width)
         upto = below[:, None] + n.cumsum(1)
         c = int(met(*upto).argmax())
-        first, shift, held, below, upto = (first << width) + c, shift - width, n[:, c].sum(), upto[:, c] - n[:, c], upto[:, c]
+        first = (first << width) + c
+        shift = shift - width
+        held = n[:, c].sum()
+        below = upto[:, c] - n[:, c]
+        upto = upto[:, c]
     if shift:
         left = [(b[b >> shift == first], s[b >> shift == first]) for b, s, *_ in pairs()]
         bits, same = (np.concatenate(o) for o in zip(*left))
@@ -475,7 +503,9 @@ def _crossing(pairs, held, met, entries):
         n = np.bincount(of + len(values)*same, minlength=2*len(values)).reshape(2, -1)
         upto = below[:, None] + n.cumsum(1)
         c = int(met(*upto).argmax())
-        first, below, upto = values[c], upto[:, c] - n[:, c], upto[:, c]
+        first = values[c]
+        below = upto[:, c] - n[:, c]
+        upto = upto[:, c]
     return float(np.int64(first).view(np.float64)), below, upto
 
 def _pair_counts(labels):
@@ -581,7 +611,8 @@ def crossed_verification(
     emb, labels = check_embeddings(emb, labels)
     ids, C = _numbered(labels)
     fold = plain_tensor(fold, 'folds').bool().to(ids.device)
-    if fold.shape != ids.shape: raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
+    if fold.shape != ids.shape:
+        raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
     counts = []
     for own in (fold, ~fold):
         thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
@@ -589,7 +620,8 @@ def crossed_verification(
         counts.append(_accepts(pairs, ids[own], C, thresholds))
     total = [a + b for a, b in zip(*counts)]
     N, P = map(int, total[1])
-    return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P, negative_pairs=N)
+    return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P,
+                                             negative_pairs=N)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
 def linear_accuracy(
@@ -605,7 +637,8 @@ def linear_accuracy(
     from sklearn.preprocessing import StandardScaler
     emb, labels = check_embeddings(emb, labels)
     train_emb, train_labels = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
-    (x, y), (xt, yt) = ((e[l >= 0].double().cpu().numpy(), l[l >= 0].cpu().numpy()) for e, l in ((train_emb, train_labels), (emb, labels)))
+    (x, y), (xt, yt) = ((e[l >= 0].double().cpu().numpy(), l[l >= 0].cpu().numpy())
+                        for e, l in ((train_emb, train_labels), (emb, labels)))
     if not len(y) or not len(yt): return float('nan')
     if (y == y[0]).all(): return float((yt == y[0]).mean())                # one class: nothing to fit
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000)).fit(x, y)
@@ -628,5 +661,6 @@ def nmi(
     if C < 2: return float('nan')
     start = int(torch.randint(2**31 - 1, (), generator=stream(seed, 'evaluation')))
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)               # fewer distinct points than classes: a low score says so
+        # fewer distinct points than classes: a low score says so
+        warnings.simplefilter('ignore', ConvergenceWarning)
         return float(normalized_mutual_info_score(y, KMeans(C, n_init=10, random_state=start).fit_predict(x)))

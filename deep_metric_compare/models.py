@@ -72,7 +72,8 @@ class Embedder(nn.Module):
         "Refuse inputs of another shape than this model was built for"
         given, want = tuple(x.shape[1:]), self.in_shape
         if given == want or (len(want) == 1 and given and math.prod(given) == want[0]): return
-        raise UserError(f"{type(self).__name__} was given inputs of shape {tuple(x.shape)}, expected (batch, {', '.join(map(str, want))}): "
+        raise UserError(f"{type(self).__name__} was given inputs of shape {tuple(x.shape)}, expected (batch, "
+                        f"{', '.join(map(str, want))}): "
                         f"build the model with in_shape={given}, or reshape the inputs")
 
 # %% ../nbs/07_models.ipynb #45e317c6
@@ -96,13 +97,16 @@ class ConvNetEmbedder(Embedder):
         normalize:bool=True         # Divide embeddings by their length?
     ):
         if len(in_shape) != 3 or min(in_shape[1:]) < 4:
-            raise UserError(f"in_shape was {tuple(in_shape)}, expected (channels, height, width) with images of at least 4×4: use MLP for vectors")
+            raise UserError(f"in_shape was {tuple(in_shape)}, expected (channels, height, width) with images of at "
+                            "least 4×4: use MLP for vectors")
         c, h, w = in_shape
-        def conv(i, o): return nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()  # halves height and width; ReLU last: the same numbers from a quarter of the pixels
+        # halves height and width; ReLU last: the same numbers from a quarter of the pixels
+        def conv(i, o): return nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()
         layers = nn.Sequential(*conv(c, 32), *conv(32, 64), nn.Flatten(),
                                nn.Linear(64*(h//4)*(w//4), 128), nn.ReLU(), nn.Linear(128, embed_dim))
         super().__init__(layers, in_shape, embed_dim, normalize)
-        self.to(memory_format=torch.channels_last)    # channels of a pixel side by side: with that order 1.3 to 1.6 times as fast on a CPU
+        # channels of a pixel side by side: with that order 1.3 to 1.6 times as fast on a CPU
+        self.to(memory_format=torch.channels_last)
 
 # %% ../nbs/07_models.ipynb #b4b1e830
 VIT = 'google/vit-base-patch32-224-in21k'
@@ -119,18 +123,22 @@ def checkpoint_folder(
         with suppress(OSError, ValueError):
             kept = Path(get(local_files_only=True))
             if all(any(kept.glob(f)) for f in ('config.json', '*processor_config.json', '*.safetensors')): return kept
-        HfApi().model_info(str(checkpoint), revision=revision, timeout=5)  # fails at once where the download would go on trying
+        # fails at once where the download would go on trying
+        HfApi().model_info(str(checkpoint), revision=revision, timeout=5)
         return Path(get())
     except Exception as e:     # two HTTP libraries, each with errors of its own
-        raise UserError(f"checkpoint '{checkpoint}' is no folder, has no copy on this machine and could not be fetched ({type(e).__name__}): where there is a network run "
-                        f"`huggingface_hub.snapshot_download('{checkpoint}', local_dir='vit')`, bring that folder here and give its path as the checkpoint") from e
+        raise UserError(f"checkpoint '{checkpoint}' is no folder, has no copy on this machine and could not be fetched "
+                        f"({type(e).__name__}): where there is a network run "
+                        f"`huggingface_hub.snapshot_download('{checkpoint}', local_dir='vit')`, bring that folder here "
+                        "and give its path as the checkpoint") from e
 
 # %% ../nbs/07_models.ipynb #7907f865
 @contextmanager
 def _quiet():
     from transformers.utils import logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error(); logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try: yield
     finally:
         logging.set_verbosity(level)
@@ -148,12 +156,18 @@ def load_backbone(
             net, info = AutoModel.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **safe)
             how = AutoImageProcessor.from_pretrained(str(folder), **safe).to_dict()
     except Exception as e:
-        raise UserError(f"checkpoint '{checkpoint}' cannot be read ({type(e).__name__}: {str(e).strip().splitlines()[0][:150]}): expected config.json, "
+        raise UserError(f"checkpoint '{checkpoint}' cannot be read ({type(e).__name__}: "
+                        f"{str(e).strip().splitlines()[0][:150]}): expected config.json, "
                         "preprocessor_config.json and weights as safetensors, as `save_pretrained` writes them") from e
     lost = [k for k in map(str, (*info['missing_keys'], *info['mismatched_keys'])) if 'pooler' not in k]
-    if lost or not hasattr(net.config, 'hidden_size') or not any(n.endswith(('cls_token', 'class_embedding')) for n, _ in net.named_parameters()):
-        raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}{f' without {lost[0]}' if lost else ''}, expected a whole vision transformer with a CLS token: choose another checkpoint")
-    if net.config.model_type == 'vit_mae': raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}, which hides most of a picture at random, expected one that sees all of it: choose another checkpoint")
+    if lost or not hasattr(net.config, 'hidden_size') or not any(n.endswith(('cls_token', 'class_embedding'))
+                                                                 for n, _ in net.named_parameters()):
+        raise UserError(f"checkpoint '{checkpoint}' holds a "
+                        f"{type(net).__name__}{f' without {lost[0]}' if lost else ''}, expected a whole vision "
+                        "transformer with a CLS token: choose another checkpoint")
+    if net.config.model_type == 'vit_mae':
+        raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}, which hides most of a picture at "
+                        "random, expected one that sees all of it: choose another checkpoint")
     net.pooler = None
     return net.float(), how
 
@@ -162,7 +176,8 @@ def _edges(size):
     size = {k: v for k, v in dict(size).items() if v is not None}
     if set(size) == {'shortest_edge'}: return [size['shortest_edge']]
     if set(size) == {'height', 'width'}: return [size['height'], size['width']]
-    raise UserError(f"the image processor of this checkpoint resizes to {size}, expected height and width, or shortest_edge: choose another checkpoint")
+    raise UserError(f"the image processor of this checkpoint resizes to {size}, expected height and width, or "
+                    "shortest_edge: choose another checkpoint")
 
 def to_pixels(
     x,          # Images, (B, 1 or 3, h, w): bytes, or decimal numbers in [0, 1]
@@ -176,7 +191,8 @@ def to_pixels(
     if does('resize'): x = tv.resize(x, _edges(how['size']), interpolation=int(how['resample']), antialias=True)
     if does('center_crop'):
         size = _edges(how['crop_size'])
-        x = tv.crop(x, *(int((n - m)/2) for n, m in zip(x.shape[-2:], size)), *size)   # rounded towards zero; zeros where the image is smaller
+        # rounded towards zero; zeros where the image is smaller
+        x = tv.crop(x, *(int((n - m)/2) for n, m in zip(x.shape[-2:], size)), *size)
     x = x.float()*(how['rescale_factor'] if does('rescale') else 1)
     return tv.normalize(x, list(how['image_mean']), list(how['image_std'])) if does('normalize') else x
 
@@ -198,14 +214,16 @@ class ClsToken(nn.Module):
     def forward(self, x  # Pixels, (B, 3, H, W)
                ):
         "States, (B, hidden size), in float32"
-        if not len(x): return x.new_zeros(0, self.net.config.hidden_size)     # the library reshapes by what is not there
+        # the library reshapes by what is not there
+        if not len(x): return x.new_zeros(0, self.net.config.hidden_size)
         fast = torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), fast:
             return self.net(pixel_values=x).last_hidden_state[:, 0].float()   # (B, T, H) → (B, H)
 
 # %% ../nbs/07_models.ipynb #cbc22929
 def _check_images(shape, given):
-    if len(shape) != 3 or shape[0] not in (1, 3): raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
 
 class ViTEmbedder(Embedder):
     "A pretrained vision transformer, and a linear head on its CLS token"
@@ -220,7 +238,8 @@ class ViTEmbedder(Embedder):
     ):
         net, how = load_backbone(checkpoint, revision)
         if gradient_checkpointing and not freeze: # by its new name, or the one before
-            (getattr(net, 'activation_checkpointing_enable', None) or net.gradient_checkpointing_enable)(dict(use_reentrant=False))
+            (getattr(net, 'activation_checkpointing_enable', None)
+             or net.gradient_checkpointing_enable)(dict(use_reentrant=False))
         layers = nn.Sequential(ClsToken(net, freeze, bf16), nn.Linear(net.config.hidden_size, embed_dim))
         super().__init__(layers, ('1 or 3', 'height', 'width'), embed_dim, normalize)
         self.how, self.checkpoint, self.revision = how, str(checkpoint), revision
@@ -262,7 +281,8 @@ def param_groups(
 )->list:                 # Groups for an optimiser of PyTorch
     "What `vit_splitter` gives, with a learning rate for each group"
     *backbone, head = vit_splitter(model)
-    return [*(dict(params=b, lr=lr/10 if backbone_lr is None else backbone_lr) for b in backbone), dict(params=head, lr=lr)]
+    return [*(dict(params=b, lr=lr/10 if backbone_lr is None else backbone_lr) for b in backbone),
+            dict(params=head, lr=lr)]
 
 # %% ../nbs/07_models.ipynb #5b58e4fe
 class RawInput(Embedder):
@@ -290,7 +310,8 @@ class Discriminant(RawInput):
         self.most = most
         self.n_in = RawInput.prepare(self, torch.zeros(1, *in_shape))[0].numel()
         self.mean = nn.Parameter(torch.zeros(self.n_in), requires_grad=False)
-        self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)     # columns beyond what was found stay 0
+        # columns beyond what was found stay 0
+        self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)
     def forward(self, x  # Inputs, (B, *in_shape)
                ):
         "Embeddings, (B, most)"
@@ -339,7 +360,8 @@ def _vit(in_shape, checkpoint=VIT, **kw):
     _check_images(in_shape, f'model vit was given inputs of shape {in_shape}')
     return ViTEmbedder(checkpoint, **kw)
 
-MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'lda': _lda, 'vit': _vit, 'vit-b-32': _vit}
+MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'lda': _lda, 'vit': _vit,
+          'vit-b-32': _vit}
 
 # %% ../nbs/07_models.ipynb #12de3eaa
 def make_model(
@@ -401,7 +423,8 @@ def every_sample(
     "The same samples, each once, the last short batch included"
     if hasattr(dl, 'new'): return dl.new(shuffle=shuffle, drop_last=False) if getattr(dl, 'indexed', True) else dl
     if not isinstance(dl, torch.utils.data.DataLoader): return dl
-    if dl.batch_sampler is None or isinstance(dl.dataset, torch.utils.data.IterableDataset): return dl   # it has one order
+    # it has one order
+    if dl.batch_sampler is None or isinstance(dl.dataset, torch.utils.data.IterableDataset): return dl
     return torch.utils.data.DataLoader(dl.dataset, dl.batch_size or 64, shuffle=shuffle, num_workers=dl.num_workers,
                                        collate_fn=dl.collate_fn)
 
@@ -441,7 +464,9 @@ def embed(
     if not isinstance(model, nn.Module):
         raise UserError(f'embed was given a {type(model).__name__} as model, expected a torch.nn.Module')
     if device is not None: model.to(device)
-    dim, p, zs = 1 if getattr(model, 'replicas', 0) else 0, next(model.parameters(), None), []
+    dim = 1 if getattr(model, 'replicas', 0) else 0
+    p = next(model.parameters(), None)
+    zs = []
     with eval_mode(model):
         for b in _blocks(x, batch_size, dim):
             b = as_input(model, b)
@@ -458,16 +483,21 @@ class Replicas(nn.Module):
         super().__init__()
         models = list(models)
         weights, buffers = torch.func.stack_module_state(models)
-        if buffers: raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: statistics of batches cannot be kept for replicas")
+        if buffers:
+            raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: "
+                            "statistics of batches cannot be kept for replicas")
         self.names, self.replicas, self.normalize = list(weights), len(models), getattr(models[0], 'normalize', None)
-        self.weights = nn.ParameterList(nn.Parameter(w.detach(), w.requires_grad) for w in weights.values())   # (R, …) each
-        self.__dict__['one'] = copy.deepcopy(models[0]).to('meta')      # the plan of one model; its weights are elsewhere
+        # (R, …) each
+        self.weights = nn.ParameterList(nn.Parameter(w.detach(), w.requires_grad) for w in weights.values())
+        # the plan of one model; its weights are elsewhere
+        self.__dict__['one'] = copy.deepcopy(models[0]).to('meta')
     def forward(self, x  # Inputs, (R, B, …)
                ):
         "Embeddings, (R, B, D)"
         w, one = dict(zip(self.names, self.weights)), self.one
         layers = dict(one.layers.named_children()) if type(one).forward is Embedder.forward else {}
-        if not layers or not all(type(l) in (nn.Flatten, nn.ReLU) or type(l) is nn.Linear and l.bias is not None for l in layers.values()):
+        if not layers or not all(type(l) in (nn.Flatten, nn.ReLU) or type(l) is nn.Linear and l.bias is not None
+                                 for l in layers.values()):
             return torch.vmap(lambda w, x: torch.func.functional_call(one, w, (x,)))(w, x)
         one.check(x[0])
         x = one.prepare(as_input(one, x))

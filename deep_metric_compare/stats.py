@@ -22,7 +22,8 @@ from .core import FORMAT, UserError, check_choice
 
 # %% ../nbs/12_stats.ipynb #8d63a809
 BASELINES = 'raw', 'lda', 'untrained'    # arms that train nothing
-ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input', 'lda': 'raw input + LDA', 'untrained': 'untrained network'}
+ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input',
+              'lda': 'raw input + LDA', 'untrained': 'untrained network'}
 
 def _join(parts):
     "A list in words"
@@ -58,12 +59,14 @@ def arm_order(
 )->list:  # Each once: contrastive, triplet, other losses by name, baselines
     "The order of arms in every table and figure"
     known = ['contrastive', 'triplet', 'contrastive-sq', 'triplet-sq']
-    rank = lambda a: (a in BASELINES, known.index(a) if a in known else BASELINES.index(a) if a in BASELINES else len(known), a)
+    rank = lambda a: (a in BASELINES,
+                      known.index(a) if a in known else BASELINES.index(a) if a in BASELINES else len(known), a)
     return sorted(set(arms), key=rank)
 
 # %% ../nbs/12_stats.ipynb #855938c2
 PAIRING = 'data', 'init', 'order'    # what paired runs share, see `Run.pairing`
-MADE = 'format', 'deep_metric_compare', 'torch', 'device', 'threads'    # what a table says of how it was made, see `environment`
+# what a table says of how it was made, see `environment`
+MADE = 'format', 'deep_metric_compare', 'torch', 'device', 'threads'
 
 def _digest(v):
     s = v if isinstance(v, str) else json.dumps(v, sort_keys=True)
@@ -76,7 +79,8 @@ def _number(v):
 def _row(r):
     "What the table says of run `r`"
     c, made = r.config, getattr(r, 'environment', {})
-    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting, 'outcome': r.outcome,
+    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting,
+            'outcome': r.outcome,
             'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash, 'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
@@ -89,7 +93,8 @@ def _hard_gains(runs):
     told = {k: h for k, h in told.items() if 'hard/recall@1' in h and 'probe_loss' in h}
     if not told: return {}
     from deep_metric_compare.diagnostics import hard_gain, stall_epoch
-    stall = {key(r): stall_epoch(list(told[id(r)]['probe_loss'])) for r in runs if r.arm == 'contrastive' and id(r) in told}
+    stall = {key(r): stall_epoch(list(told[id(r)]['probe_loss'])) for r in runs if r.arm == 'contrastive'
+             and id(r) in told}
     gain = lambda r: hard_gain(list(told[id(r)]['hard/recall@1']), stall[key(r)])
     return {id(r): gain(r) for r in runs if id(r) in told and key(r) in stall}
 
@@ -102,7 +107,8 @@ def runs_frame(
     gains = _hard_gains(runs)
     if gains: frame['hard/recall@1_gain'] = [_number(gains.get(id(r))) for r in runs]
     if not len(frame): raise UserError('no runs were given; a table needs at least one finished run')
-    twice = frame[frame.duplicated(['dataset', 'arm', 'seed'], keep=False)].sort_values(['dataset', 'arm', 'seed'], kind='stable')
+    twice = frame[frame.duplicated(['dataset', 'arm', 'seed'],
+                                   keep=False)].sort_values(['dataset', 'arm', 'seed'], kind='stable')
     if not len(twice): return frame
     a, b = twice.iloc[0], twice.iloc[1]
     raise UserError(f'runs {a.run} and {b.run} are both {a.dataset}, {a.arm}, seed {a.seed}; '
@@ -148,7 +154,8 @@ def by_half(
 # %% ../nbs/12_stats.ipynb #915b651a
 class Interval(namedtuple('Interval', 'mean half n missing')):
     "A mean, the half-width of its interval (NaN where there is none), how many values it stands on and how many were missing"
-    low, high = property(lambda self: self.mean - self.half), property(lambda self: self.mean + self.half)
+    low = property(lambda self: self.mean - self.half)
+    high = property(lambda self: self.mean + self.half)
 
 def mean_interval(
     values,          # Numbers; None and NaN are missing values
@@ -159,7 +166,9 @@ def mean_interval(
     from scipy.special import stdtrit
     x = np.array([_number(v) for v in values], float)
     known = ~np.isnan(x)
-    n, missing, x = int(known.sum()), int((~known).sum()), x[known]
+    n = int(known.sum())
+    missing = int((~known).sum())
+    x = x[known]
     if n == 0: return Interval(math.nan, math.nan, 0, missing)
     if not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
     mean, error, df = by_half(x, None if halves is None else np.asarray(halves)[known])
@@ -174,7 +183,9 @@ def prediction_interval(
     "Where one more run is expected: for a published single run"
     x = np.array([v for v in map(_number, values) if not math.isnan(v)])
     if ratio:
-        if (x <= 0).any(): raise UserError(f'values from {x.min():g} were given, expected positive ones: only a positive scale has a ratio')
+        if (x <= 0).any():
+            raise UserError(f'values from {x.min():g} were given, expected positive ones: only a positive scale has a '
+                            'ratio')
         x = np.log(x)
     i = mean_interval(x, level)
     half = i.half*math.sqrt(i.n + 1)    # the interval of the mean, s/√n, widened to s·√(1 + 1/n)
@@ -197,7 +208,8 @@ class Measure:
     group:str='Other'         # Block of a table that it belongs to
     unit:str=''               # Such as 'epochs'; '' for a pure number
     meaning:str=''            # One sentence for readers
-    absent:str=''             # What a missing value means: 'late' (not reached within the run), 'no gain', or '' (nothing)
+    # What a missing value means: 'late' (not reached within the run), 'no gain', or '' (nothing)
+    absent:str=''
 
 KNOWN = {}
 
@@ -229,15 +241,18 @@ for k, *v in (
     ('share_between',  'share of variance between classes', 'between', 'difference', HELD_OUT),
     ('share_offset',   'share of the common offset',        'offset',  'difference', HELD_OUT),
     ('variance_ratio', 'within- over between-class variance', 'within/betw.', 'ratio', HELD_OUT, '',
-     'Variance within classes over the mean squared distance between class means: what is left of the variance when scale does not count.'),
+     'Variance within classes over the mean squared distance between class means: what is left of the variance when '
+     'scale does not count.'),
     ('knn_accuracy',   '5-NN accuracy', '5-NN acc.', 'difference', HELD_OUT, '',
      'Share of held-out points whose five nearest training points name the right class by majority.'),
-    ('recall@1',       'Recall@1', 'Recall@1', 'difference', HELD_OUT, '', 'Share of held-out points whose nearest other held-out point has the same class.'),
+    ('recall@1',       'Recall@1', 'Recall@1', 'difference', HELD_OUT, '',
+     'Share of held-out points whose nearest other held-out point has the same class.'),
     ('linear_accuracy', 'accuracy of a linear classifier', 'linear acc.', 'difference', RETRIEVAL),
     *((f'recall@{k}', f'Recall@{k}', '', 'difference', RETRIEVAL) for k in (2, 4, 8)),
     ('map@r',          'MAP@R', '', 'difference', RETRIEVAL),
     ('r_precision',    'R-Precision', '', 'difference', RETRIEVAL),
-    ('recall@1_gain',  'gain in Recall@1 by training', 'gain', 'difference', RETRIEVAL, '', 'Recall@1 at the end minus that of the untrained network.'),
+    ('recall@1_gain',  'gain in Recall@1 by training', 'gain', 'difference', RETRIEVAL, '',
+     'Recall@1 at the end minus that of the untrained network.'),
     ('intra_variance', 'within-class variance', 'var. within', 'ratio', GEOMETRY),
     ('inter_variance', 'between-class variance', 'var. between', 'ratio', GEOMETRY),
     ('inter_distance', 'mean distance of the class means', 'distance', 'ratio', GEOMETRY),
@@ -252,52 +267,75 @@ for k, *v in (
 EPOCHS = 'epochs'
 for k, *v in (
     ('participation', 'participation', '', 'ratio', TRAINING, '',
-     '(Σg)² / (B·Σg²) over the B samples of a step, g the length of the gradient that a sample receives along the sphere: the share of the batch that effectively moves. Mean over all steps.'),
+     '(Σg)² / (B·Σg²) over the B samples of a step, g the length of the gradient that a sample receives along the '
+     'sphere: the share of the batch that effectively moves. Mean over all steps.'),
     ('active_ratio',  'active ratio', '', 'difference', TRAINING, '',
-     'Pairs or triplets with a loss above zero over those evaluated. Positive pairs of the contrastive loss are always active, so the ratio compares losses only in part.'),
-    ('grad_norm',     'gradient norm per step', 'gradient norm', 'ratio', TRAINING, '', 'Length of the gradient of the loss with respect to all weights, mean over all steps.'),
-    ('update_size',   'update size per step', 'update size', 'ratio', TRAINING, '', 'Length of the step that the optimiser makes of the gradient, mean over all steps.'),
+     'Pairs or triplets with a loss above zero over those evaluated. Positive pairs of the contrastive loss are always '
+     'active, so the ratio compares losses only in part.'),
+    ('grad_norm',     'gradient norm per step', 'gradient norm', 'ratio', TRAINING, '',
+     'Length of the gradient of the loss with respect to all weights, mean over all steps.'),
+    ('update_size',   'update size per step', 'update size', 'ratio', TRAINING, '',
+     'Length of the step that the optimiser makes of the gradient, mean over all steps.'),
     ('epochs_to_decay', 'epochs to 10 % of the initial loss', 'epochs to 10 %', 'ratio', TRAINING, EPOCHS,
-     'First epoch at which the loss over all pairs or triplets of a fixed set of training points is at most a tenth of its value before training.', 'late'),
-    ('epochs_to_decay_first_epoch', 'epochs to 10 % of the mean loss of the first epoch', 'from 1st epoch', 'ratio', SPEED, EPOCHS,
+     'First epoch at which the loss over all pairs or triplets of a fixed set of training points is at most a tenth of '
+     'its value before training.', 'late'),
+    ('epochs_to_decay_first_epoch', 'epochs to 10 % of the mean loss of the first epoch', 'from 1st epoch', 'ratio',
+     SPEED, EPOCHS,
      'The same for the mean loss of each epoch, counted from that of the first: the published form.', 'late'),
     ('epochs_to_gain', 'epochs to 90 % of the gain in Recall@1', 'epochs to gain', 'ratio', SPEED, EPOCHS,
      'First epoch with 90 % of the final gain in held-out Recall@1 over the untrained network.', 'no gain'),
     ('hard/recall@1_gain', 'late gain in Recall@1 on hard points', 'hard, late', 'difference', SPEED, '',
-     'Leave-one-out Recall@1 of the hardest tenth of the training points at the end, minus that at the epoch from which contrastive hardly learns any more.'),
+     'Leave-one-out Recall@1 of the hardest tenth of the training points at the end, minus that at the epoch from '
+     'which contrastive hardly learns any more.'),
     ('decay_rate', 'decay rate of the loss', 'decay rate', 'difference', SPEED, '1/epoch'),
     *((f'grad/{k}', f'gradient of {k} points', k, 'ratio', GROUPS_OF_POINTS, '', meaning) for k, meaning in (
-        ('easy', 'Mean length of the gradient on the embedding of a training point that is neither hard nor mislabelled nor an outlier.'),
-        ('hard', 'The same for the tenth of clean-labelled points that lie, in the raw input, relatively farthest from their own class.'),
+        ('easy', 'Mean length of the gradient on the embedding of a training point that is neither hard nor '
+                 'mislabelled nor an outlier.'),
+        ('hard', 'The same for the tenth of clean-labelled points that lie, in the raw input, relatively farthest from '
+                 'their own class.'),
         ('mislabelled', 'The same for points whose label is wrong.'),
         ('outlier', 'The same for points that belong to no class.'))),
-    ('verify/tar@1%',   'true accepts at 1 % false accepts, threshold from other held-out points', 'TA at 1 %', 'difference', VERIFY, '',
-     'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out points set it for each other, '
+    ('verify/tar@1%',   'true accepts at 1 % false accepts, threshold from other held-out points', 'TA at 1 %',
+     'difference', VERIFY, '',
+     'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out points '
+     'set it for each other, '
      'in two folds: half of the points or, where classes are unseen, half of the classes.'),
-    ('verify/far@1%',   'false accepts at the 1 % threshold of other held-out points', 'FA at 1 %', 'difference', VERIFY, '',
-     'Share of pairs of two classes that this threshold accepts in the fold that did not set it: 1 % where it carries over.'),
-    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts, threshold from other held-out points', 'TA at .1 %', 'difference', VERIFY, '',
+    ('verify/far@1%',   'false accepts at the 1 % threshold of other held-out points', 'FA at 1 %', 'difference',
+     VERIFY, '',
+     'Share of pairs of two classes that this threshold accepts in the fold that did not set it: 1 % where it carries '
+     'over.'),
+    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts, threshold from other held-out points', 'TA at .1 %',
+     'difference', VERIFY, '',
      'The same as at 1 %, at 0.1 %.'),
     ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '',
-     'The error of all held-out pairs at the threshold where false accepts and false rejects are equally frequent: less is better.'),
-    ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
+     'The error of all held-out pairs at the threshold where false accepts and false rejects are equally frequent: '
+     'less is better.'),
+    ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '',
+     'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')):
+    register_measure(k, *v)
 
 # %% ../nbs/12_stats.ipynb #2547a6c7
-for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings', participation='participation').items():
+for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings',
+                    participation='participation').items():
     if k not in KNOWN: register_measure(k, f'{name} per step', name, 'ratio', TRAINING)
     register_measure(f'{k}_last', f'{name}, last tenth of the steps', '', 'ratio', TRAINING)
 for k in ('active_ratio', 'active_candidates', 'active_positive', 'active_negative'):
     if k not in KNOWN: register_measure(k, k.replace('_', ' '), '', 'difference', TRAINING)
     register_measure(f'{k}_last', k.replace('_', ' ') + ', last tenth of the steps', '', 'difference', TRAINING)
-register_measure('path_first_tenth', 'share of the path in the first tenth of the steps', 'path, first 10 %', 'difference', TRAINING)
+register_measure('path_first_tenth', 'share of the path in the first tenth of the steps', 'path, first 10 %',
+                 'difference', TRAINING)
 register_measure('displacement_over_path', 'displacement over path', '', 'difference', TRAINING)
-for k in ('seconds', 'probe_initial', 'probe_final', 'collapsed_at', 'path', 'samples_per_step', 'pairs_per_step', 'skipped_per_step', 'steps', 'queries', 'left_out'):
+for k in ('seconds', 'probe_initial', 'probe_final', 'collapsed_at', 'path', 'samples_per_step', 'pairs_per_step',
+          'skipped_per_step', 'steps', 'queries', 'left_out'):
     register_measure(k, k.replace('_', ' '), '', 'ratio', COST)
 
 MAIN = ('share_within', 'share_between', 'share_offset', 'variance_ratio', 'knn_accuracy', 'recall@1')
-MEASURES = {k: measure_of(k) for k in (*(f'test/{m}' for m in MAIN), 'participation', 'active_ratio', 'grad_norm', 'update_size', 'epochs_to_decay')}    # the main table
+# the main table
+MEASURES = {k: measure_of(k) for k in (*(f'test/{m}' for m in MAIN), 'participation', 'active_ratio', 'grad_norm',
+                                       'update_size', 'epochs_to_decay')}
 _accuracy = ('knn_accuracy', 'linear_accuracy', 'recall@1', 'recall@2', 'recall@4', 'recall@8', 'map@r')
-ACCURACY = {f'test/{k}': measure_of(f'test/{k}') for k in _accuracy}                                # one of further measures
+# one of further measures
+ACCURACY = {f'test/{k}': measure_of(f'test/{k}') for k in _accuracy}
 
 def _ratio(m): return measure_of(m).compare == 'ratio'
 
@@ -318,7 +356,8 @@ def summarise(
         halves = _halves(g)
         alive = g.outcome != 'diverged'    # a run that diverged has no end values, whatever it measured on the way
         for m in measures:
-            i, over = mean_interval(g[m].where(alive) if m in g else [None]*len(g), level, halves), math.nan
+            i = mean_interval(g[m].where(alive) if m in g else [None]*len(g), level, halves)
+            over = math.nan
             absent = measure_of(m).absent if m in g and a not in BASELINES else ''
             lost = int(g[m][alive].isna().sum()) if absent else 0
             if lost: i = Interval(math.nan, math.nan, i.n, lost)
@@ -329,7 +368,9 @@ def summarise(
 # %% ../nbs/12_stats.ipynb #66651c64
 def _refuse_unpaired(a, b, who):
     other = [k for k in PAIRING if a.get(k) != b.get(k)]
-    if other: raise UserError(f"{who} differ in {' and '.join(other)}; paired runs share data, initial weights and order of samples: repeat both with the same settings except the loss")
+    if other:
+        raise UserError(f"{who} differ in {' and '.join(other)}; paired runs share data, initial weights and order of "
+                        "samples: repeat both with the same settings except the loss")
 
 def check_paired(
     run_a,  # A Run
@@ -396,7 +437,8 @@ def t_test(
 )->float:  # Two-sided p-value
     "Paired t test: is the mean difference zero?"
     from scipy.special import stdtr
-    d = np.asarray(d, float); s = d.std(ddof=1)
+    d = np.asarray(d, float)
+    s = d.std(ddof=1)
     if s == 0: return float(d.mean() == 0)
     return float(2*stdtr(len(d)-1, -abs(d.mean())/s*math.sqrt(len(d))))
 
@@ -406,9 +448,11 @@ def sign_flip_test(
     seed:int=0       # Seed of those
 )->float:            # Two-sided p-value, exact where 2ⁿ <= flips
     "Share of sign patterns whose mean is at least as far from zero as the one observed"
-    d = np.asarray(d, float); n = len(d)
+    d = np.asarray(d, float)
+    n = len(d)
     exact = 2**n <= flips
-    signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1) if exact else np.random.default_rng(seed).choice([-1, 1], (flips, n))
+    signs = 1 - 2*((np.arange(2**n)[:,
+                                    None] >> np.arange(n)) & 1) if exact else np.random.default_rng(seed).choice([-1, 1], (flips, n))
     far = np.abs(signs@d) >= abs(d.sum())*(1 - 1e-12)
     return float(far.mean() if exact else (far.sum() + 1)/(flips + 1))
 
@@ -421,11 +465,13 @@ def bca_interval(
 )->tuple:            # Low and high
     "Bias-corrected and accelerated bootstrap interval of the mean"
     from scipy.special import ndtr, ndtri
-    d = np.asarray(d, float); n = len(d)
+    d = np.asarray(d, float)
+    n = len(d)
     if np.ptp(d) == 0: return d[0], d[0]
     means = d[np.random.default_rng(seed).integers(0, n, (B, n))].mean(1)
     less = ((means < d.mean()).mean() + (means <= d.mean()).mean())/2           # ties count half
-    z0, za = ndtri(np.clip(less, 1/B, 1 - 1/B)), ndtri([(1-level)/2, (1+level)/2])
+    z0 = ndtri(np.clip(less, 1/B, 1 - 1/B))
+    za = ndtri([(1-level)/2, (1+level)/2])
     jack = (d.sum() - d)/(n-1)
     u = jack.mean() - jack
     acc = (u**3).sum() / (6*(u**2).sum()**1.5)
@@ -465,7 +511,8 @@ CLAIMS = [Claim(*c) for c in (    # sign +1: triplet is claimed to have more
      'both retrieve about equally well', ('test/recall@1',), 1, _points, 0),
     ('C8', 'triplet keeps learning on hard examples', 'contrastive gains more on hard examples late in training',
      'both gain about the same on hard examples late in training', ('hard/recall@1_gain',), 1, _points, 50))]
-TRIPLETS = 'triplet', 'triplet-sq'    # both are judged: the paper prints squared distances, public code trains plain ones
+# both are judged: the paper prints squared distances, public code trains plain ones
+TRIPLETS = 'triplet', 'triplet-sq'
 MIN_SEEDS = 10                        # fewer seeds than this get no verdict
 ALPHA = .05                           # chance of any wrong verdict in a table, at most
 
@@ -481,7 +528,8 @@ def border_tests(
     from scipy.special import stdtr
     mean, se, df = by_half(d, halves)
     def t(border):
-        with np.errstate(all='ignore'): return np.round(mean - border, 12)/se    # an effect at the border is not beyond it
+        # an effect at the border is not beyond it
+        with np.errstate(all='ignore'): return np.round(mean - border, 12)/se
     over, under = t(delta), t(-delta)
     p = [stdtr(df, -over), stdtr(df, under), np.maximum(stdtr(df, over), stdtr(df, -under))]
     return np.nan_to_num(np.stack(p, -1), nan=1.)
@@ -529,13 +577,16 @@ def _bounded(g, m):
 # %% ../nbs/12_stats.ipynb #5aeae1d2
 def _evidence(x, y, m, c):
     "What pairs of runs say about claim `c` on measure `m`: a row of the table, and the p-values of the three words"
-    u, v, late = np.full(len(x), np.nan), np.full(len(x), np.nan), np.zeros(len(x), bool)
+    u = np.full(len(x), np.nan)
+    v = np.full(len(x), np.nan)
+    late = np.zeros(len(x), bool)
     if m in x: (u, late_u), (v, late_v) = _bounded(x, m), _bounded(y, m)
     if m in x: late = late_u | late_v
     d, halves = _contrast(u, v, m), _halves(x)
     seen = np.where(late, np.nan, d)
     row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves), n=int(np.isfinite(seen).sum()),
-               missing=int(np.isnan(d).sum()), late=int(late.sum()), beyond=int((c.sign*d > c.delta).sum()), test='', p=math.nan, p_flip=math.nan)
+               missing=int(np.isnan(d).sum()), late=int(late.sum()), beyond=int((c.sign*d > c.delta).sum()), test='',
+               p=math.nan, p_flip=math.nan)
     if len(d) < MIN_SEEDS or row['missing']: return row, np.ones(3)
     test = sign_tests if late.any() else border_tests
     p = test(c.sign*d, c.delta, halves)
@@ -580,7 +631,8 @@ def verdicts(
     adjusted = holm(np.ravel(p)).reshape(-1, 3)    # one family: three words for every cell
     for cell, q, unjudged in zip(rows, adjusted, known):
         word, why = unjudged or (str(decide(q)), '')
-        for r in cell: r.update(p_holm=math.nan if word in ('no verdict', 'not measured') else q.min(), verdict=word, why=why)
+        for r in cell:
+            r.update(p_holm=math.nan if word in ('no verdict', 'not measured') else q.min(), verdict=word, why=why)
     return pd.DataFrame([r for cell in rows for r in cell])
 
 # %% ../nbs/12_stats.ipynb #c1bc261f
@@ -593,7 +645,8 @@ def overall(
     return {c: w.pop() if len(w) == 1 else 'inconclusive' for c, w in words.items()}
 
 # %% ../nbs/12_stats.ipynb #eb58a0f0
-FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}', 'inconclusive': 'it is undecided whether {0.text}',
+FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}',
+         'inconclusive': 'it is undecided whether {0.text}',
          'no verdict': 'no verdict on whether {0.text}', 'not measured': 'it was not measured whether {0.text}'}
 
 def finding(
@@ -615,7 +668,8 @@ def _found(v, claim, arm, names, at):
         text = f'**{finding(claim, r.verdict, arm)}**' if r.verdict in WORDS else r.verdict.replace('inconclusive', 'undecided')
         where.setdefault((text, r.why), []).append((names or {}).get(r.dataset, data_label(r.dataset)))
     place = lambda ds: f' {at} {_join(ds)}' if v.dataset.nunique() > 1 else ''
-    parts = [text + place(ds) + (f' ({why})' if why and text == 'no verdict' else '') for (text, why), ds in where.items()]
+    parts = [text + place(ds) + (f' ({why})' if why and text == 'no verdict' else '')
+             for (text, why), ds in where.items()]
     return '; '.join(parts) or 'not measured'
 
 def findings(
@@ -691,20 +745,23 @@ def _points_text(p):
     "A difference of accuracies in points, in words"
     low, est, high = 100*p.low, 100*p.estimate, 100*p.high
     signed = lambda v: fmt(v, 1, sign=True)
-    if math.isnan(low): return f'differs by {signed(est)} points' if not est else f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'}"
+    if math.isnan(low):
+        return f'differs by {signed(est)} points' if not est else f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'}"
     if low <= 0 <= high: return f'differs by {signed(est)} points ({signed(low)} to {signed(high)})'
     near, far = sorted((abs(low), abs(high)))
     return f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'} ({fmt(near, 1)} to {fmt(far, 1)})"
 
 def _contrast_clause(g, a, b):
     "How arm `a` differs from arm `b`, and over how many seeds"
-    p = paired_differences(g, ['test/intra_variance', 'test/variance_ratio', 'test/knn_accuracy'], a, b).set_index('measure')
+    p = paired_differences(g, ['test/intra_variance', 'test/variance_ratio', 'test/knn_accuracy'], a,
+                           b).set_index('measure')
     (v, r, k), parts, A, B = (p.iloc[i] for i in range(3)), [], arm_label(a), arm_label(b)
     n = max(v.n, k.n)
     if not n: return f'no seed has an end value of both {A} and {B}', 0
     times = lambda q: f'{fmt(q.estimate, 2)}{_range(q.low, q.high, 2)} times'
     if not math.isnan(v.estimate + r.estimate):     # a variance says nothing without its scale-free form
-        parts.append(f"{A} ends with {times(v)} {B}'s within-class variance, {times(r)} relative to the variance between classes")
+        parts.append(f"{A} ends with {times(v)} {B}'s within-class variance, {times(r)} relative to the variance "
+                     "between classes")
     if not math.isnan(k.estimate): parts.append(('its' if parts else f"{A}'s") + f' 5-NN accuracy {_points_text(k)}')
     return ', and '.join(parts) or f'{A} and {B} have no within-class variance or accuracy to compare', n
 
@@ -712,7 +769,8 @@ def _contrast_clause(g, a, b):
 def _alone_clause(g, a):
     "What one loss reaches, where there is nothing to compare it with"
     s = summarise(g[g.arm == a], ['test/knn_accuracy', 'test/recall@1', 'test/share_within'])
-    acc, recall, within = (fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}') for i in s[['mean', 'half']].itertuples())
+    acc, recall, within = (fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}')
+                           for i in s[['mean', 'half']].itertuples())
     n = int(s.n.max())
     if not n: return f'no run of {arm_label(a)} has end values', 0
     return f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, with {within} of its variance within classes', n
@@ -728,8 +786,10 @@ def _verdict_clause(judged, a):
     groups = {}
     for c, word in overall(judged, a).items(): groups.setdefault(word, []).append(c)
     if not set(groups) & {*WORDS, 'inconclusive'}: return ''
-    verb = lambda word, ids: ('gets ' if len(ids) == 1 else 'get ') if word == 'no verdict' else 'is ' if len(ids) == 1 else 'are '
-    return f'of the claims about {arm_label(a)}, ' + ', '.join(f'{_join(ids)} {verb(word, ids)}{word}' for word, ids in groups.items())
+    verb = lambda word, ids: ('gets '
+                              if len(ids) == 1 else 'get ') if word == 'no verdict' else 'is ' if len(ids) == 1 else 'are '
+    return f'of the claims about {arm_label(a)}, ' + ', '.join(f'{_join(ids)} {verb(word, ids)}{word}'
+                                                               for word, ids in groups.items())
 
 def sentence(
     frame:pd.DataFrame,       # From runs_frame
@@ -758,7 +818,8 @@ def _value_cell(s):
     m = measure_of(s.measure)
     lost = '' if not s.n else f' in {int(s.missing)} of {int(s.n + s.missing)}'
     if not math.isnan(s.over): return f'>{int(s.over)}{lost}'
-    if math.isnan(s['mean']): return 'no gain' + lost if m.absent == 'no gain' and s.missing and s.arm not in BASELINES else '–'
+    if math.isnan(s['mean']):
+        return 'no gain' + lost if m.absent == 'no gain' and s.missing and s.arm not in BASELINES else '–'
     places = 1 if m.unit == EPOCHS else _places(s['mean'], s.half) if m.compare == 'ratio' else 3
     return fmt(s['mean'], places) + ('' if math.isnan(s.half) else f' ±{fmt(s.half, places)}')
 
@@ -798,7 +859,9 @@ def _pair_rows(g, measures, a, b, constant):
     cells = {m: ('–', '') if m == 'active_ratio' and constant & {a, b} else _pair_cells(p.loc[m]) for m in measures}
     row = dict(dataset=g.dataset.iloc[0], kind='pair', arm=a, label=f'{arm_label(a)} vs {arm_label(b)}', n=n)
     rows = [dict(row, cells={m: estimate for m, (estimate, _) in cells.items()})]
-    if n > 1: rows.append(dict(row, kind='interval', label='95 % interval', cells={m: interval for m, (_, interval) in cells.items()}))
+    if n > 1:
+        rows.append(dict(row, kind='interval', label='95 % interval',
+                         cells={m: interval for m, (_, interval) in cells.items()}))
     seen = [h for h in HALVES if p[h].notna().any()]
     known = lambda m: cells[m][0] != '–'
     of_half = lambda h: {m: _estimate_text(p[h][m], p['compare'][m]) if known(m) else '–' for m in measures}
@@ -815,7 +878,8 @@ def table_rows(
         for a in arm_order(g.arm):
             cells = {r.measure: _value_cell(r) for _, r in s[s.arm == a].iterrows()}
             if a in constant and cells.get('active_ratio', '–') != '–': cells['active_ratio'] += '*'
-            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=int((g.arm == a).sum()), cells=cells))
+            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=int((g.arm == a).sum()),
+                            cells=cells))
         losses = [a for a in arm_order(g.arm) if a not in BASELINES]
         for a in losses[1:]: out += _pair_rows(g, measures, a, losses[0], constant)
     return out
@@ -827,14 +891,20 @@ def table_notes(
     "What a reader must know to read the table, as far as it applies"
     rows, notes = table_rows(frame), []
     text = [c for r in rows for c in r['cells'].values()]
-    kinds, first = {r['kind'] for r in rows}, _join(dict.fromkeys(arm_label(arm_order(frame[frame.dataset == d].arm)[0]) for d in frame.dataset.unique()))
+    kinds = {r['kind'] for r in rows}
+    first = _join(dict.fromkeys(arm_label(arm_order(frame[frame.dataset == d].arm)[0]) for d in frame.dataset.unique()))
     if any('±' in t for t in text): notes.append('± is half of the 95 % interval of the mean over seeds (Student t).')
-    if 'pair' in kinds: notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference" + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
+    if 'pair' in kinds:
+        notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference"
+                     + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
     if 'half' in kinds:
-        notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an interval holds both.')
+        notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an '
+                     'interval holds both.')
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
-    if any(t.startswith('>') for t in text): notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
-    for ds in frame.dataset.unique(): notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
+    if any(t.startswith('>') for t in text):
+        notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
+    for ds in frame.dataset.unique():
+        notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
     return notes
 
 # %% ../nbs/12_stats.ipynb #c9444cdc
@@ -848,14 +918,16 @@ def told(
 def _block(rows, measures, title):
     rows = told(rows, measures)
     heads = [measure_of(m).short for m in measures]
-    label = lambda r: {'arm': '  ' + r['label'], 'pair': f"  {arm_label(r['arm'])}, paired"}.get(r['kind'], '    ' + r['label'])
+    label = lambda r: {'arm': '  ' + r['label'],
+                       'pair': f"  {arm_label(r['arm'])}, paired"}.get(r['kind'], '    ' + r['label'])
     left = max((len(label(r)) for r in rows), default=0)
     width = [max(len(h), *(len(r['cells'][m]) for r in rows)) if rows else len(h) for h, m in zip(heads, measures)]
     line = lambda first, cells: (f'{first:<{left}}' + ''.join(f'  {c:>{w}}' for c, w in zip(cells, width))).rstrip()
     out, seen = [title, line('', heads)], None
     for r in rows:
         if r['dataset'] != seen:
-            seen, n = r['dataset'], [q['n'] for q in rows if q['dataset'] == r['dataset'] and q['kind'] == 'arm']
+            seen = r['dataset']
+            n = [q['n'] for q in rows if q['dataset'] == r['dataset'] and q['kind'] == 'arm']
             seeds = f"{min(n)} to {max(n)}" if min(n) < max(n) else f'{n[0]}'
             out.append(f"{data_label(seen)}, {seeds} seed{'s' if max(n) > 1 else ''}")
         out.append(line(label(r), [r['cells'][m] for m in measures]))
@@ -871,7 +943,8 @@ def table_text(
     notes = '\n'.join(textwrap.fill(n, width) for n in table_notes(frame))
     fits = lambda ms: max(map(len, _block(rows, ms, '').splitlines())) <= width
     groups = list(dict.fromkeys(measure_of(m).group for m in measures))
-    if fits(todo): return '\n'.join([_block(rows, todo, '; '.join([groups[0], *(g.lower() for g in groups[1:])])), '', notes])
+    if fits(todo):
+        return '\n'.join([_block(rows, todo, '; '.join([groups[0], *(g.lower() for g in groups[1:])])), '', notes])
     for group in groups:
         ms = [m for m in measures if measure_of(m).group == group]
         parts = next((k for k in range(1, len(ms)) if all(fits(list(p)) for p in np.array_split(ms, k))), len(ms))
@@ -944,5 +1017,7 @@ def table_runs(
     about = dict(description=dict(backbone=_backbone(frame)))
     def one(r):
         h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed']) if history is not None else pd.DataFrame(dict(epoch=[0]))
-        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about,
+                               config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy),
+                               metrics=r.to_dict(), history=h.reset_index(drop=True))
     return [one(r) for _, r in frame.iterrows()]

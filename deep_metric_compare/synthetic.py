@@ -19,7 +19,8 @@ def cluster_shapes(
     "Draw a centre and a covariance for each class: @eq-shape"
     mu = 5*torch.randn(n_classes, dim, generator=gen, dtype=torch.float64)             # (C, D)
     A = torch.randn(n_classes, dim, dim, generator=gen, dtype=torch.float64)           # (C, D, D)
-    for a in A.split(max(1, 2**22//dim**2)):                                           # in place: of ten thousand classes one copy is enough
+    # in place: of ten thousand classes one copy is enough
+    for a in A.split(max(1, 2**22//dim**2)):
         a.copy_(torch.linalg.cholesky(a @ a.mT + 1e-3*torch.eye(dim, dtype=A.dtype)))
     return mu, A
 
@@ -57,8 +58,10 @@ def realised_noise(
     return (labels != clean)[clean >= 0].double().mean().item()
 
 # %% ../nbs/04_synthetic.ipynb #994339b5
-def _check_settings(n_classes, samples_per_class, dim, mode_spread, overlap_prob, outlier_frac, seed, samples_per_class_test):
-    for k, v in dict(n_classes=n_classes, samples_per_class=samples_per_class, dim=dim).items(): check_range(v, k, 1, 10**6, whole=True)
+def _check_settings(n_classes, samples_per_class, dim, mode_spread, overlap_prob, outlier_frac, seed,
+                    samples_per_class_test):
+    for k, v in dict(n_classes=n_classes, samples_per_class=samples_per_class, dim=dim).items():
+        check_range(v, k, 1, 10**6, whole=True)
     check_range(samples_per_class_test, 'samples_per_class_test', 0, 10**6, whole=True)
     check_range(seed, 'seed', -2**62, 2**62, whole=True)
     check_range(mode_spread, 'mode_spread', 0, 10**6)

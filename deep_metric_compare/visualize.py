@@ -25,12 +25,17 @@ from .stats import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt
 from fastai.learner import Learner
 
 # %% ../nbs/13_visualize.ipynb #57f52ebc
-COLORS = {'contrastive': '#0072B2', 'triplet': '#D55E00', 'triplet-sq': '#CC79A7', 'contrastive-sq': '#56B4E9', 'raw': '#888888', 'lda': '#888888', 'untrained': '#888888'}
+COLORS = {'contrastive': '#0072B2', 'triplet': '#D55E00', 'triplet-sq': '#CC79A7', 'contrastive-sq': '#56B4E9',
+          'raw': '#888888', 'lda': '#888888', 'untrained': '#888888'}
 _more = ['#009E73', '#E69F00', '#000000', '#999933', '#882255']
-LINES = {'contrastive': '-', 'triplet': (0, (5, 1.5)), 'triplet-sq': (0, (5, 1.5, 1, 1.5)), 'contrastive-sq': (0, (1, 1))}
+LINES = {'contrastive': '-', 'triplet': (0, (5, 1.5)), 'triplet-sq': (0, (5, 1.5, 1, 1.5)),
+         'contrastive-sq': (0, (1, 1))}
 MARKERS = {'contrastive': 'o', 'triplet': '^', 'triplet-sq': 'v', 'contrastive-sq': 'P'}
-STYLE = {'font.size': 9.5, 'axes.titlesize': 10, 'axes.titlelocation': 'left', 'axes.labelsize': 9.5, 'legend.fontsize': 9, 'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.frameon': False,
-         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'lines.linewidth': 1.8, 'hatch.linewidth': .6, 'svg.hashsalt': 'deep_metric_compare', 'image.composite_image': False, 'figure.facecolor': 'white'}
+STYLE = {'font.size': 9.5, 'axes.titlesize': 10, 'axes.titlelocation': 'left', 'axes.labelsize': 9.5,
+         'legend.fontsize': 9, 'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.frameon': False,
+         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'lines.linewidth': 1.8,
+         'hatch.linewidth': .6, 'svg.hashsalt': 'deep_metric_compare', 'image.composite_image': False,
+         'figure.facecolor': 'white'}
 
 def arm_styles(
     arms  # Names of the arms of one figure
@@ -38,7 +43,8 @@ def arm_styles(
     "How each arm is drawn"
     arms = arm_order(arms)
     own = [a for a in arms if a not in COLORS]
-    more = {a: dict(color=_more[i % 5], ls=((0, (1+i, 1)), (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)))[i % 3], marker='sDXph'[i % 5]) for i, a in enumerate(own)}
+    more = {a: dict(color=_more[i % 5], ls=((0, (1+i, 1)), (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)))[i % 3],
+                    marker='sDXph'[i % 5]) for i, a in enumerate(own)}
     return {a: more.get(a) or dict(color=COLORS[a], ls=LINES.get(a, '-'), marker=MARKERS.get(a, 's')) for a in arms}
 
 @contextmanager
@@ -65,7 +71,9 @@ def literal(
 def _grid(fig, n, size, rows=1, **kw):
     "`n` axes a row in `fig` (a figure, a part of one, or None: a new one)"
     if fig is None: fig = plt.figure()
-    if isinstance(fig, Figure): fig.set_size_inches(*size); fig.set_layout_engine('constrained')
+    if isinstance(fig, Figure):
+        fig.set_size_inches(*size)
+        fig.set_layout_engine('constrained')
     return np.atleast_1d(fig.subplots(rows, n, **kw)).ravel()
 
 def _trained(runs):
@@ -73,7 +81,9 @@ def _trained(runs):
     runs = [r for r in runs if r.arm not in BASELINES]
     if not runs: raise UserError('no trained run was given; a figure needs at least one run of a loss')
     names = {r.config.dataset for r in runs}
-    if len(names) > 1: raise UserError(f"runs of {len(names)} data sets were given ({', '.join(sorted(names))}); a figure shows one: select them by run.config.dataset")
+    if len(names) > 1:
+        raise UserError(f"runs of {len(names)} data sets were given ({', '.join(sorted(names))}); a figure shows one: "
+                        "select them by run.config.dataset")
     return {a: [r for r in runs if r.arm == a] for a in arm_order(r.arm for r in runs)}
 
 # %% ../nbs/13_visualize.ipynb #6ca2a15a
@@ -124,7 +134,8 @@ def plot_history(
     seen = np.concatenate([l.get_ydata() for l in ax.lines] or [[np.nan]])
     if log: ax.set_yscale('log')
     elif np.nanmin(seen, initial=0) >= 0 and np.nanmax(seen, initial=0) > 0: ax.set_ylim(0, min(ax.get_ylim()[1], 1.3*np.nanmax(seen)))    # with two seeds a band can dwarf its line
-    ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' ')); ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
+    ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' '))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
     if not ax.lines: ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
     if labels and ax.get_legend_handles_labels()[0]: ax.legend(frameon=True, framealpha=.8, edgecolor='none')
     return ax
@@ -139,13 +150,18 @@ def plot_loss(
     _trained(runs)    # refuse before a figure is made
     a, b = _grid(fig, 2, (8.4, 2.9))
     plot_history(runs, 'loss', a, 'mean loss, each in its own unit')
-    plot_history(runs, 'probe_loss', b, 'share of the initial probe loss', relative=True, log=True, floor=1e-4, labels=None)
+    plot_history(runs, 'probe_loss', b, 'share of the initial probe loss', relative=True, log=True, floor=1e-4,
+                 labels=None)
     b.axhline(.1, color='.35', lw=.8, zorder=0)
     low = min(b.get_ylim()[0], .08)
-    ticks = [t for t in (1, .5, .2, .1, .05, .02, .01, .001, 1e-4) if t >= max(low, 1e-4) and (low > .005 or t in (1, .1, .01, .001, 1e-4))]
+    ticks = [t for t in (1, .5, .2, .1, .05, .02, .01, .001, 1e-4) if t >= max(low, 1e-4)
+             and (low > .005 or t in (1, .1, .01, .001, 1e-4))]
     low = max(low, .9e-4)
-    b.yaxis.set_minor_locator(mpl.ticker.NullLocator()); b.set_yticks(ticks, [f'{100*t:g} %' for t in ticks]); b.set_ylim(low, None)
-    a.set_title('Training loss'); b.set_title('Probe loss, relative to before training')
+    b.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    b.set_yticks(ticks, [f'{100*t:g} %' for t in ticks])
+    b.set_ylim(low, None)
+    a.set_title('Training loss')
+    b.set_title('Probe loss, relative to before training')
     return a, b
 
 # %% ../nbs/13_visualize.ipynb #ea7e5c1b
@@ -159,11 +175,15 @@ def plot_activity(
     a, b = _grid(fig, 2, (8.4, 2.9))
     fixed = {k for k, rs in arms.items() if rs[0].metrics.get('active_constant')}
     plot_history(runs, 'participation', a, 'effective share of the batch')
-    plot_history(runs, 'active_ratio', b, 'active terms / evaluated terms', labels=lambda k: arm_label(k) + (' (by definition)' if k in fixed else ''))
+    plot_history(runs, 'active_ratio', b, 'active terms / evaluated terms',
+                 labels=lambda k: arm_label(k) + (' (by definition)' if k in fixed else ''))
     apart = [r for k, rs in arms.items() if k.startswith('contrastive') and k not in fixed for r in rs]
-    if apart: plot_history(apart, 'active_negative', b, 'active terms / evaluated terms', labels=lambda k: f'{arm_label(k)}, negatives only', lw=1.2, ls=':')
+    if apart:
+        plot_history(apart, 'active_negative', b, 'active terms / evaluated terms',
+                     labels=lambda k: f'{arm_label(k)}, negatives only', lw=1.2, ls=':')
     for ax in (a, b): ax.set_ylim(0, 1.02)
-    a.set_title('Participation'); b.set_title('Active ratio')
+    a.set_title('Participation')
+    b.set_title('Active ratio')
     return a, b
 
 # %% ../nbs/13_visualize.ipynb #8827f10d
@@ -177,7 +197,8 @@ def plot_steps(
     a, b = _grid(fig, 2, (8.4, 2.9))
     plot_history(runs, 'grad_norm', a, 'gradient norm per step')
     plot_history(runs, 'update_size', b, 'length of a step, ‖Δθ‖', labels=None)
-    a.set_title('Gradient norm'); b.set_title('Update size')
+    a.set_title('Gradient norm')
+    b.set_title('Update size')
     return a, b
 
 # %% ../nbs/13_visualize.ipynb #8907078a
@@ -189,7 +210,8 @@ def plot_optimisation(
     "Loss and its decay, participation and active ratio, gradient norm and update size"
     _trained(runs)
     if fig is None: fig = plt.figure()
-    fig.set_size_inches(8.4, 8.4); fig.set_layout_engine('constrained')
+    fig.set_size_inches(8.4, 8.4)
+    fig.set_layout_engine('constrained')
     return [ax for f, part in zip((plot_loss, plot_activity, plot_steps), fig.subfigures(3, 1)) for ax in f(runs, part)]
 
 # %% ../nbs/13_visualize.ipynb #d936ea44
@@ -202,7 +224,9 @@ def _area(ax, runs, color, label):
     cols = [_band(_matrix(runs, c)[0])[0] for c in _shares]
     e = _matrix(runs, 'share_within')[1]
     ax.stackplot(e, *cols, colors=_tints(color), edgecolor='white', lw=.5)
-    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), max(e.max(), e.min() + 1)), yticks=(0, .25, .5, .75, 1)); ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), max(e.max(), e.min() + 1)),
+           yticks=(0, .25, .5, .75, 1))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
 
 def _bars(ax, runs, styles):
     arms = arm_order(r.arm for r in runs)
@@ -212,10 +236,16 @@ def _bars(ax, runs, styles):
         for x, left, tint in zip(v, np.cumsum([0, *v]), _tints(styles[a]['color'])):
             ax.barh(k, x, left=left, color=tint, edgecolor='white', lw=.8, height=.62)
             dark = np.dot(mpl.colors.to_rgb(tint), (.3, .59, .11)) < .55
-            if x > .1: ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color='white' if dark else 'black')
-        if v[0] <= .1: ax.text(0, k - .35, f'{fmt(v[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color='#555555' if a in BASELINES else styles[a]['color'])
-    ax.set(yticks=range(len(arms)), yticklabels=[literal(arm_label(a, backbone_of(runs[0]))) for a in arms], ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
-    ax.tick_params(axis='y', left=False); ax.spines['left'].set_visible(False)
+            if x > .1:
+                ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5,
+                        color='white' if dark else 'black')
+        if v[0] <= .1:
+            ax.text(0, k - .35, f'{fmt(v[0], 3)} within', ha='left', va='bottom', fontsize=8.5,
+                    color='#555555' if a in BASELINES else styles[a]['color'])
+    ax.set(yticks=range(len(arms)), yticklabels=[literal(arm_label(a, backbone_of(runs[0]))) for a in arms],
+           ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
+    ax.tick_params(axis='y', left=False)
+    ax.spines['left'].set_visible(False)
 
 # %% ../nbs/13_visualize.ipynb #8d58b09f
 @_styled
@@ -227,11 +257,14 @@ def plot_shares(
     arms, styles = _trained(runs), arm_styles(r.arm for r in runs)
     over = [a for a, rs in arms.items() if len(_matrix(rs, 'share_within')[1]) > 1]
     end = any(r.metrics.get('test/share_within') is not None for r in runs)
-    axs = _grid(fig, len(over) + end or 1, (8.4, 3.1 + .3*max(0, len(styles) - 4)), width_ratios=[1]*len(over) + [1.25]*end or None)
+    axs = _grid(fig, len(over) + end or 1, (8.4, 3.1 + .3*max(0, len(styles) - 4)),
+                width_ratios=[1]*len(over) + [1.25]*end or None)
     for ax, a in zip(axs, over): _area(ax, arms[a], styles[a]['color'], literal(arm_label(a)))
     for ax in axs[1:len(over)]: ax.set_yticklabels([])
     if over: axs[0].set_ylabel('share of 1')
-    if end: _bars(axs[-1], runs, styles); axs[-1].set_title('At the end')
+    if end:
+        _bars(axs[-1], runs, styles)
+        axs[-1].set_title('At the end')
     key = [mpl.patches.Patch(fc=c, ec='.5', lw=.5, label=l) for c, l in zip(_tints('#444444'), _shares.values())]
     axs[0].get_figure(root=False).legend(handles=key, loc='outside lower center', ncols=3)
     return axs
@@ -246,9 +279,12 @@ def plot_class_variance(
 ):            # The axes
     "Variance within each class at the end of training: mean and interval over seeds"
     arms, ax = _trained(runs), _grid(fig, 1, (8.4, 2.9))[0]
-    part = lambda r: r.per_class[r.per_class.label >= 0].set_index('label')[_VARIANCE] if _VARIANCE in r.per_class else None    # None: it diverged
+    # None: it diverged
+    part = lambda r: r.per_class[r.per_class.label >= 0].set_index('label')[_VARIANCE] if _VARIANCE in r.per_class else None
     tab = {a: pd.concat(ps, axis=1) for a, rs in arms.items() if (ps := [p for p in map(part, rs) if p is not None])}
-    if not tab: ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes); return ax
+    if not tab:
+        ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes)
+        return ax
     order = next(iter(tab.values())).mean(axis=1).sort_values().index
     many = len(order) > 25
     for k, (a, st) in enumerate((a, st) for a, st in arm_styles(arms).items() if a in tab):
@@ -256,12 +292,16 @@ def plot_class_variance(
         x = np.arange(len(order)) + (0 if many else (k - (len(tab)-1)/2)*.22)
         mean, low, high = _band(t.to_numpy(float).T)
         if not many and t.shape[1] > 1: ax.vlines(x, np.maximum(low, 0), high, color=st['color'], lw=1.6, alpha=.55)
-        for col in t: ax.plot(x, t[col], st['marker'], color=st['color'], ms=3, alpha=.5, mew=0) if t.shape[1] > 1 else None
-        ax.plot(x, mean, st['marker'], color=st['color'], ms=3 if many else 6, mec='white', mew=.5, label=literal(arm_label(a)))
-    ax.set(xticks=[] if many else range(len(order)), xlabel='class' + (f' ({len(order)}, sorted)' if many else ', sorted by the first loss'), ylabel='variance within the class')
+        for col in t:
+            ax.plot(x, t[col], st['marker'], color=st['color'], ms=3, alpha=.5, mew=0) if t.shape[1] > 1 else None
+        ax.plot(x, mean, st['marker'], color=st['color'], ms=3 if many else 6, mec='white', mew=.5,
+                label=literal(arm_label(a)))
+    ax.set(xticks=[] if many else range(len(order)), xlabel='class'
+           + (f' ({len(order)}, sorted)' if many else ', sorted by the first loss'), ylabel='variance within the class')
     if not many: ax.set_xticklabels([f'{c:g}' for c in order])
     top = np.nanmax([np.nanmax(t.to_numpy(float), initial=0) for t in tab.values()])
-    ax.set_ylim(0, min(ax.get_ylim()[1], 1.5*top) or 1); ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
+    ax.set_ylim(0, min(ax.get_ylim()[1], 1.5*top) or 1)
+    ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
     return ax
 
 # %% ../nbs/13_visualize.ipynb #75e36c69
@@ -290,7 +330,8 @@ def _tsne_runs(runs):
     arms = _trained(runs)
     common = set.intersection(*({r.config.seed for r in rs if r.outcome != 'diverged'} for rs in arms.values()))
     # a diverged run has no embedding: the last choice
-    return {a: min(rs, key=lambda r: (r.config.seed not in common, r.outcome == 'diverged', r.config.seed)) for a, rs in arms.items()}
+    return {a: min(rs, key=lambda r: (r.config.seed not in common, r.outcome == 'diverged', r.config.seed))
+            for a, rs in arms.items()}
 
 # %% ../nbs/13_visualize.ipynb #439dec4a
 @_styled
@@ -302,24 +343,30 @@ def plot_tsne(
     "t-SNE of the held-out embeddings, side by side"
     one = _tsne_runs(runs)
     cols = len(one) if len(one) < 4 else 2
-    rows = -(-len(one)//cols); side = 4.2 if cols < 3 else 2.8
-    axs, cmap = _grid(fig, cols, (side*cols, (side + .2)*rows), rows), mpl.colormaps['tab10']
+    rows = -(-len(one)//cols)
+    side = 4.2 if cols < 3 else 2.8
+    axs = _grid(fig, cols, (side*cols, (side + .2)*rows), rows)
+    cmap = mpl.colormaps['tab10']
     for ax in axs[len(one):]: ax.set_axis_off()
     ok = [r for r in one.values() if 'test' in r.embeddings]
     pick = {a: _balanced(r.embeddings['test_labels'].numpy(), points) for a, r in one.items() if r in ok}
     xys = dict(zip(pick, _tsnes([one[a].embeddings['test'].numpy()[i].astype(np.float64) for a, i in pick.items()])))
     for ax, (a, r), st in zip(axs, one.items(), arm_styles(one).values()):
-        ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08)); ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
+        ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
+        ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
         ax.spines[:].set(visible=True, color='.8')
         xy = xys.get(a)
-        if xy is None: ax.text(0, 0, 'all points coincide' if r in ok else 'diverged: no embedding', ha='center'); continue
+        if xy is None:
+            ax.text(0, 0, 'all points coincide' if r in ok else 'diverged: no embedding', ha='center')
+            continue
         y = r.embeddings['test_labels'].numpy()[pick[a]]
         ids = np.unique(y)
         for k, c in enumerate(ids):
             color = cmap(k) if len(ids) <= 10 else mpl.colormaps['hsv'](k/len(ids))
             p = xy[y == c]
             ax.scatter(*p.T, s=9, color=color, marker='o^sDvP'[k % 6], lw=0, alpha=.85)
-            if len(ids) <= 20: ax.text(*np.median(p, 0), f'{c}', ha='center', va='center', fontsize=10, fontweight='bold', zorder=5,
+            if len(ids) <= 20:
+                ax.text(*np.median(p, 0), f'{c}', ha='center', va='center', fontsize=10, fontweight='bold', zorder=5,
                                        path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground='white')])
     return axs
 
@@ -332,7 +379,8 @@ def _class_name(run, c, most=14):
     s = str(names[c]) if 0 <= c < len(names) else str(c)
     s = s if all(ord(k) < 0x530 for k in s) else f'class {c}'
     half = most//2
-    return literal(s if len(s) <= most else f'{s[:most - half - 1]}…{s[-half:]}')       # names often differ at their ends
+    # names often differ at their ends
+    return literal(s if len(s) <= most else f'{s[:most - half - 1]}…{s[-half:]}')
 
 def _tile(ax, picture, x, y, right=None):
     "One picture in a square of .9, with a frame if it is right or wrong"
@@ -340,29 +388,37 @@ def _tile(ax, picture, x, y, right=None):
     h, w = (.9*k/max(p.shape[:2]) for k in p.shape[:2])
     x0, y0 = x + (.9 - w)/2, y + (.9 - h)/2
     ax.imshow(p.repeat(3, 2) if p.shape[2] == 1 else p, extent=(x0, x0 + w, y0 + h, y0), interpolation='none')
-    if right is not None: ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **_FRAMES[bool(right)]))
+    if right is not None:
+        ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **_FRAMES[bool(right)]))
 
 def _neighbour_rows(ax, run):
     "Queries and neighbours, hardest negatives, the most spread-out class, one below the other"
     e = run.embeddings
     pics, y, name = e['pictures'], e['picture_labels'].tolist(), lambda i: _class_name(run, y[i])
-    write = lambda x, y, s, **kw: ax.text(x, y, s, **dict(fontsize=8, va='bottom', in_layout=False) | kw)      # or long names would shrink the pictures
-    write(0, -.08, 'query'); write(1.25, -.08, 'five nearest, the nearest first')
+    # or long names would shrink the pictures
+    write = lambda x, y, s, **kw: ax.text(x, y, s, **dict(fontsize=8, va='bottom', in_layout=False) | kw)
+    write(0, -.08, 'query')
+    write(1.25, -.08, 'five nearest, the nearest first')
     for r, (q, near) in enumerate(zip(e['queries'].tolist(), e['near'].tolist())):
-        _tile(ax, pics[q], 0, r); write(-.12, r + .45, name(q), fontsize=7, ha='right', va='center')
+        _tile(ax, pics[q], 0, r)
+        write(-.12, r + .45, name(q), fontsize=7, ha='right', va='center')
         for k, i in enumerate(near): _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
     top = len(e['queries']) + .55
     write(0, top - .08, 'hardest negatives: nearest pairs of different classes')
     for k, (i, j) in enumerate(e['hard'].tolist()):
         for l, m in enumerate((i, j)):
-            _tile(ax, pics[m], x := 2.1*k + .98*l, top); write(x + .45, top + 1.02, _class_name(run, y[m], 10), fontsize=5.5, ha='center', va='top')
+            _tile(ax, pics[m], x := 2.1*k + .98*l, top)
+            write(x + .45, top + 1.02, _class_name(run, y[m], 10), fontsize=5.5, ha='center', va='top')
     last, s = top + 1.95, e['spread'].tolist()
     write(0, last - .08, f'most spread out: {name(s[0])}, from its mean outwards')
     for k, i in enumerate(s): _tile(ax, pics[i], 1.05*k, last)
-    ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5)); ax.set_axis_off()
+    ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5))
+    ax.set_axis_off()
 
 # %% ../nbs/13_visualize.ipynb #d1300003
-def _pictured(runs): return {a: r for a, r in _tsne_runs([r for r in runs if r.arm not in BASELINES]).items() if 'pictures' in r.embeddings}
+def _pictured(runs):
+    return {a: r for a, r in _tsne_runs([r for r in runs if r.arm not in BASELINES]).items()
+            if 'pictures' in r.embeddings}
 
 @_styled
 def plot_neighbours(
@@ -372,16 +428,19 @@ def plot_neighbours(
     "Held-out pictures with their nearest neighbours, hardest negatives, and the most spread-out class"
     one = _pictured(runs)
     if not one: raise UserError('the records hold no pictures; this figure needs runs on pictures that did not diverge')
-    cols = min(len(one), 2); rows = -(-len(one)//cols)
+    cols = min(len(one), 2)
+    rows = -(-len(one)//cols)
     axs = _grid(fig, cols, (8.4, 5.7*rows), rows)
     for ax in axs[len(one):]: ax.set_axis_off()
     for ax, (a, r), st in zip(axs, one.items(), arm_styles(one).values()):
-        _neighbour_rows(ax, r); ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
+        _neighbour_rows(ax, r)
+        ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
     return axs
 
 def _right_neighbours(run):
     "How many of the neighbours that are shown have the query's class, and how many are shown"
-    e = run.embeddings; y = e['picture_labels']
+    e = run.embeddings
+    y = e['picture_labels']
     same = y[e['near']] == y[e['queries']][:, None]
     return int(same.sum()), same.numel()
 
@@ -400,12 +459,17 @@ def plot_diagnostics(
 ):                 # The axes
     "Loss and probe, participation and active ratio, gradient norm and update size, and the shares of variance"
     rows = self.history
-    if len(rows) < 2: raise UserError('the Learner has no diagnostics to plot; fit it with cbs=OptimizationDiagnostics(), or make it with metric_learner')
+    if len(rows) < 2:
+        raise UserError('the Learner has no diagnostics to plot; fit it with cbs=OptimizationDiagnostics(), or make it '
+                        'with metric_learner')
     h = pd.DataFrame(rows)
-    run = SimpleNamespace(arm=_loss_name(self.loss_func), config=SimpleNamespace(dataset='', seed=0), history=h, metrics={}, outcome='finished')
-    fs = [f for f, c in ((plot_loss, 'probe_loss'), (plot_activity, 'participation'), (plot_steps, 'grad_norm'), (plot_shares, 'share_within')) if c in h]
+    run = SimpleNamespace(arm=_loss_name(self.loss_func), config=SimpleNamespace(dataset='', seed=0), history=h,
+                          metrics={}, outcome='finished')
+    fs = [f for f, c in ((plot_loss, 'probe_loss'), (plot_activity, 'participation'), (plot_steps, 'grad_norm'),
+                         (plot_shares, 'share_within')) if c in h]
     if fig is None: fig = plt.figure()
-    fig.set_size_inches(8.4, 2.8*len(fs)); fig.set_layout_engine('constrained')
+    fig.set_size_inches(8.4, 2.8*len(fs))
+    fig.set_layout_engine('constrained')
     return [ax for f, part in zip(fs, np.atleast_1d(fig.subfigures(len(fs), 1))) for ax in f([run], part)]
 
 # %% ../nbs/13_visualize.ipynb #d13f0002
@@ -419,23 +483,38 @@ def plot_paired(
     fig=None        # Figure, or part of one, to draw in
 ):                  # Axes, one per data set
     "Ratios or differences of losses, paired by seed: mean and 95 % interval"
-    d = pd.concat([paired_differences(f, list(measures.values()), a, base).assign(strategy=s) for s, f in frames.items() for a in arms if a in set(f.arm)])
-    if len(kinds := set(d['compare'])) > 1: raise UserError(f"measures were {', '.join(measures)}, expected ratios only or differences only: draw them in two figures")
-    log, sets, styles = 'ratio' in kinds, list(dict.fromkeys(d.dataset)), arm_styles([*arms, base])
+    d = pd.concat([paired_differences(f, list(measures.values()), a, base).assign(strategy=s) for s, f in frames.items()
+                   for a in arms if a in set(f.arm)])
+    if len(kinds := set(d['compare'])) > 1:
+        raise UserError(f"measures were {', '.join(measures)}, expected ratios only or differences only: draw them in "
+                        "two figures")
+    log = 'ratio' in kinds
+    sets = list(dict.fromkeys(d.dataset))
+    styles = arm_styles([*arms, base])
     axs = _grid(fig, len(sets), (8.4, 1.1 + .46*len(measures)), sharey=True, sharex=log)
     f, gap = 1 if log else 100, .8/(len(frames)*len(arms))
     for ax, ds in zip(axs, sets):
         for i, col in enumerate(measures.values()):
             for j, (s, a) in enumerate((s, a) for s in frames for a in arms):
                 for r in d[(d.dataset == ds) & (d.measure == col) & (d.strategy == s) & (d.a == a)].itertuples():
-                    pos, c = i + (j - (len(frames)*len(arms) - 1)/2)*gap, styles[a]['color']
-                    ax.plot([f*r.low, f*r.high], [pos, pos], color=c, lw=1.4); ax.plot(f*r.estimate, pos, 'os^Dv'[list(frames).index(s) % 5], color=c, ms=5, mec='white', mew=.5)
+                    pos = i + (j - (len(frames)*len(arms) - 1)/2)*gap
+                    c = styles[a]['color']
+                    ax.plot([f*r.low, f*r.high], [pos, pos], color=c, lw=1.4)
+                    ax.plot(f*r.estimate, pos, 'os^Dv'[list(frames).index(s) % 5], color=c, ms=5, mec='white', mew=.5)
         ax.axvline(1 if log else 0, color='.4', lw=.8, zorder=0)
         for i in range(1, len(measures)): ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
-        ax.set(title=(names or {}).get(ds, literal(data_label(ds))) if len(sets) > 1 else '', ylim=(len(measures) - .5, -.5), xlabel=f"ratio to {literal(base)}" if log else f'minus {literal(base)}, points'); ax.set_yticks(range(len(measures)), list(measures))
+        ax.set(title=(names or {}).get(ds, literal(data_label(ds))) if len(sets) > 1 else '',
+               ylim=(len(measures) - .5, -.5),
+               xlabel=f"ratio to {literal(base)}" if log else f'minus {literal(base)}, points')
+        ax.set_yticks(range(len(measures)), list(measures))
         if log:
-            ax.set_xscale('log'); ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}'); ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else ''); ax.tick_params(axis='x', which='minor', labelsize=8)
-    key = [mpl.lines.Line2D([], [], color='.35', ls='', marker='os^Dv'[i % 5], label=s) for i, s in enumerate(frames)] + [mpl.patches.Patch(color=styles[a]['color'], label=literal(arm_label(a))) for a in arms]
+            ax.set_xscale('log')
+            ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
+            ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else '')
+            ax.tick_params(axis='x', which='minor', labelsize=8)
+    key = [mpl.lines.Line2D([], [], color='.35', ls='', marker='os^Dv'[i % 5], label=s)
+           for i, s in enumerate(frames)] + [mpl.patches.Patch(color=styles[a]['color'], label=literal(arm_label(a)))
+                                             for a in arms]
     axs[0].get_figure(root=False).legend(handles=key, loc='outside lower center', ncols=len(key))
     return axs
 
@@ -460,28 +539,52 @@ Spec = namedtuple('Spec', 'name draw has caption alt')
 _has = lambda c: lambda runs: any(c in r.history and r.history[c].notna().any() for r in runs if r.arm not in BASELINES)
 FIGURES = [Spec(*s) for s in (
     ('loss', plot_loss, _has('probe_loss'),
-     lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets of a fixed probe, pulls and pushes weighed as in the batches of the strategy, as a share of its value before training, on a logarithmic axis (right). It is drawn once per epoch, while the epochs to 10 % also know the ten readings within each of the first five; the thin horizontal line marks 10 %, and anything below .01 % is drawn there.' + _lines(rs),
-     lambda rs: f"Line charts over the epochs. The mean training loss {_ends(rs, 'loss')}; the probe loss {_ends(rs, 'probe_loss')}."),
+     lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets of '
+                'a fixed probe, pulls and pushes weighed as in the batches of the strategy, as a share of its value '
+                'before training, on a logarithmic axis (right). It is drawn once per epoch, while the epochs to 10 % '
+                'also know the ten readings within each of the first five; the thin horizontal line marks 10 %, and '
+                'anything below .01 % is drawn there.' + _lines(rs),
+     lambda rs: f"Line charts over the epochs. The mean training loss {_ends(rs, 'loss')}; the probe loss "
+                f"{_ends(rs, 'probe_loss')}."),
     ('activity', plot_activity, _has('participation'),
-     lambda rs: 'Participation, the effective share of a batch that moves in a step (left), and the share of evaluated pairs or triplets that are active (right), means over the steps of an epoch. '
+     lambda rs: 'Participation, the effective share of a batch that moves in a step (left), and the share of evaluated '
+                'pairs or triplets that are active (right), means over the steps of an epoch. '
                 'Positive pairs of the contrastive loss are always active.' + _lines(rs),
-     lambda rs: f"Line charts over the epochs. Participation {_ends(rs, 'participation')}; the active ratio {_ends(rs, 'active_ratio')}."),
+     lambda rs: f"Line charts over the epochs. Participation {_ends(rs, 'participation')}; the active ratio "
+                f"{_ends(rs, 'active_ratio')}."),
     ('steps', plot_steps, _has('grad_norm'),
-     lambda rs: 'Norm of the gradient of the loss with respect to all weights (left), and length of the step that the optimiser takes (right), means over the steps of an epoch.' + _lines(rs),
-     lambda rs: f"Line charts over the epochs. The gradient norm {_ends(rs, 'grad_norm')}; the update size {_ends(rs, 'update_size')}."),
+     lambda rs: 'Norm of the gradient of the loss with respect to all weights (left), and length of the step that the '
+                'optimiser takes (right), means over the steps of an epoch.' + _lines(rs),
+     lambda rs: f"Line charts over the epochs. The gradient norm {_ends(rs, 'grad_norm')}; the update size "
+                f"{_ends(rs, 'update_size')}."),
     ('shares', plot_shares, _has('share_within'),
-     lambda rs: f'Shares of variance within classes, between classes and in the offset of the common mean on held-out points with clean labels: over the epochs (a fixed sample of at most {rs[0].config.probe_size}) and at the end (all), means over {_seeds(rs)}.',
-     lambda rs: f"Stacked areas over the epochs and stacked bars at the end. The share within classes {_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}."),
-    ('class-variance', plot_class_variance, lambda rs: any(_VARIANCE in r.per_class for r in rs if r.arm not in BASELINES),
-     lambda rs: 'Variance within each class on held-out points at the end of training' + (f': means over {_seeds(rs)} with 95 % intervals, single seeds small.' if max(map(len, _trained(rs).values())) > 1 else ', one seed.'),
-     lambda rs: 'One point per class and loss. The mean over classes is ' + ', '.join(f'{fmt(mean_interval([r.metrics.get("test/intra_variance") for r in v]).mean)} ({arm_label(a)})' for a, v in _trained(rs).items()) + '.'),
+     lambda rs: f'Shares of variance within classes, between classes and in the offset of the common mean on held-out '
+                f'points with clean labels: over the epochs (a fixed sample of at most {rs[0].config.probe_size}) and '
+                f'at the end (all), means over {_seeds(rs)}.',
+     lambda rs: f"Stacked areas over the epochs and stacked bars at the end. The share within classes "
+                f"{_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}."),
+    ('class-variance', plot_class_variance,
+     lambda rs: any(_VARIANCE in r.per_class for r in rs if r.arm not in BASELINES),
+     lambda rs: 'Variance within each class on held-out points at the end of training'
+     + (f': means over {_seeds(rs)} with 95 % intervals, single seeds small.'
+        if max(map(len, _trained(rs).values())) > 1 else ', one seed.'),
+     lambda rs: 'One point per class and loss. The mean over classes is '
+     + ', '.join(f'{fmt(mean_interval([r.metrics.get("test/intra_variance") for r in v]).mean)} ({arm_label(a)})'
+                 for a, v in _trained(rs).items()) + '.'),
     ('tsne', plot_tsne, lambda rs: any('test' in r.embeddings for r in rs if r.arm not in BASELINES),
-     lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_join_seeds(rs)}. Colours, markers and numbers are classes. Sizes of groups and distances between them mean little.',
-     lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points coloured by class.'),
+     lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_join_seeds(rs)}. Colours, '
+                'markers and numbers are classes. Sizes of groups and distances between them mean little.',
+     lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points '
+                'coloured by class.'),
     ('neighbours', plot_neighbours, lambda rs: bool(_pictured(rs)),
-     lambda rs: f'Five held-out pictures and their nearest neighbours among all that were measured, seed {_join_seeds(rs)}: solid green frames have the class of the query, dashed red ones another. Below, the nearest pairs of different classes (hardest negatives), '
-                'and three members of the class with the largest variance that are nearest to its mean, then the three farthest from it. The queries are the same for each loss.',
-     lambda rs: 'Small pictures in rows, a block per loss. Of the neighbours shown, ' + ', '.join('{} of {} have the class of the query ({})'.format(*_right_neighbours(r), arm_label(a)) for a, r in _pictured(rs).items()) + '.'))]
+     lambda rs: f'Five held-out pictures and their nearest neighbours among all that were measured, seed '
+                f'{_join_seeds(rs)}: solid green frames have the class of the query, dashed red ones another. Below, '
+                'the nearest pairs of different classes (hardest negatives), '
+                'and three members of the class with the largest variance that are nearest to its mean, then the three '
+                'farthest from it. The queries are the same for each loss.',
+     lambda rs: 'Small pictures in rows, a block per loss. Of the neighbours shown, '
+     + ', '.join('{} of {} have the class of the query ({})'.format(*_right_neighbours(r), arm_label(a))
+                 for a, r in _pictured(rs).items()) + '.'))]
 
 def _join_seeds(runs): return ' and '.join(sorted({str(r.config.seed) for r in _tsne_runs(runs).values()}))
 
@@ -493,7 +596,8 @@ def draw_figures(
     "The figures of a report, in its order"
     for s in FIGURES:
         if (names is None or s.name in names) and s.has(runs):
-            fig = Figure(); s.draw(runs, fig)
+            fig = Figure()
+            s.draw(runs, fig)
             yield s.name, fig, s.caption(runs), s.alt(runs)
 
 def save_figures(
@@ -503,7 +607,9 @@ def save_figures(
     dpi:int=150    # Dots per inch of PNG
 )->list:           # Paths written
     "Write the figures as files, `<data set>-NAME.png`"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); out = []
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    out = []
     for name, fig, *_ in draw_figures(runs):
         out.append(folder/f"{runs[0].config.dataset.replace('/', '-')}-{name}{suffix}")
         part = out[-1].with_name(f'.part-{out[-1].name}')
