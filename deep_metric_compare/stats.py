@@ -28,7 +28,8 @@ ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive 
 def _join(parts):
     "A list in words"
     parts = list(parts)
-    if len(parts) > 2: parts = [', '.join(parts[:-1]), parts[-1]]
+    if len(parts) > 2:
+        parts = [', '.join(parts[:-1]), parts[-1]]
     return ' and '.join(parts)
 
 def arm_label(
@@ -151,7 +152,8 @@ def by_half(
     means = np.stack([p.mean(-1) for p in parts], -1)
     squares = sum(((p - p.mean(-1, keepdims=True))**2).sum(-1) for p in parts)
     within = np.full(x.shape[:-1], np.nan)
-    if df: within = squares/df*sum(1/p.shape[-1] for p in parts)/H**2
+    if df:
+        within = squares/df*sum(1/p.shape[-1] for p in parts)/H**2
     between = means.var(-1, ddof=1)/H if H > 1 else 0.
     return means.mean(-1), np.sqrt(within + between), df
 
@@ -174,7 +176,8 @@ def mean_interval(
     missing = int((~known).sum())
     x = x[known]
     if n == 0: return Interval(math.nan, math.nan, 0, missing)
-    if not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
+    if not np.isfinite(x).all():
+        return Interval(float(x.mean()), math.nan, n, missing)
     mean, error, df = by_half(x, None if halves is None else np.asarray(halves)[known])
     half = float(stdtrit(df, (1+level)/2)*error) if df else math.nan
     return Interval(float(mean), half, n, missing)
@@ -237,7 +240,8 @@ def measure_of(
     if column in KNOWN: return KNOWN[column]
     for place, where in PLACES.items():
         base = column.removeprefix(place)
-        if base != column and base in KNOWN: return replace(KNOWN[base], name=KNOWN[base].name + where)
+        if base != column and base in KNOWN:
+            return replace(KNOWN[base], name=KNOWN[base].name + where)
     return Measure(column, column)
 
 # %% ../nbs/12_stats.ipynb #79de370d
@@ -348,7 +352,8 @@ def _by_dataset(frame): return frame.groupby('dataset', sort=False)    # in the 
 
 def _by_arm(frame):
     for d, g in _by_dataset(frame):
-        for a in arm_order(g.arm): yield d, a, g[g.arm == a].sort_values('seed')
+        for a in arm_order(g.arm):
+            yield d, a, g[g.arm == a].sort_values('seed')
 
 # %% ../nbs/12_stats.ipynb #ea06d856
 def summarise(
@@ -394,7 +399,8 @@ def _pairs(g, a, b):
     x, y = x.loc[seeds], y.loc[seeds]
     hashes = lambda r: {k: v for k in PAIRING if isinstance(v := r.get(f'pairing/{k}'), str)}
     who = f'{a} and {b} on {g.dataset.iloc[0]}'
-    for s in seeds: _refuse_unpaired(hashes(x.loc[s]), hashes(y.loc[s]), f'{who}, seed {s},')
+    for s in seeds:
+        _refuse_unpaired(hashes(x.loc[s]), hashes(y.loc[s]), f'{who}, seed {s},')
     return x, y
 
 def _dead(x, y):
@@ -403,7 +409,8 @@ def _dead(x, y):
 
 def _contrast(u, v, m):
     "Per pair of values: log ratio or difference, as measure `m` is compared; NaN where it does not exist"
-    with np.errstate(all='ignore'): d = np.log(u) - np.log(v) if _ratio(m) else u - v
+    with np.errstate(all='ignore'):
+        d = np.log(u) - np.log(v) if _ratio(m) else u - v
     return np.where(np.isfinite(d), d, np.nan)
 
 def _differences(x, y, m):
@@ -463,7 +470,8 @@ def sign_flip_test(
     d = np.asarray(d, float)
     n = len(d)
     exact = 2**n <= flips
-    if exact: signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    if exact:
+        signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     else: signs = np.random.default_rng(seed).choice([-1, 1], (flips, n))
     far = np.abs(signs@d) >= abs(d.sum())*(1 - 1e-12)
     return float(far.mean() if exact else (far.sum() + 1)/(flips + 1))
@@ -583,7 +591,8 @@ def sign_tests(
 
 def _bounded(g, m):
     "Values of measure `m`; where one was not reached its bound, the reading after the last, and which these are"
-    if m not in g: return np.full(len(g), np.nan), np.zeros(len(g), bool)
+    if m not in g:
+        return np.full(len(g), np.nan), np.zeros(len(g), bool)
     v = g[m].to_numpy(float)
     late = np.isnan(v) & (g.outcome != 'diverged').to_numpy(bool) & (measure_of(m).absent == 'late')
     return np.where(late, g.epochs.to_numpy(float) + 1, v), late
@@ -607,7 +616,8 @@ def _evidence(x, y, m, c):
 def _unjudged(x, y, c, rows):
     "Why claim `c` gets no word of a test, as (word, reason); None where it is judged"
     alive = ~_dead(x, y)
-    def known(m): return m in x and (measure_of(m).absent or not alive.any() or x[m][alive].notna().any())
+    def known(m):
+        return m in x and (measure_of(m).absent or not alive.any() or x[m][alive].notna().any())
     absent = [measure_of(m).name for m in c.measures if not known(m)]
     if not len(x): return 'not measured', 'no pair of runs'
     if len(absent) == len(c.measures): return 'not measured', f'{_join(absent)} not in the records'
@@ -618,7 +628,8 @@ def _unjudged(x, y, c, rows):
         return 'no verdict', f'fewer than {MIN_SEEDS//2} seeds of a half of the classes'
     if absent: return 'no verdict', f'{_join(absent)} not in the records'
     gained = [m for m in c.measures if measure_of(m).absent == 'no gain']
-    if any(g[m][alive].isna().any() for g in (x, y) for m in gained): return 'no verdict', 'training gained nothing'
+    if any(g[m][alive].isna().any() for g in (x, y) for m in gained):
+        return 'no verdict', 'training gained nothing'
     lost = max(r['missing'] for r in rows)
     return ('inconclusive', f'{lost} of {len(x)} pairs without a value') if lost else None
 
@@ -666,7 +677,8 @@ def finding(
 )->str:                # A clause
     "What a verdict says about a claim: the claim, its opposite, or that neither is known"
     c = next((c for c in CLAIMS if claim in (c, c.id)), None)
-    if c is None: raise UserError(f"claim was '{claim}', expected one of {', '.join(c.id for c in CLAIMS)}")
+    if c is None:
+        raise UserError(f"claim was '{claim}', expected one of {', '.join(c.id for c in CLAIMS)}")
     check_choice(word, FOUND, 'verdict')
     text = FOUND[word].format(c)
     return text if arm == 'triplet' else text.replace('triplet', arm_label(arm))
@@ -693,9 +705,11 @@ def findings(
     "A claim and what was found, for a page"
     claimed = next(c.text for c in CLAIMS if c.id == claim)
     found = {}
-    for a in arms: found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
+    for a in arms:
+        found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
     who = lambda labels: '' if labels == ['triplet'] and len(arms) == 1 else f' for {_join(labels)}'
-    return f'Claim: {claimed}. ' + ' '.join(f'Found{who(labels)}: {text}.' for text, labels in found.items())
+    return f'Claim: {claimed}. ' + ' '.join(f'Found{who(labels)}: {text}.'
+                                            for text, labels in found.items())
 
 # %% ../nbs/12_stats.ipynb #2f5429dc
 def _places(*x, digits=3, most=4):
@@ -713,7 +727,8 @@ def fmt(
     if places is None: places = _places(x)
     s = f'{x:+.{places}f}' if sign else f'{x:.{places}f}'
     if not float(s): s = s.lstrip('-')
-    if abs(float(s)) < 1 and '.' in s: s = s.replace('0.', '.', 1)
+    if abs(float(s)) < 1 and '.' in s:
+        s = s.replace('0.', '.', 1)
     return s.replace('-', '−')
 
 # %% ../nbs/12_stats.ipynb #c535c887
@@ -759,7 +774,8 @@ def _baseline_clause(g, losses):
     return f'{_raws(g, True)} {measure_of(m).name} of {fmt(raw, 3)} is beaten by {show(True)}{rest}'
 
 # %% ../nbs/12_stats.ipynb #5fc322e4
-def _range(low, high, places): return '' if math.isnan(low) else f" ({fmt(low, places)} to {fmt(high, places)})"
+def _range(low, high, places):
+    return '' if math.isnan(low) else f" ({fmt(low, places)} to {fmt(high, places)})"
 
 def _points_text(p):
     "A difference of accuracies in points, in words"
@@ -768,7 +784,8 @@ def _points_text(p):
     differs = f'differs by {signed(est)} points'
     beyond = f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'}"
     if math.isnan(low): return beyond if est else differs
-    if low <= 0 <= high: return f'{differs} ({signed(low)} to {signed(high)})'
+    if low <= 0 <= high:
+        return f'{differs} ({signed(low)} to {signed(high)})'
     near, far = sorted((abs(low), abs(high)))
     return f'{beyond} ({fmt(near, 1)} to {fmt(far, 1)})'
 
@@ -783,7 +800,8 @@ def _contrast_clause(g, a, b):
     if not math.isnan(v.estimate + r.estimate):     # a variance says nothing without its scale-free form
         parts.append(f"{A} ends with {times(v)} {B}'s within-class variance, {times(r)} relative to the variance "
                      "between classes")
-    if not math.isnan(k.estimate): parts.append(('its' if parts else f"{A}'s") + f' 5-NN accuracy {_points_text(k)}')
+    if not math.isnan(k.estimate):
+        parts.append(('its' if parts else f"{A}'s") + f' 5-NN accuracy {_points_text(k)}')
     return ', and '.join(parts) or f'{A} and {B} have no within-class variance or accuracy to compare', n
 
 # %% ../nbs/12_stats.ipynb #5c8f0d33
@@ -792,7 +810,8 @@ def _alone_clause(g, a):
     s = summarise(g[g.arm == a], ['test/knn_accuracy', 'test/recall@1', 'test/share_within'])
     n = int(s.n.max())
     if not n: return f'no run of {arm_label(a)} has end values', 0
-    def say(i): return fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}')
+    def say(i):
+        return fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}')
     acc, recall, within = map(say, s.itertuples())
     return (f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, '
             f'with {within} of its variance within classes'), n
@@ -802,7 +821,8 @@ def _outcome_clauses(g):
         o = g[g.arm == a].outcome
         for word, note in dict(collapsed='', diverged=', without end values').items():
             n = (o == word).sum()
-            if n: yield f'{n} of {len(o)} {arm_label(a)} runs {word}{note}'
+            if n:
+                yield f'{n} of {len(o)} {arm_label(a)} runs {word}{note}'
 
 def _verdict_clause(judged, a):
     "Which claims about triplet loss `a` got which word; '' where nothing was judged"
@@ -932,7 +952,8 @@ def table_notes(
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
     if any(t.startswith('>') for t in text):
         notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
-    for ds, g in _by_dataset(frame): notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(g)]
+    for ds, g in _by_dataset(frame):
+        notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(g)]
     return notes
 
 # %% ../nbs/12_stats.ipynb #c9444cdc
@@ -953,7 +974,8 @@ def _block(rows, measures, title):
         padded = ''.join(f'  {c:>{w}}' for c, w in zip(cells, width))
         return f'{first:<{left}}{padded}'.rstrip()
     left = max((len(label(r)) for r in rows), default=0)
-    width = [max([len(h), *(len(r['cells'][m]) for r in rows)]) for h, m in zip(heads, measures)]
+    width = [max([len(h), *(len(r['cells'][m]) for r in rows)])
+             for h, m in zip(heads, measures)]
     out, seen = [title, line('', heads)], None
     for r in rows:
         if r['dataset'] != seen:
@@ -1041,10 +1063,12 @@ def verdict_text(
     r  # A row of verdicts
 )->str:  # Estimate, interval and halves of the classes; where values were not reached, how many pairs are beyond δ
     "What a verdict rests on, for a table"
-    if r.late: return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
+    if r.late:
+        return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
     estimate, interval = _pair_cells(r)
     parts = [interval] if interval else []
-    of_half = [_estimate_text(r[h], r['compare']) for h in HALVES if h in r and not math.isnan(r[h])]
+    of_half = [_estimate_text(r[h], r['compare'])
+               for h in HALVES if h in r and not math.isnan(r[h])]
     if of_half: parts.append(f'halves {_join(of_half)}')
     return f"{estimate} ({'; '.join(parts)})" if parts else estimate
 

@@ -109,7 +109,8 @@ def _matrix(runs, column, relative=False, log=False, floor=0):
     if relative: hs = [h/h.iloc[0] for h in hs]
     m = pd.concat(hs, axis=1).sort_index().T
     m = m.where(np.isfinite(m)).dropna(axis=1, how='all')
-    if log: m = np.log(m.clip(lower=floor) if floor else m.where(m > 0))
+    if log:
+        m = np.log(m.clip(lower=floor) if floor else m.where(m > 0))
     return m.to_numpy(float), m.columns.to_numpy(float)
 
 def _band(m):
@@ -128,7 +129,8 @@ def _from_zero(ax):
     "Let an axis begin at 0 where no line lies below it, and end at the lines: with two seeds a band can dwarf them"
     seen = np.concatenate([l.get_ydata() for l in ax.lines] or [[np.nan]])
     low, high = np.nanmin(seen, initial=0), np.nanmax(seen, initial=0)
-    if low >= 0 and high > 0: ax.set_ylim(0, min(ax.get_ylim()[1], 1.3*high))
+    if low >= 0 and high > 0:
+        ax.set_ylim(0, min(ax.get_ylim()[1], 1.3*high))
 
 @_styled
 def plot_history(
@@ -290,7 +292,8 @@ def plot_shares(
     widths = [1]*len(over) + [1.25]*end
     height = 3.1 + .3*max(0, len(styles) - 4)
     axs = _grid(fig, len(widths) or 1, (8.4, height), width_ratios=widths or None)
-    for ax, a in zip(axs, over): _area(ax, arms[a], styles[a]['color'], literal(arm_label(a)))
+    for ax, a in zip(axs, over):
+        _area(ax, arms[a], styles[a]['color'], literal(arm_label(a)))
     for ax in axs[1:len(over)]: ax.set_yticklabels([])
     if over: axs[0].set_ylabel('share of 1')
     if end:
@@ -328,9 +331,11 @@ def plot_class_variance(
         several = t.shape[1] > 1
         x = np.arange(len(order)) + (0 if many else (k - (len(tab)-1)/2)*.22)
         mean, low, high = _band(t.to_numpy(float).T)
-        if several and not many: ax.vlines(x, np.maximum(low, 0), high, color=color, lw=1.6, alpha=.55)
+        if several and not many:
+            ax.vlines(x, np.maximum(low, 0), high, color=color, lw=1.6, alpha=.55)
         if several:
-            for col in t: ax.plot(x, t[col], marker, color=color, ms=3, alpha=.5, mew=0)
+            for col in t:
+                ax.plot(x, t[col], marker, color=color, ms=3, alpha=.5, mew=0)
         ax.plot(x, mean, marker, color=color, ms=3 if many else 6, mec='white', mew=.5, label=literal(arm_label(a)))
     xlabel = f'class ({len(order)}, sorted)' if many else 'class, sorted by the first loss'
     ax.set(xticks=[] if many else range(len(order)), xlabel=xlabel, ylabel='variance within the class')
@@ -408,12 +413,14 @@ def plot_tsne(
     axs = _tiles(fig, one, cols, (side*cols, side + .2))
     held = {a: r.embeddings for a, r in one.items() if 'test' in r.embeddings}
     pick = {a: _balanced(e['test_labels'].numpy(), points) for a, e in held.items()}
-    xys = _tsnes([e['test'].numpy()[pick[a]].astype(np.float64) for a, e in held.items()])
+    xys = _tsnes([e['test'].numpy()[pick[a]].astype(np.float64)
+                  for a, e in held.items()])
     xys = dict(zip(held, xys))
     for ax, a in zip(axs, one):
         ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
         ax.spines[:].set(visible=True, color='.8')
-        if xys.get(a) is not None: _scatter(ax, xys[a], held[a]['test_labels'].numpy()[pick[a]])
+        if xys.get(a) is not None:
+            _scatter(ax, xys[a], held[a]['test_labels'].numpy()[pick[a]])
         else: ax.text(0, 0, 'all points coincide' if a in held else 'diverged: no embedding', ha='center')
     return axs
 
@@ -427,7 +434,8 @@ def _class_name(run, c, most=14):
     s = str(names[c]) if 0 <= c < len(names) else str(c)
     if any(ord(k) >= 0x530 for k in s): s = f'class {c}'
     half = most//2
-    if len(s) > most: s = f'{s[:most - half - 1]}…{s[-half:]}'       # names often differ at their ends
+    if len(s) > most:
+        s = f'{s[:most - half - 1]}…{s[-half:]}'       # names often differ at their ends
     return literal(s)
 
 def _tile(ax, picture, x, y, right=None):
@@ -454,7 +462,8 @@ def _neighbour_rows(ax, run):
     for r, (q, near) in enumerate(zip(e['queries'].tolist(), e['near'].tolist())):
         _tile(ax, pics[q], 0, r)
         write(-.12, r + .45, _class_name(run, y[q]), fontsize=7, ha='right', va='center')
-        for k, i in enumerate(near): _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
+        for k, i in enumerate(near):
+            _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
     top = len(e['queries']) + .55
     write(0, top - .08, 'hardest negatives: nearest pairs of different classes')
     for k, pair in enumerate(e['hard'].tolist()):
@@ -522,7 +531,8 @@ def plot_diagnostics(
 def _paired_axis(ax, measures, log):
     "A row per measure, and the line of no difference"
     ax.axvline(1 if log else 0, color='.4', lw=.8, zorder=0)
-    for i in range(1, len(measures)): ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
+    for i in range(1, len(measures)):
+        ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
     ax.set_ylim(len(measures) - .5, -.5)
     ax.set_yticks(range(len(measures)), list(measures))
     if not log: return
@@ -562,7 +572,8 @@ def plot_paired(
                 ax.plot([f*r.low, f*r.high], [y, y], color=colors[a], lw=1.4)
                 ax.plot(f*r.estimate, y, marks[s], color=colors[a], ms=5, mec='white', mew=.5)
         _paired_axis(ax, measures, log)
-        if len(sets) > 1: ax.set_title((names or {}).get(ds, literal(data_label(ds))))
+        if len(sets) > 1:
+            ax.set_title((names or {}).get(ds, literal(data_label(ds))))
         ax.set_xlabel(f'ratio to {literal(base)}' if log else f'minus {literal(base)}, points')
     dots = [mpl.lines.Line2D([], [], color='.35', ls='', marker=m, label=s) for s, m in marks.items()]
     _key(axs, dots + [mpl.patches.Patch(color=colors[a], label=literal(arm_label(a))) for a in arms])
@@ -572,7 +583,8 @@ def plot_paired(
 def _seeds(runs):
     "How many seeds the losses have, in words"
     n = [len(rs) for rs in _trained(runs).values()]
-    if min(n) < max(n): return f'{min(n)} to {max(n)} seeds'
+    if min(n) < max(n):
+        return f'{min(n)} to {max(n)} seeds'
     return f'{n[0]} seeds' if n[0] > 1 else '1 seed'
 
 def _several(runs): return max(map(len, _trained(runs).values())) > 1
@@ -584,7 +596,9 @@ def _lines(runs):
 
 def _measured(run, column): return column in run.history and run.history[column].notna().any()
 
-def _each(runs, say): return ', '.join(f'{say(rs)} ({arm_label(a)})' for a, rs in _trained(runs).items())
+def _each(runs, say):
+    return ', '.join(f'{say(rs)} ({arm_label(a)})'
+                     for a, rs in _trained(runs).items())
 
 def _ends(runs, column):
     "What each loss's mean is in the last epoch, in words"
@@ -600,7 +614,8 @@ def _right_words(runs):
     say = '{} of {} have the class of the query ({})'.format
     return ', '.join(say(*_right_neighbours(r), arm_label(a)) for a, r in _pictured(runs).items())
 
-def _seed_words(runs): return ' and '.join(sorted({str(r.config.seed) for r in _one_seed(runs).values()}))
+def _seed_words(runs):
+    return ' and '.join(sorted({str(r.config.seed) for r in _one_seed(runs).values()}))
 
 # %% ../nbs/13_visualize.ipynb #1209db91
 Spec = namedtuple('Spec', 'name draw has caption alt')
