@@ -54,9 +54,8 @@ def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     from deep_metric_compare.experiments import check_settings
     check_settings(datasets, losses, seeds, **{k: v for k, v in fields.items() if v is not None})
     if not tune: return
-    from deep_metric_compare.core import check_choice
-    from deep_metric_compare.tuning import MEASURE_NAMES, margin_values
-    if decide: check_choice(decide, MEASURE_NAMES, 'measure that decides')
+    from deep_metric_compare.tuning import margin_values, measure_named
+    if decide: measure_named(decide)
     if 'margin' not in fields:
         for l in losses: margin_values(l)
 
@@ -145,7 +144,7 @@ def dmc_compare(
     batch_size:int=64,                    # Samples per step
     train_size:int=0,                     # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     tune:bool=True,                       # Choose margin, weighting, learning rate and epoch of each loss on validation data, then decide? What is given below is used as given
-    decide:str='',                        # What decides: knn_accuracy, recall@1, map@r or r_precision (default: 5-NN accuracy, or Recall@1 where held-out classes are not trained on)
+    decide:str='',                        # What decides: knn, linear, recall@1, map@r, r_precision, or verify, the true accepts at 1 % false accepts (default: knn, or recall@1 where held-out classes are not trained on)
     delta:float=.005,                     # Smallest difference that matters: .005 is half a point
     margin:str=None,                      # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO, uniform:LOW:HIGH, or one per loss: contrastive=1,triplet=0.3; triplet=soft for none (default: tuned, else 1)
     strategy:str='all',                   # Which pairs and triplets of a batch: all, matched, random, published, hard, semi-hard or distance-weighted

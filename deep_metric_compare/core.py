@@ -354,14 +354,11 @@ class RunConfig:
     probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
-    # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
-    train_size:int = 0
-    # Hold out a part of the training data, drawn by the seed, and leave the test data alone?
-    validation:bool = False
-    # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
-    half:int|None = None
-    # Train only so many of the epochs, as validation chose; 0: not at all; None: all of them
-    stop:int|None = None
+    train_size:int = 0               # Training samples, as many of each class as there are, anew for each seed; 0: all
+    validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
+    half:int|None = None             # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
+    stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
+    scored:str = ''                  # Validation: the one measure that is recorded after each epoch; '': all of them
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))

@@ -283,15 +283,22 @@ def draw_classes(
 
 def _others(n, held): return torch.ones(n, dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0]
 
-def _stratified(y, seed, least=2):
-    "Indices of training and held-out samples: a third of each class, at least `least`, at random; none of outliers, and of classes that would not keep two. Where this leaves fewer than two classes, one sample each"
+def _stratified(y, seed, least=2, exact=False):
+    "Indices of training and held-out samples: a third of each class, at least `least`, at random; none of outliers, and of classes that would not keep two. Where this leaves fewer than two classes, one sample each. `exact`: a third of all, by one sample more or fewer of some classes"
     inside = (y >= 0).nonzero()[:, 0]
     order = inside[torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))]
     _, which, count = y[order].unique(return_inverse=True, return_counts=True)
     quota = torch.where(count < least + 2, 0, (count/3).round().long().clamp(min=least))
     if least > 1 and (quota > 0).sum() < 2: return _stratified(y, seed, 1)
+    if exact: quota = _to_a_third(quota, count)
     held = order[_turn(y[order]) < quota[which]].sort().values
     return _others(len(y), held), held
+
+def _to_a_third(quota, count):
+    "Quotas that add up to a third of what they are taken from, whatever was rounded in each class"
+    off = int((count[quota > 0].sum()/3).round()) - int(quota.sum())
+    order = (count/3 - quota).masked_fill(quota == 0, 0.).argsort(descending=off > 0, stable=True)       # those first that were rounded the other way
+    return quota.index_add(0, order[:abs(off)], quota.new_full((min(abs(off), len(order)),), 1 if off > 0 else -1))
 
 def held_out_rows(
     y,                    # Labels, (N); outliers have negative ones and stay in training
@@ -347,9 +354,8 @@ def validation_split(
                             'that are held out from them: two to train on, two to tell apart')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
-        a = _others(len(y), b)
-        what = f'all of {len(held)} of {C} classes'
-    else: (a, b), what = _stratified(y, split_seed), 'stratified by class'
+        a, what = _others(len(y), b), f'all of {len(held)} of {C} classes'
+    else: (a, b), what = _stratified(y, split_seed, exact=True), 'stratified by class'    # alike in size: to be stacked
     if len(y[b].unique()) < 2:
         raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
                         'validation, expected three or more of each class: use more samples')
