@@ -323,7 +323,7 @@ def retrieval_metrics(
     gallery_labels=None,  # Labels (G) of the gallery
     entries:int=2**20,    # Largest number of entries of a block's distance matrix: bounds the memory
     per_query=False       # Add each query's own scores?
-)->dict:                  # `recall@k`, `r_precision`, `map@r` (NaN: no queries), `queries` scored, `left_out`, `per_query`
+)->dict:                  # `recall@k`, `r_precision`, `map@r`, or NaN; `queries` scored, `left_out`, `per_query`
     "Recall@K, R-Precision and MAP@R by Euclidean distance, ties against the query: @eq-scores averaged over queries"
     ks = tuple(int(check_range(k, 'K of Recall@K', 1, 2**40, whole=True)) for k in ks)
     emb, labels = check_embeddings(emb, labels)
@@ -476,7 +476,7 @@ def knn_accuracy(
 
 # %% ../nbs/05_metrics.ipynb #a8a410a9
 def _pairs_of(emb, labels, entries):
-    "Blocks of pairs, each once: bits of the distance, which sort as distances do; are the classes equal? the two labels"
+    "Each pair once, in blocks: bits of the distance, which sort as distances do; are classes equal? Both labels"
     emb = (emb.cpu() if emb.device.type == 'mps' else emb).double()
     labels = labels.to(emb.device)
     rows = max(1, entries//len(emb))
@@ -543,7 +543,7 @@ def verification_thresholds(
     labels,             # Labels (N); negative: different from every class
     fars=(.01, .001),   # Shares of false accepts
     entries:int=2**20   # Largest number of pairs in a block: bounds the memory
-)->dict:                # `threshold@1%`, …: the largest distance with at most that share of negative pairs below it, or NaN
+)->dict:                # `threshold@1%`, …: the largest distance that so few negative pairs are below; NaN: none
     "Thresholds that hold the share of false accepts: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
     negative, positive = _pair_counts(labels)
@@ -580,7 +580,7 @@ def _numbered(labels):
     return ids - outliers, len(classes) - outliers
 
 def _accepts(pairs, ids, C, thresholds):
-    "Negative and positive pairs accepted at each threshold (T, 2), and all (2); per class false accepts, negative pairs"
+    "Negative and positive pairs accepted at each threshold (T, 2) and all (2); per class false accepts, negative pairs"
     ts = np.array([*thresholds.values()])[:, None]
     size = ids[ids >= 0].bincount(minlength=C)
     accepted, false = np.zeros((len(ts), 2)), torch.zeros_like(size)
@@ -608,7 +608,7 @@ def verification_metrics(
     labels,            # Labels (N); negative: different from every class
     thresholds:dict,   # From verification_thresholds on other points
     entries:int=2**20  # Largest number of pairs in a block: bounds the memory
-)->dict:               # `tar@…` and `far@…` per threshold, `far_spread` at the first, `eer`, thresholds, numbers of pairs
+)->dict:               # `tar@…`, `far@…` per threshold, `far_spread` at the first, `eer`, thresholds, numbers of pairs
     "True and false accepts at given thresholds: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
     N, P = _pair_counts(labels)
