@@ -9,12 +9,13 @@ __all__ = ['PATIENCE', 'PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_c
            'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
-import argparse, atexit, contextlib, difflib, errno, gc, glob, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys
-import tempfile, threading, time, types, typing, unicodedata, warnings
+import argparse, atexit, contextlib, difflib, errno, gc, glob, hashlib, inspect, io, json, math, numbers, os, shutil
+import signal, sys, tempfile, threading, time, types, typing, unicodedata, warnings
 from dataclasses import dataclass, fields, asdict, replace
 from contextlib import ExitStack
 from functools import cache, cached_property, wraps
 from pathlib import Path
+from fastcore.basics import patch
 from fastcore.docments import docments
 
 # %% ../nbs/00_core.ipynb #f3bedb2b
@@ -46,15 +47,15 @@ def check_range(
     whole=False         # Must it be a whole number?
 ):                      # The value
     "Refuse a number that is NaN, out of range, or not whole where it must be"
-    ok = isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-    ok = ok and low <= value <= high and not (open_low
-                                              and value == low) and not (whole
-                                                                         and (math.isinf(value) or value != int(value)))
+    ok = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high    # NaN is nowhere
+    if ok and open_low: ok = value != low
+    if ok and whole: ok = math.isfinite(value) and value == int(value)
     if ok: return value
     kind = 'a whole number' if whole else 'a number'
-    lo = '' if low == -math.inf else f" {'above' if open_low else 'of at least'} {low}"
-    hi = '' if high == math.inf else f"{' and' if lo else ''} at most {high}"
-    raise UserError(f"{what} was {value!r}, expected {kind}{lo}{hi}")
+    bound, also = 'above' if open_low else 'of at least', ' and' if low > -math.inf else ''
+    lo = f' {bound} {low}' if low > -math.inf else ''
+    hi = f'{also} at most {high}' if high < math.inf else ''
+    raise UserError(f'{what} was {value!r}, expected {kind}{lo}{hi}')
 
 # %% ../nbs/00_core.ipynb #84f370e3
 def printable(
@@ -75,7 +76,8 @@ def _array(x, what):
     if hasattr(x, 'to_numpy'): x = x.to_numpy()                        # a table or one of its columns
     try: a = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as e:
-        raise UserError(f'the {what} cannot be read as numbers ({e}): give a tensor, an array, or lists of equal length') from None
+        raise UserError(f'the {what} cannot be read as numbers ({e}): '
+                        'give a tensor, an array, or lists of equal length') from None
     if a.dtype == object:                                              # numbers in a column of mixed type
         try: a = np.array(a.tolist())
         except (TypeError, ValueError): pass
@@ -94,9 +96,8 @@ def plain_tensor(
     if type(x) is torch.Tensor: return x
     if isinstance(x, torch.Tensor): return x.as_subclass(torch.Tensor)
     if isinstance(x, (list, tuple)) and x and all(isinstance(t, torch.Tensor) for t in x):
-        if len({t.shape for t in x}) > 1:
-            raise UserError(f'the {what} are tensors of shapes {sorted({tuple(t.shape) for t in x})}, expected one '
-                            'shape')
+        shapes = {tuple(t.shape) for t in x}
+        if len(shapes) > 1: raise UserError(f'the {what} are tensors of shapes {sorted(shapes)}, expected one shape')
         return torch.stack([plain_tensor(t) for t in x])
     return torch.from_numpy(_array(x, what))
 
@@ -123,13 +124,12 @@ def out_folder(
     "The folder that a user names for results, refused where it cannot be made or written"
     if not str(out): raise UserError("out was '', expected the name of a folder")
     try: folder = Path(out).expanduser()
-    except RuntimeError: raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full "
-                                         "name") from None
-    # what is there already of the path
-    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
+    except RuntimeError:
+        raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full name") from None
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))      # of the path, what is there
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK): return folder
-    raise UserError(f"out was '{out}', which cannot be written ('{there}' is "
-                    f"{'not ours to write in' if there.is_dir() else 'a file'}): choose another folder with --out")
+    why = 'not ours to write in' if there.is_dir() else 'a file'
+    raise UserError(f"out was '{out}', which cannot be written ('{there}' is {why}): choose another folder with --out")
 
 # %% ../nbs/00_core.ipynb #397f67a9
 def _to_bool(s):
@@ -162,15 +162,16 @@ def _parser(f, name):
         shown = '' if '(default:' in (d.docment or '') else f' (default: {default})'
         kw = dict(default=default, dest=n, help=f"{d.docment or ''}{shown}".replace('%', '%%'))
         if d.anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
-        else: kw.update(type=_out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text),
-                        metavar=getattr(d.anno, '__name__', 'str').upper())
+        else:
+            read = _out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text)
+            kw.update(type=read, metavar=getattr(d.anno, '__name__', 'str').upper())
         p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p
 
 # %% ../nbs/00_core.ipynb #e5c2e3f7
 def _streams():
-    "Open what is closed of stdin, stdout and stderr, lest a file of ours takes its number; a console that cannot write ± shows a question mark"
+    "Open stdin, stdout, stderr if closed, lest a file takes their numbers; a console that cannot write ± shows a ?"
     for number in range(3):
         try: os.fstat(number)
         except OSError: os.open(os.devnull, os.O_RDWR)           # takes the lowest number that is free: this one
@@ -230,8 +231,8 @@ def command(
         except KeyboardInterrupt as e:
             if debug: raise
             number = e.args[0] if e.args else signal.SIGINT
-            p.exit(128 + number, f'\n{p.prog}: interrupted; finished runs are kept, and the same command goes on from '
-                                 'here\n')
+            said = 'interrupted; finished runs are kept, and the same command goes on from here'
+            p.exit(128 + number, f'\n{p.prog}: {said}\n')
         except BrokenPipeError:                               # the reader of our output has seen enough
             with contextlib.suppress(OSError): _flush()
             p.exit(0)
@@ -240,8 +241,8 @@ def command(
             with contextlib.suppress(OSError): _flush()
             p.exit(2, f'{p.prog}: {_sentence(e)}\n')
     del face.__wrapped__
-    face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                                                              default=None)])
+    argv = inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    face.__signature__ = inspect.Signature([argv])
     return face
 
 # %% ../nbs/00_core.ipynb #35bd1643
@@ -290,7 +291,8 @@ def stream_seed(
 )->int:              # A whole number of 63 bits
     "The seed of a named stream"
     check_choice(purpose, PURPOSES, 'purpose of a random stream')
-    return int.from_bytes(hashlib.sha256(f'{int(seed)}|{purpose}|{epoch}'.encode()).digest()[:8], 'big') >> 1
+    digest = hashlib.sha256(f'{int(seed)}|{purpose}|{epoch}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'big') >> 1
 
 def stream(
     seed:int,        # The run's seed
@@ -306,22 +308,16 @@ def stream(
 FORMAT = 4  # Raise it whenever the same configuration would give other numbers
 
 def _coerce(value, anno, name):
+    "A field of a configuration as its annotation has it: of numbers that are equal, one"
     kinds = typing.get_args(anno) or (anno,)
-    if value is None and type(None) in kinds: return None
-    if bool in kinds and isinstance(value, bool): return value
-    if isinstance(value, bool) or value is None:
-        raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
-    if isinstance(value, str):
-        if str not in kinds: raise UserError(f"{name} was '{value}', expected {getattr(anno, '__name__', anno)}")
+    if any(k in kinds and isinstance(value, k) for k in (type(None), bool, str)):
         return value
-    if not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not {int, float} & {*kinds}:
         raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
-    if int in kinds and float not in kinds:
-        if value != value or value != int(value): raise UserError(f'{name} was {value!r}, expected a whole number')
-        return int(value)
-    if float not in kinds: raise UserError(f'{name} was {value!r}, expected {getattr(anno, "__name__", anno)}')
-    if not math.isfinite(value): raise UserError(f'{name} was {value!r}, expected a finite number')
-    return float(value)
+    whole = float not in kinds
+    if not math.isfinite(value) or whole and value != int(value):
+        raise UserError(f"{name} was {value!r}, expected a {'whole' if whole else 'finite'} number")
+    return int(value) if whole else float(value)
 
 # %% ../nbs/00_core.ipynb #01defed7
 @dataclass(frozen=True)
@@ -335,8 +331,7 @@ class RunConfig:
     reduction:str = 'mean'           # 'mean', 'active' or 'sum'
     balance:bool = False             # Contrastive: average positives and negatives apart?
     seed:int = 0                     # Seed of every random stream
-    # Seed of synthetic data, of a training sample and of the classes held out; None: the run's own
-    data_seed:int|None = None
+    data_seed:int|None = None        # Seed of synthetic data, training samples, classes held out; None: the run's own
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
     batch_size:int = 64              # Anchors per step
     lr:float = 1e-3                  # Learning rate of Adam
@@ -356,37 +351,43 @@ class RunConfig:
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
     train_size:int = 0               # Training samples, as many of each class as there are, anew for each seed; 0: all
     validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
-    half:int|None = None             # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
+    # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
+    half:int|None = None
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Validation: the one measure that is recorded after each epoch; '': all of them
 
     def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
+        for f in fields(self):
+            object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
 
 # %% ../nbs/00_core.ipynb #ae2269af
-def _arm(self):
+@patch(as_prop=True)
+def arm(self:RunConfig):
+    "What is compared: a loss with its distance, or a baseline"
     if self.model == 'identity': return 'raw'
     if self.model == 'lda': return 'lda'
     if self.epochs == 0: return 'untrained'
     return self.loss + ('-sq' if self.distance == 'sqeuclidean' else '')
 
-def _weighting(self):
+@patch(as_prop=True)
+def weighting(self:RunConfig):
+    "How pulls are weighed against pushes"
     if self.epochs == 0: return 'none'
     if self.loss == 'triplet': return '1 : 1'
     if self.loss != 'contrastive': return 'as the loss has it'
     return '1 : 1' if self.balance and self.reduction != 'sum' else 'as counted'
 
-def _digest(self):
+@patch(as_prop=True)
+def hash(self:RunConfig):
+    "The name of the run"
     d = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-    return hashlib.sha256(json.dumps({**d, 'format': FORMAT}, sort_keys=True,
-                                     allow_nan=False).encode()).hexdigest()[:16]
+    text = json.dumps({**d, 'format': FORMAT}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-def _trained(self): return self.epochs if self.stop is None else self.stop
-
-RunConfig.trained = property(_trained, doc='Epochs that are trained')
-RunConfig.arm = property(_arm, doc='What is compared: a loss with its distance, or a baseline')
-RunConfig.weighting = property(_weighting, doc='How pulls are weighed against pushes')
-RunConfig.hash = property(_digest, doc='The name of the run')
+@patch(as_prop=True)
+def trained(self:RunConfig):
+    "Epochs that are trained"
+    return self.epochs if self.stop is None else self.stop
 
 # %% ../nbs/00_core.ipynb #e2a14ccc
 _FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json',
@@ -418,11 +419,13 @@ class Run:
         if not self._older(): self.files = self._list()
         for file in _FILES.values(): self._check(file)
         known = {f.name for f in fields(RunConfig)}
-        try: self.config = RunConfig(**{k: v for k, v in self._read('config.json').items() if k in known})
+        given = self._read('config.json')
+        try: self.config = RunConfig(**{k: v for k, v in given.items() if k in known})
         except UserError as e: raise self._damaged(f'has a configuration that cannot be read ({e})') from e
         self.arm = self.config.arm
     def __repr__(self):
-        return f'Run({self.config.dataset}, {self.arm}, {self.config.strategy}, seed {self.config.seed}: {self.outcome})'
+        c = self.config
+        return f'Run({c.dataset}, {self.arm}, {c.strategy}, seed {c.seed}: {self.outcome})'
     def _damaged(self, what): return UserError(f'the finished run {self.path} {what}: {_ADVICE}')
     def _older(self):
         "Was it written before there were lists of files?"
@@ -460,12 +463,13 @@ def _add_reader(name, file):
 for _name in ('metrics', 'environment', 'pairing', 'history', 'per_class', 'embeddings', 'weights'):
     _add_reader(_name, _FILES[_name])
 
-def _outcome(self):
+@patch(as_prop=True)
+def outcome(self:Run):
+    "'finished', 'collapsed' or 'diverged'"
     o = self.metrics.get('outcome')
     if isinstance(o, str): return o
     raise self._damaged(f"has {o!r} as its outcome, expected 'finished', 'collapsed' or 'diverged'")
 
-Run.outcome = property(_outcome, doc="'finished', 'collapsed' or 'diverged'")
 
 def _whole(path):
     "Does a folder hold a record with every byte that was written?"
@@ -480,7 +484,8 @@ def _plain(o):
     if isinstance(o, dict): return {str(k): _plain(v) for k, v in o.items()}
     if isinstance(o, (list, tuple)): return [_plain(v) for v in o]
     if hasattr(o, 'item') and getattr(o, 'ndim', 1) == 0: o = o.item()
-    if isinstance(o, float) and not math.isfinite(o): return None if math.isnan(o) else str(o)
+    if isinstance(o, float) and not math.isfinite(o):
+        return None if math.isnan(o) else str(o)
     return o
 
 def _json(d): return (json.dumps(_plain(d), indent=1, allow_nan=False) + '\n').encode()
@@ -553,9 +558,11 @@ def write_run(
                 pairing=_json(pairing or {}), metrics=_json(metrics),
                 history=table(history), per_class=table(per_class), embeddings=tensors(embeddings),
                 weights=tensors(weights))
-    for n, data in made.items(): (Path(path)/_FILES[n]).write_bytes(data)
-    write_json(Path(path)/'files.json',
-               {_FILES[n]: dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for n, data in made.items()})
+    listed = {}
+    for n, data in made.items():
+        (Path(path)/_FILES[n]).write_bytes(data)
+        listed[_FILES[n]] = dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    write_json(Path(path)/'files.json', listed)
 
 # %% ../nbs/00_core.ipynb #5b87a2a6
 @cache
@@ -628,11 +635,10 @@ class RunStore:
         self.root, self.say, self.notes = out_folder(root), say, []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            # has no name, so that nothing is left behind
-            tempfile.TemporaryFile(dir=self.root).close()
+            tempfile.TemporaryFile(dir=self.root).close()                       # has no name: nothing is left behind
             for p in self.root.glob('.writable-*'): p.unlink(missing_ok=True)   # an earlier version left these
-        except OSError as e: raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with "
-                                             "--out") from e
+        except OSError as e:
+            raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with --out") from e
     def path(self, config:RunConfig  # Of a run
             ):  # A `Path`
         "The folder of a run"
@@ -674,12 +680,29 @@ def _place(part, final):
     return Run(final)
 
 # %% ../nbs/00_core.ipynb #5b82c2fc
-def _make_all(self, configs, f, fresh=False):
+@patch
+def _note_version(self:RunStore, run):
+    "Say once that runs which another version made were reused"
+    now, then = environment(), run.environment
+    changed = [k for k in ('deep_metric_compare', 'torch') if then.get(k) != now[k]]
+    if not changed: return
+    other = ', '.join(f'{k} {then.get(k)} (now {now[k]})' for k in changed)
+    note = f'runs made by {other} were reused; --fresh repeats them'
+    if note not in self.notes: self.notes.append(note)
+
+@patch
+def make_all(self:RunStore,
+    configs,     # A list of RunConfig
+    f,           # Makes what is missing: f(configs, folders), together
+    fresh=False  # Repeat what is there?
+)->list:         # A Run each
+    "The finished runs of several configurations, each made under its lock and moved into place by one rename"
     path = lambda c, end='': self.root/f'{c.hash}{end}'
     done = {}
     with ExitStack() as held:
         # in one order, so that two processes cannot wait for each other
-        for h in sorted({c.hash for c in configs}): held.enter_context(locked(self.root/f'.{h}.lock', self.say))
+        for h in sorted({c.hash for c in configs}):
+            held.enter_context(locked(self.root/f'.{h}.lock', self.say))
         for c in configs:
             _mend(path(c))
             if fresh or not (run := self.get(c)): continue
@@ -702,15 +725,11 @@ def _make_all(self, configs, f, fresh=False):
                 for p in parts: _clear(p)
     return [done[c] for c in configs]
 
-def _make(self, config, f, fresh=False):
+@patch
+def make(self:RunStore,
+    config:RunConfig,  # Of a run
+    f,                 # Makes it if it is missing: f(config, folder)
+    fresh=False        # Repeat it if it is there?
+)->Run:
+    "The finished run of a configuration: read if it is there, else made"
     return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]
-
-def _note_version(self, run):
-    now, then = environment(), run.environment
-    other = [f'{k} {then.get(k)} (now {now[k]})' for k in ('deep_metric_compare', 'torch') if then.get(k) != now[k]]
-    note = f"runs made by {', '.join(other)} were reused; --fresh repeats them" if other else ''
-    if note and note not in self.notes: self.notes.append(note)
-
-RunStore.make_all, RunStore.make, RunStore._note_version = _make_all, _make, _note_version
-_make.__doc__ = "The finished run of `config`: read if it is there, else made by `f(config, folder)` under a lock and moved into place by one rename"
-_make_all.__doc__ = "The finished runs of several configurations; what is missing is made together by `f(configs, folders)`, each under its lock and with a rename of its own"
