@@ -502,8 +502,7 @@ def write_whole(
     data:bytes  # Its content
 ):
     "Write a file under another name, flush it, move it into place"
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.part')
+    part = part_path(path)
     try:
         with open(part, 'wb') as f:
             f.write(data)

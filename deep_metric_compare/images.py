@@ -21,6 +21,7 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 import numpy as np, torch
 from .core import UserError, RunConfig, check_range, part_path, patiently, printable, stream, tell
+from .core import write_whole
 from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup
 from .data import white_level
 
@@ -147,14 +148,7 @@ def _key(files, *more):
 def _store(path, tensors, text):
     from safetensors.torch import save
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_path(path)
-    try:
-        with open(part, 'wb') as f:
-            f.write(save(tensors, text))
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    write_whole(path, save(tensors, text))
 
 # %% ../nbs/08b_images.ipynb #61122ffb
 def cached(
@@ -976,7 +970,8 @@ def cub_data(
                         "split, expected one each per picture: unpack the data again")
     y = [int(labels[i]) - 1 for i in images]
     names = {k: images[i].split('/')[0] for i, k in zip(images, y)}
-    paths, train = [root/'images'/f for f in images.values()], [train[i].strip() == '1' for i in images]
+    paths = [root/'images'/f for f in images.values()]
+    train = [train[i].strip() == '1' for i in images]
     return _files_data('cub', paths, y, train, [names[k] for k in sorted(names)], size, closed, verify)
 
 # %% ../nbs/08b_images.ipynb #a8a3e44a
