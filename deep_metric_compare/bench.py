@@ -9,6 +9,7 @@ __all__ = ['AIMS', 'VIT_B32', 'versus', 'bench_losses', 'peak_memory', 'bench_me
 
 # %% ../nbs/15b_bench.ipynb #b15b0002
 import os, platform, subprocess, sys, tempfile, time
+from functools import partial
 from dataclasses import replace
 from pathlib import Path
 import torch
@@ -29,14 +30,15 @@ def versus(
     repeats:int=5       # How often each is called after a first time; 0: that one is timed
 )->dict:                # Name → median time, seconds
     "Call functions in turn and take the median time of each"
-    times = {k: [] for k in sides}
-    for k, f in sides.items():                                             # to warm up; counts only where there are no repeats
-        start = time.perf_counter(); f(); _wait()
-        if not repeats: times[k].append(time.perf_counter() - start)
+    def once(f):
+        start = time.perf_counter()
+        f()
+        _wait()
+        return time.perf_counter() - start
+    times = {k: [once(f)] for k, f in sides.items()}     # to warm up; counts only where there are no repeats
+    if repeats: times = {k: [] for k in sides}
     for _ in range(repeats):
-        for k, f in sides.items():
-            start = time.perf_counter(); f(); _wait()
-            times[k].append(time.perf_counter() - start)
+        for k, f in sides.items(): times[k].append(once(f))
     return {k: sorted(v)[len(v)//2] for k, v in times.items()}
 
 def _wait():
@@ -44,21 +46,28 @@ def _wait():
 
 def _row(part, setting, ours, other, against, aim=None, low=True, agree=None, **kw):
     "A line of the table: `aim` for ours/other where low is good, for other/ours else"
-    ratio = (ours/other if low else other/ours) if other else float('nan')
-    met = None if aim is None or ratio != ratio else bool(ratio <= aim if low else ratio >= aim)
-    return dict(part=part, setting=setting, threads=torch.get_num_threads(), ours_ms=1e3*ours, against=against, other_ms=1e3*other if other else None, ratio=ratio,
+    ratio, met = float('nan'), None
+    if other: ratio = ours/other if low else other/ours
+    if aim is not None and ratio == ratio:
+        met = bool(ratio <= aim if low else ratio >= aim)
+    return dict(part=part, setting=setting, threads=torch.get_num_threads(), ours_ms=1e3*ours, against=against,
+                other_ms=1e3*other if other else None, ratio=ratio,
                 measure='ours / other' if low else 'other / ours', aim=aim, met=met, agree=agree, **kw)
 
 # %% ../nbs/15b_bench.ipynb #b15b0008
 def _peer(what, m):
     "The same loss in pytorch-metric-learning, as a function of embeddings and labels"
     try: from pytorch_metric_learning import distances, losses, miners, reducers
-    except ImportError as e: raise UserError('the benchmark compares with pytorch-metric-learning, which is not installed: pip install pytorch-metric-learning faiss-cpu') from e
+    except ImportError as e:
+        raise UserError('the benchmark compares with pytorch-metric-learning, which is not installed: '
+                        'pip install pytorch-metric-learning faiss-cpu') from e
     lp = lambda: distances.LpDistance(normalize_embeddings=False)
     if what == 'contrastive': return losses.ContrastiveLoss(0, m, distance=lp())
     loss = losses.TripletMarginLoss(m, distance=lp(), reducer=reducers.MeanReducer())
-    miner = dict(hard=lambda: miners.BatchHardMiner(distance=lp()), **{'semi-hard': lambda: miners.TripletMarginMiner(m, type_of_triplets='semihard', distance=lp())}).get(what, lambda: None)()
-    return loss if miner is None else lambda x, y: loss(x, y, miner(x, y))
+    if what == 'all': return loss
+    if what == 'hard': miner = miners.BatchHardMiner(distance=lp())
+    else: miner = miners.TripletMarginMiner(m, type_of_triplets='semihard', distance=lp())
+    return lambda x, y: loss(x, y, miner(x, y))
 
 def _batch(B, per, dim=128, device='cpu'):
     y = torch.arange(B, device=device) % 10 if per == '10 classes' else torch.arange(B, device=device)//4
@@ -67,15 +76,24 @@ def _batch(B, per, dim=128, device='cpu'):
 
 def _step(x, f):
     x.grad = None
-    v = f(); v.backward()
+    v = f()
+    v.backward()
     return v
 
 # %% ../nbs/15b_bench.ipynb #b15b0009
-AIMS = {('all', '10 classes'): 70, ('all', '4 per class'): 25, ('semi-hard', '10 classes'): 45, ('hard', '10 classes'): 1.8, ('contrastive', '10 classes'): 1.3}   # × pytorch-metric-learning, at B = 512
+# × pytorch-metric-learning, at B = 512
+AIMS = {('all', '10 classes'): 70, ('all', '4 per class'): 25, ('semi-hard', '10 classes'): 45,
+        ('hard', '10 classes'): 1.8, ('contrastive', '10 classes'): 1.3}
 
 def _aim(what, per, B):
     if B == 512: return AIMS.get((what, per))
     return 1 if what == 'all' and B >= 16 else None                        # never slower
+
+def _floor_aim(what, B):
+    "The same × the distances alone"
+    if what != 'all': return None
+    if B == 512: return 2.5
+    return 1.5 if B >= 2048 else None
 
 def bench_losses(
     sizes=(16, 64, 256, 512), # Batch sizes B
@@ -88,22 +106,30 @@ def bench_losses(
     for per in ('10 classes', '4 per class'):
         for B in (*sizes, *big):
             x, y = _batch(B, per)
-            ours = {w: TripletLoss(margin, w) for w in ('all', 'semi-hard', 'hard')} | dict(contrastive=ContrastiveLoss(margin))
-            sides = {'floor': lambda: _step(x, lambda: pairwise_distances(x).sum())} | {w: (lambda l=l: _step(x, lambda: l(x, y))) for w, l in ours.items()}
-            if B in sizes: sides |= {f'peer {w}': (lambda p=_peer(w, margin): _step(x, lambda: p(x, y))) for w in ours}
+            ours = {w: TripletLoss(margin, w) for w in ('all', 'semi-hard', 'hard')}
+            ours['contrastive'] = ContrastiveLoss(margin)
+            peers = {w: _peer(w, margin) for w in ours} if B in sizes else {}
+            step = lambda loss: lambda: _step(x, lambda: loss(x, y))
+            sides = {'floor': step(lambda x, y: pairwise_distances(x).sum())}
+            sides |= {w: step(l) for w, l in ours.items()} | {f'peer {w}': step(l) for w, l in peers.items()}
             t = versus(sides, repeats if B < 1000 else max(2, repeats//2))
             for w in ours:
-                if B in sizes: rows.append(_row(f'{w} loss', f'{per}, B = {B}', t[w], t[f'peer {w}'], 'pytorch-metric-learning', _aim(w, per, B), low=False, agree=_agree(w, ours[w], _peer(w, margin), x, y), B=B, loss=w))
+                about = f'{w} loss', f'{per}, B = {B}', t[w]
+                if w in peers:
+                    rows.append(_row(*about, t[f'peer {w}'], 'pytorch-metric-learning', _aim(w, per, B), low=False,
+                                     agree=_agree(w, ours[w], peers[w], x, y), B=B, loss=w))
                 if w in ('all', 'contrastive') and B >= 256:
-                    aim = (2.5 if B == 512 else 1.5 if B >= 2048 else None) if w == 'all' else None
-                    rows.append(_row(f'{w} loss', f'{per}, B = {B}', t[w], t['floor'], 'the distances alone', aim, B=B, loss=w))
+                    rows.append(_row(*about, t['floor'], 'the distances alone', _floor_aim(w, B), B=B, loss=w))
     return rows
 
 def _agree(what, ours, peer, x, y):
     "Do both sides give the same gradient, up to a factor for the contrastive loss, which is another one there?"
-    if what == 'contrastive': return None                                  # a linear hinge: a loss of the same cost, not the same loss
-    x, g = x.detach().double().requires_grad_(), []                        # in float32 a triplet at the edge may fall to either side
-    for f in (ours, peer): _step(x, lambda: f(x, y)); g.append(x.grad.clone())
+    if what == 'contrastive': return None                         # a linear hinge: of the same cost, not the same loss
+    x = x.detach().double().requires_grad_()                      # in float32 a triplet at the edge may fall either way
+    g = []
+    for f in (ours, peer):
+        _step(x, lambda: f(x, y))
+        g.append(x.grad.clone())
     return bool((g[0] - g[1]).norm() <= 1e-8*g[1].norm().clamp_min(1e-12))
 
 # %% ../nbs/15b_bench.ipynb #b15b0012
@@ -114,10 +140,14 @@ from deep_metric_compare import bench as b
 side, per, B = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def status(k): return int(next(l for l in open('/proc/self/status') if l.startswith(k)).split()[1])/1024
 loss = b.TripletLoss(.2) if side == 'ours' else b._peer('all', .2)
-x, y = b._batch(64, per); b._step(x, lambda: loss(x, y))
-x, y = b._batch(B, per); gc.collect()
+x, y = b._batch(64, per)
+b._step(x, lambda: loss(x, y))
+x, y = b._batch(B, per)
+gc.collect()
 open('/proc/self/clear_refs', 'w').write('5')
-before = status('VmRSS'); b._step(x, lambda: loss(x, y)); print(status('VmHWM') - before)
+before = status('VmRSS')
+b._step(x, lambda: loss(x, y))
+print(status('VmHWM') - before)
 """
 
 def peak_memory(
@@ -127,7 +157,8 @@ def peak_memory(
 )->float:              # Megabytes beyond what the process held before
     "Peak memory of one forward and backward pass of the all-triplets loss"
     r = subprocess.run([sys.executable, '-c', _MEMORY, side, per, str(B)], capture_output=True, text=True)
-    if r.returncode: raise UserError(f'the memory of {side} at B = {B} could not be measured: {r.stderr.strip().splitlines()[-1]}')
+    if r.returncode:
+        raise UserError(f'the memory of {side} at B = {B} could not be measured: {r.stderr.strip().splitlines()[-1]}')
     return float(r.stdout)
 
 def bench_memory(
@@ -137,10 +168,13 @@ def bench_memory(
     if not Path('/proc/self/clear_refs').exists(): return []
     rows = []
     for B in sizes:
-        mb = sorted(peak_memory('ours', '10 classes', B) for _ in range(3))[1]    # the allocator keeps more than is needed now and then
+        # the allocator keeps more than is needed now and then
+        mb = sorted(peak_memory('ours', '10 classes', B) for _ in range(3))[1]
+        other = peak_memory('peer', '10 classes', B) if B <= 512 else None
         aim = {4096: 100, 16384: 400}.get(B)
-        rows.append(dict(part='memory', setting=f'10 classes, B = {B}', threads=1, ours_mb=mb, against='pytorch-metric-learning', other_mb=peak_memory('peer', '10 classes', B) if B <= 512 else None,
-                         measure='MB', aim=aim, met=None if aim is None else mb < aim, B=B))
+        met = None if aim is None else mb < aim
+        rows.append(dict(part='memory', setting=f'10 classes, B = {B}', threads=1, ours_mb=mb,
+                         against='pytorch-metric-learning', other_mb=other, measure='MB', aim=aim, met=met, B=B))
     return rows
 
 # %% ../nbs/15b_bench.ipynb #b15b0014
@@ -149,7 +183,10 @@ def _plain(config):
     opt, dl = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True), dls.train
     def fit():
         for e in range(config.epochs):
-            for i in dl.order(e): loss(model(data.x[i]), data.y[i]).backward(); opt.step(); opt.zero_grad()
+            for i in dl.order(e):
+                loss(model(data.x[i]), data.y[i]).backward()
+                opt.step()
+                opt.zero_grad()
     return fit
 
 def _fit(learn, epochs=1):
@@ -160,14 +197,17 @@ def _learners(config):
     from fastai.learner import Learner
     def make(geometry, diagnostics):
         data, model, loss, dls = prepare(config)
-        learn = metric_learner(dls, model, loss, config.seed, config.lr, held_out=(data.x_test, data.clean_test), valid_loss=False)
-        learn.remove_cbs([cb for cb, keep in ((learn.geometry_history, geometry), (learn.optimization_diagnostics, diagnostics)) if not keep])
+        learn = metric_learner(dls, model, loss, config.seed, config.lr, held_out=(data.x_test, data.clean_test),
+                               valid_loss=False)
+        if not geometry: learn.remove_cb(learn.geometry_history)
+        if not diagnostics: learn.remove_cb(learn.optimization_diagnostics)
         return lambda: _fit(learn, config.epochs)
     def bare():
         _, model, loss, dls = prepare(config)
         learn = Learner(dls, model, loss, opt_func=published_adam, lr=config.lr, cbs=NoValidationPass())
         return lambda: _fit(learn, config.epochs)
-    return {'plain loop': _plain(config), 'bare Learner': bare(), 'this Learner, no diagnostics': make(False, False), 'with diagnostics': make(False, True), 'with held-out points': make(True, True)}
+    return {'plain loop': _plain(config), 'bare Learner': bare(), 'this Learner, no diagnostics': make(False, False),
+            'with diagnostics': make(False, True), 'with held-out points': make(True, True)}
 
 def bench_step(
     loss:str='triplet', # Which loss
@@ -175,20 +215,25 @@ def bench_step(
 )->list:                # Rows of the table
     "An epoch of the toy data, per step, against a plain PyTorch loop"
     config = RunConfig(loss=loss, epochs=3)
-    sides = _learners(config); n = config.epochs*len(prepare(config)[3].train)
+    sides = _learners(config)
+    n = config.epochs*len(prepare(config)[3].train)
     t = {k: v/n for k, v in versus(sides, repeats).items()}
-    rows = [_row('training step', f'{loss}: {k}', t[k], t['plain loop'], 'a plain PyTorch loop', 1.6 if k == 'with diagnostics' else None) for k in list(sides)[1:]]
-    rows.append(_row('training step', f'{loss}: what diagnostics add', t['with diagnostics'] - t['this Learner, no diagnostics'], t['this Learner, no diagnostics'], 'the Learner without', .15))
-    return rows + [_row('training step', f'{loss}: share of held-out points', t['with held-out points'] - t['with diagnostics'], t['with held-out points'], 'the run', .10)]
+    row = lambda what, *args: _row('training step', f'{loss}: {what}', *args)
+    rows = [row(k, t[k], t['plain loop'], 'a plain PyTorch loop', 1.6 if k == 'with diagnostics' else None)
+            for k in list(sides)[1:]]
+    bare, watched, whole = (t[k] for k in list(sides)[2:])
+    return rows + [row('what diagnostics add', watched - bare, bare, 'the Learner without', .15),
+                   row('share of held-out points', whole - watched, whole, 'the run', .10)]
 
 # %% ../nbs/15b_bench.ipynb #b15b0017
 def _stacked(config, seeds, margins=(1.,)):
     cs = [replace(config, seed=s, margin=m) for s in range(seeds) for m in margins]
-    parts = [prepare(c) for c in cs]
-    held = [(d.x_test, d.clean_test) for d, *_ in parts]
-    if len(cs) == 1: (_, model, loss, dls), seed, held = parts[0], 0, held[0]
-    else: model, loss, dls, seed = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts]), [c.seed for c in cs]
-    return metric_learner(dls, model, loss, seed, config.lr, held_out=held, valid_loss=False)
+    data, models, losses, loaders = map(list, zip(*map(prepare, cs)))
+    held = [(d.x_test, d.clean_test) for d in data]
+    if len(cs) == 1:
+        args, held = (loaders[0], models[0], losses[0], 0), held[0]
+    else: args = replica_dls(loaders), Replicas(models), stack_losses(losses), [c.seed for c in cs]
+    return metric_learner(*args, config.lr, held_out=held, valid_loss=False)
 
 def bench_replicas(
     epochs:int=3,   # Of each fit
@@ -199,22 +244,27 @@ def bench_replicas(
     rows = []
     for loss in ('contrastive', 'triplet'):
         c = RunConfig(loss=loss, epochs=epochs)
-        sides = dict(lone=_stacked(c, 1), seeds=_stacked(c, many[0]), margins=_stacked(c, many[1]//5, (.2, .4, .6, .8, 1.)))
-        t = versus({k: (lambda l=l: _fit(l, epochs)) for k, l in sides.items()}, repeats)
-        rows += [_row('replicas', f'{loss}, {many[0]} seeds', t['seeds'], t['lone'], 'one lone run', 2.5), _row('replicas', f'{loss}, {many[1]//5} seeds × 5 margins', t['margins'], t['lone'], 'one lone run', 5)]
+        sides = dict(lone=_stacked(c, 1), seeds=_stacked(c, many[0]),
+                     margins=_stacked(c, many[1]//5, (.2, .4, .6, .8, 1.)))
+        t = versus({k: partial(_fit, l, epochs) for k, l in sides.items()}, repeats)
+        row = lambda what, time, aim: _row('replicas', f'{loss}, {what}', time, t['lone'], 'one lone run', aim)
+        rows += [row(f'{many[0]} seeds', t['seeds'], 2.5),
+                 row(f'{many[1]//5} seeds × 5 margins', t['margins'], 5)]
     return rows
 
 # %% ../nbs/15b_bench.ipynb #b15b0019
 def _points(N, C, dim=128):
     g = torch.Generator().manual_seed(N)
     y = torch.arange(N) % C
-    return F.normalize(torch.randn(C, dim, generator=g)[y] + 2*torch.randn(N, dim, generator=g), dim=1), y
+    x = torch.randn(C, dim, generator=g)[y] + 2*torch.randn(N, dim, generator=g)
+    return F.normalize(x, dim=1), y
 
 def _peer_evaluation(z, y):
     import faiss
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
     faiss.omp_set_num_threads(torch.get_num_threads())                     # it counts its threads by itself
-    a = AccuracyCalculator(include=('precision_at_1', 'r_precision', 'mean_average_precision_at_r'), k='max_bin_count', device=z.device)
+    a = AccuracyCalculator(include=('precision_at_1', 'r_precision', 'mean_average_precision_at_r'), k='max_bin_count',
+                           device=z.device)
     return lambda: a.get_accuracy(z, y)
 
 def bench_evaluation(
@@ -225,21 +275,29 @@ def bench_evaluation(
     rows = []
     for N, C, aim in sizes:
         z, y = _points(N, C)
-        need, sides = N*(N/C)*70/2**30, dict(ours=lambda: retrieval_metrics(z, y))    # GB, seen for the other side
-        fits = need < .7*_free_gb()
+        sides = dict(ours=lambda: retrieval_metrics(z, y))
+        fits = N*(N/C)*70/2**30 < .7*_free_gb()              # GB that the other side was seen to need
         if fits: sides['peer'] = _peer_evaluation(z, y)
         t = versus(sides, repeats if N < 20_000 else 0)
         agree = None
-        if fits: a, b = sides['ours'](), sides['peer'](); agree = abs(a['map@r'] - b['mean_average_precision_at_r']) < 1e-4 and abs(a['recall@1'] - b['precision_at_1']) < 1e-4
-        rows.append(_row('evaluation', f'{N:,} points, {C} classes', t['ours'], t.get('peer'), 'pytorch-metric-learning with faiss' if fits else 'not run: too little memory', aim, agree=agree, B=N))
+        if fits:
+            a, b = sides['ours'](), sides['peer']()
+            near = lambda ours, theirs: abs(a[ours] - b[theirs]) < 1e-4
+            agree = near('map@r', 'mean_average_precision_at_r') and near('recall@1', 'precision_at_1')
+        rows.append(_row('evaluation', f'{N:,} points, {C} classes', t['ours'], t.get('peer'),
+                         'pytorch-metric-learning with faiss' if fits else 'not run: too little memory', aim,
+                         agree=agree, B=N))
     return rows
 
 def _free_gb():
-    try: return int(next(l for l in Path('/proc/meminfo').read_text().splitlines() if l.startswith('MemAvailable')).split()[1])/2**20
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        free = next(l for l in lines if l.startswith('MemAvailable'))
+        return int(free.split()[1])/2**20
     except (OSError, StopIteration): return 0.
 
 # %% ../nbs/15b_bench.ipynb #b15b0029
-VIT_B32 = dict(image_size=224, patch_size=32)                              # the rest as Hugging Face's default, which is the base size
+VIT_B32 = dict(image_size=224, patch_size=32)    # the rest as Hugging Face's default, which is the base size
 
 def bench_frozen(
     vit=VIT_B32,        # Arguments of `ViTConfig`
@@ -250,15 +308,22 @@ def bench_frozen(
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
     side = vit['image_size']
     with tempfile.TemporaryDirectory() as d:
-        ViTModel(ViTConfig(**vit)).save_pretrained(d); ViTImageProcessor(size=dict(height=side, width=side)).save_pretrained(d)
+        ViTModel(ViTConfig(**vit)).save_pretrained(d)
+        ViTImageProcessor(size=dict(height=side, width=side)).save_pretrained(d)
         model = ViTEmbedder(d)
-    x, (_, y), loss = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8), _batch(batch, '10 classes'), TripletLoss(.2)
+    x = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8)
+    (_, y), loss = _batch(batch, '10 classes'), TripletLoss(.2)
     head = model.head_only()
     with torch.no_grad(): z = model.eval().features(x)
     opt = torch.optim.Adam(head.parameters(), 1e-3, fused=True)
-    def step(net, x): loss(net(x), y).backward(); opt.step(); opt.zero_grad()
+    def step(net, x):
+        loss(net(x), y).backward()
+        opt.step()
+        opt.zero_grad()
     t = versus(dict(features=lambda: step(head, z), backbone=lambda: step(model.train(), x)), repeats)
-    return [_row('frozen backbone', f"ViT of {sum(p.numel() for p in model.layers[0].parameters())/1e6:.3g} million weights, batches of {batch}", t['features'], t['backbone'], 'the same step through it', 100, low=False)]
+    million = sum(p.numel() for p in model.layers[0].parameters())/1e6
+    return [_row('frozen backbone', f'ViT of {million:.3g} million weights, batches of {batch}', t['features'],
+                 t['backbone'], 'the same step through it', 100, low=False)]
 
 # %% ../nbs/15b_bench.ipynb #b15b0032
 class _Calls(TorchDispatchMode):
@@ -293,11 +358,15 @@ def step_parts(
     _timed(learn.loss_func, 'forward', t, 'loss, with its gradient')
     _timed(learn, '_backward', t, 'network, backward')
     diag, geo = learn.optimization_diagnostics, learn.geometry_history
-    for o, name, part in ((learn.opt, 'step', 'optimiser'), (learn.opt, 'zero_grad', 'optimiser'), *((diag, e, 'diagnostics, each step') for e in ('after_pred', 'before_step', 'after_step')),
-                          (diag, 'after_train', 'diagnostics, end of an epoch'), (geo, 'after_train', 'held-out points, end of an epoch')): _timed(o, name, t, part)
-    start = time.perf_counter(); _fit(learn, epochs); total = time.perf_counter() - start
+    for name in ('step', 'zero_grad'): _timed(learn.opt, name, t, 'optimiser')
+    for name in ('after_pred', 'before_step', 'after_step'): _timed(diag, name, t, 'diagnostics, each step')
+    _timed(diag, 'after_train', t, 'diagnostics, end of an epoch')
+    _timed(geo, 'after_train', t, 'held-out points, end of an epoch')
+    start = time.perf_counter()
+    _fit(learn, epochs)
+    total = time.perf_counter() - start
     n = epochs*len(learn.dls.train)
-    rest = max(0., total - sum(t.values()))       # timed apart, so that on a busy machine the parts can exceed the whole
+    rest = max(0., total - sum(t.values()))     # timed apart: on a busy machine the parts can exceed the whole
     return {k: v/n for k, v in t.items()} | {"batches, fastai's loop": rest/n}
 
 # %% ../nbs/15b_bench.ipynb #b15b0035
@@ -312,18 +381,24 @@ def bench_profile(
         x, y = _batch(B, '10 classes')
         for w, l in dict(all=TripletLoss(.2), contrastive=ContrastiveLoss(.2)).items():
             a, b = (_calls(lambda: _step(x, lambda: f(x, y))) for f in (l, _peer(w, .2)))
-            rows.append(dict(part='profile', setting=f'{w} loss, B = {B}', threads=torch.get_num_threads(), against='pytorch-metric-learning', ratio=a/b, measure='operations', ours_ms=a, other_ms=b))
+            rows.append(dict(part='profile', setting=f'{w} loss, B = {B}', threads=torch.get_num_threads(),
+                             against='pytorch-metric-learning', ratio=a/b, measure='operations', ours_ms=a, other_ms=b))
     for loss in ('contrastive', 'triplet'):
         sides = []
         for n in (1, many):
-            learn = _stacked(RunConfig(loss=loss, epochs=1), n); learn.create_opt(); _fit(learn, 1)
+            learn = _stacked(RunConfig(loss=loss, epochs=1), n)
+            learn.create_opt()
+            _fit(learn, 1)
             sides.append(step_parts(learn, epochs))
-        rows += [_row('profile', f'{loss} step: {k}', sides[1][k], sides[0][k], 'the same part of a lone run') for k in sides[0]]
+        rows += [_row('profile', f'{loss} step: {k}', sides[1][k], sides[0][k], 'the same part of a lone run')
+                 for k in sides[0]]
     for N, C in points:
         z, y = _points(N, C)
         p = _Products(z, z, _frame(z), torch.float32)
-        t = versus(dict(product=lambda: [p(i) for i in torch.arange(N).split(max(1, 2**20//N))], all=lambda: retrieval_metrics(z, y)), 3)
-        rows.append(_row('profile', f'evaluation of {N:,} points: the product', t['product'], t['all'], 'the evaluation'))
+        blocks = torch.arange(N).split(max(1, 2**20//N))
+        t = versus(dict(product=lambda: [p(i) for i in blocks], all=lambda: retrieval_metrics(z, y)), 3)
+        rows.append(_row('profile', f'evaluation of {N:,} points: the product', t['product'], t['all'],
+                         'the evaluation'))
     return rows
 
 # %% ../nbs/15b_bench.ipynb #b15b0022
@@ -334,10 +409,12 @@ def growth(
     res = []
     for per in ('10 classes', '4 per class'):
         for n in sorted({r['threads'] for r in rows}):
-            pts = [r for r in rows if r['threads'] == n and r.get('loss') == 'all' and r['against'] == 'the distances alone' and per in r['setting'] and r['B'] >= 512]
+            is_one = lambda r: r.get('loss') == 'all' and r['against'] == 'the distances alone' and r['B'] >= 512
+            pts = [r for r in rows if r['threads'] == n and is_one(r) and per in r['setting']]
             if len(pts) < 3: continue
             a, b = (_slope([r['B'] for r in pts], [r[k] for r in pts]) for k in ('ours_ms', 'other_ms'))
-            res.append(dict(part='growth', setting=f'all loss, {per}: exponent {a:.2f} against {b:.2f}', threads=n, against='the distances alone', ratio=a - b, measure='difference', aim=.1, met=a - b <= .1))
+            res.append(dict(part='growth', setting=f'all loss, {per}: exponent {a:.2f} against {b:.2f}', threads=n,
+                            against='the distances alone', ratio=a - b, measure='difference', aim=.1, met=a - b <= .1))
     return res
 
 def _slope(x, y):
@@ -346,6 +423,14 @@ def _slope(x, y):
     return ((x*y).sum()/x.square().sum()).item()
 
 # %% ../nbs/15b_bench.ipynb #b15b0025
+_TINY = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+             intermediate_size=32)
+# too short for a measurement: no aims
+_QUICK = dict(losses=lambda: bench_losses((16, 64), (), 2), step=lambda: bench_step(repeats=1),
+              replicas=lambda: bench_replicas(1, 1, (3, 5)),
+              evaluation=lambda: bench_evaluation(((1000, 10, 1.),), 1),
+              frozen=lambda: bench_frozen(_TINY, 8, 1), profile=lambda: bench_profile(1, 3, ((500, 5),)))
+
 def run_bench(
     quick:bool=False,   # Small sizes, once: does everything run, and do both sides agree?
     threads=(1, 2),     # Numbers of threads
@@ -353,29 +438,45 @@ def run_bench(
 )->list:                # Rows of the table
     "The whole benchmark"
     rows, before = [], torch.get_num_threads()
-    parts = dict(losses=lambda: bench_losses(), step=lambda: bench_step('triplet') + bench_step('contrastive'), replicas=bench_replicas, evaluation=bench_evaluation, frozen=bench_frozen, profile=bench_profile)
-    if quick: parts = dict(   # too short for a measurement: no aims
-        losses=lambda: bench_losses((16, 64), (), 2), step=lambda: bench_step(repeats=1), replicas=lambda: bench_replicas(1, 1, (3, 5)), evaluation=lambda: bench_evaluation(((1000, 10, 1.),), 1),
-        frozen=lambda: bench_frozen(dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32), 8, 1), profile=lambda: bench_profile(1, 3, ((500, 5),)))
+    parts = dict(losses=lambda: bench_losses(), step=lambda: bench_step('triplet') + bench_step('contrastive'),
+                 replicas=bench_replicas, evaluation=bench_evaluation, frozen=bench_frozen, profile=bench_profile)
+    if quick: parts = _QUICK
     try:
         for n in threads[:1] if quick else threads:
             torch.set_num_threads(n)
             for k, f in parts.items():
-                if k == 'evaluation' and n != threads[0]: f = lambda: bench_evaluation(((5900, 100, 1.), (10_000, 10, 1/3)))
-                start = time.perf_counter(); rows += f(); say(f'{k}, {n} thread{"s" if n > 1 else ""}: {time.perf_counter() - start:.0f} s')
+                if k == 'evaluation' and n != threads[0]:
+                    f = lambda: bench_evaluation(((5900, 100, 1.), (10_000, 10, 1/3)))
+                start = time.perf_counter()
+                rows += f()
+                say(f'{k}, {n} thread{"s" if n > 1 else ""}: {time.perf_counter() - start:.0f} s')
     finally: torch.set_num_threads(before)
     rows += growth(rows) + bench_memory((512,) if quick else (512, 4096, 16384))
     return [dict(r, aim=None, met=None) for r in rows] if quick else rows
+
+def _aim_text(r):
+    if r.get('aim') is None: return ''
+    text = f"aim {'≥' if r['measure'] == 'other / ours' else '≤'} {r['aim']:g}"
+    if r['met'] is None: return text
+    return text + (', met' if r['met'] else ', NOT met')
+
+def _time_text(r):
+    if 'ours_ms' not in r: return ''
+    return f"{r['ours_ms']:.0f}" if r['measure'] == 'operations' else f"{r['ours_ms']:.2f} ms"
+
+def _value_text(r):
+    if 'ours_mb' not in r: return f"{r['ratio']:.2f}"
+    other = f" against {r['other_mb']:.0f} MB" if r.get('other_mb') else ''
+    return f"{r['ours_mb']:.0f} MB{other}"
 
 def bench_text(
     rows:list  # From run_bench
 )->str:        # Lines
     "The table, for a terminal"
     def line(r):
-        aim = '' if r.get('aim') is None else f"aim {'≤' if r['measure'] != 'other / ours' else '≥'} {r['aim']:g}" + ('' if r['met'] is None else ', met' if r['met'] else ', NOT met')
-        value = f"{r['ours_mb']:.0f} MB" + (f" against {r['other_mb']:.0f} MB" if r.get('other_mb') else '') if 'ours_mb' in r else f"{r['ratio']:.2f}"
-        ms = '' if 'ours_ms' not in r else f"{r['ours_ms']:.0f}" if r['measure'] == 'operations' else f"{r['ours_ms']:.2f} ms"
-        return f"{r['part']:<17} {r['setting']:<52} {r['threads']} thr  {ms:>12}  {value:>8} {r['measure']:<13} {r['against']:<36} {aim}" + ('' if r.get('agree') in (None, True) else '  THE SIDES DISAGREE')
+        differ = '' if r.get('agree') in (None, True) else '  THE SIDES DISAGREE'
+        return (f"{r['part']:<17} {r['setting']:<52} {r['threads']} thr  {_time_text(r):>12}  {_value_text(r):>8} "
+                f"{r['measure']:<13} {r['against']:<36} {_aim_text(r)}{differ}")
     return '\n'.join(map(line, rows))
 
 def write_bench(
@@ -389,5 +490,8 @@ def write_bench(
     path = Path(out)/f'bench_{name}.csv'
     path.parent.mkdir(parents=True, exist_ok=True)
     keep = {k: v for k, v in env.items() if k not in ('revision', 'threads')}
-    path.write_text('# ' + ', '.join(f'{k} {v}' for k, v in keep.items()) + f', processor {platform.machine()}, {os.cpu_count()} cores\n' + pd.DataFrame(rows).to_csv(index=False, float_format='%.6g'), encoding='utf-8')
+    path.write_text('# ' + ', '.join(f'{k} {v}'
+                                     for k, v in keep.items())
+                    + f', processor {platform.machine()}, {os.cpu_count()} cores\n'
+                    + pd.DataFrame(rows).to_csv(index=False, float_format='%.6g'), encoding='utf-8')
     return path

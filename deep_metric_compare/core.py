@@ -9,12 +9,13 @@ __all__ = ['PATIENCE', 'PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_c
            'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
-import argparse, atexit, contextlib, difflib, errno, gc, glob, hashlib, inspect, io, json, math, numbers, os, shutil, signal, sys
-import tempfile, threading, time, types, typing, unicodedata, warnings
+import argparse, atexit, contextlib, difflib, errno, gc, glob, hashlib, inspect, io, json, math, numbers, os, shutil
+import signal, sys, tempfile, threading, time, types, typing, unicodedata, warnings
 from dataclasses import dataclass, fields, asdict, replace
 from contextlib import ExitStack
 from functools import cache, cached_property, wraps
 from pathlib import Path
+from fastcore.basics import patch
 from fastcore.docments import docments
 
 # %% ../nbs/00_core.ipynb #f3bedb2b
@@ -46,13 +47,15 @@ def check_range(
     whole=False         # Must it be a whole number?
 ):                      # The value
     "Refuse a number that is NaN, out of range, or not whole where it must be"
-    ok = isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-    ok = ok and low <= value <= high and not (open_low and value == low) and not (whole and (math.isinf(value) or value != int(value)))
+    ok = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high    # NaN is nowhere
+    if ok and open_low: ok = value != low
+    if ok and whole: ok = math.isfinite(value) and value == int(value)
     if ok: return value
     kind = 'a whole number' if whole else 'a number'
-    lo = '' if low == -math.inf else f" {'above' if open_low else 'of at least'} {low}"
-    hi = '' if high == math.inf else f"{' and' if lo else ''} at most {high}"
-    raise UserError(f"{what} was {value!r}, expected {kind}{lo}{hi}")
+    bound, also = 'above' if open_low else 'of at least', ' and' if low > -math.inf else ''
+    lo = f' {bound} {low}' if low > -math.inf else ''
+    hi = f'{also} at most {high}' if high < math.inf else ''
+    raise UserError(f'{what} was {value!r}, expected {kind}{lo}{hi}')
 
 # %% ../nbs/00_core.ipynb #84f370e3
 def printable(
@@ -61,7 +64,8 @@ def printable(
     "Escape line ends, control characters and bytes that are no UTF-8"
     def one(c):
         if unicodedata.category(c) not in ('Cc', 'Cs', 'Zl', 'Zp'): return c
-        code = ord(c) - 0xdc00 if '\udc80' <= c <= '\udcff' else ord(c)       # Python's way to keep a byte of a file's name
+        # Python's way to keep a byte of a file's name
+        code = ord(c) - 0xdc00 if '\udc80' <= c <= '\udcff' else ord(c)
         return f'\\x{code:02x}' if code < 256 else f'\\u{code:04x}'
     return ''.join(map(one, str(text)))
 
@@ -72,7 +76,8 @@ def _array(x, what):
     if hasattr(x, 'to_numpy'): x = x.to_numpy()                        # a table or one of its columns
     try: a = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as e:
-        raise UserError(f'the {what} cannot be read as numbers ({e}): give a tensor, an array, or lists of equal length') from None
+        raise UserError(f'the {what} cannot be read as numbers ({e}): '
+                        'give a tensor, an array, or lists of equal length') from None
     if a.dtype == object:                                              # numbers in a column of mixed type
         try: a = np.array(a.tolist())
         except (TypeError, ValueError): pass
@@ -91,7 +96,8 @@ def plain_tensor(
     if type(x) is torch.Tensor: return x
     if isinstance(x, torch.Tensor): return x.as_subclass(torch.Tensor)
     if isinstance(x, (list, tuple)) and x and all(isinstance(t, torch.Tensor) for t in x):
-        if len({t.shape for t in x}) > 1: raise UserError(f'the {what} are tensors of shapes {sorted({tuple(t.shape) for t in x})}, expected one shape')
+        shapes = {tuple(t.shape) for t in x}
+        if len(shapes) > 1: raise UserError(f'the {what} are tensors of shapes {sorted(shapes)}, expected one shape')
         return torch.stack([plain_tensor(t) for t in x])
     return torch.from_numpy(_array(x, what))
 
@@ -105,7 +111,8 @@ def plain_labels(
     y = plain_tensor(y, what)
     if y.dtype == torch.int64: return y
     if y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
-        if y.numel(): raise UserError(f'the {what} have dtype {y.dtype}, expected whole numbers: convert them with .long()')
+        if y.numel():
+            raise UserError(f'the {what} have dtype {y.dtype}, expected whole numbers: convert them with .long()')
     if y.dtype == torch.uint64 and (y.view(torch.int64) < 0).any():
         raise UserError(f'the {what} hold numbers beyond 2⁶³, expected whole numbers that fit into 64 bits with a sign')
     return y.long()
@@ -117,10 +124,12 @@ def out_folder(
     "The folder that a user names for results, refused where it cannot be made or written"
     if not str(out): raise UserError("out was '', expected the name of a folder")
     try: folder = Path(out).expanduser()
-    except RuntimeError: raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full name") from None
-    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))        # what is there already of the path
+    except RuntimeError:
+        raise UserError(f"out was '{out}', and no such home folder is known: write the folder's full name") from None
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))      # of the path, what is there
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK): return folder
-    raise UserError(f"out was '{out}', which cannot be written ('{there}' is {'not ours to write in' if there.is_dir() else 'a file'}): choose another folder with --out")
+    why = 'not ours to write in' if there.is_dir() else 'a file'
+    raise UserError(f"out was '{out}', which cannot be written ('{there}' is {why}): choose another folder with --out")
 
 # %% ../nbs/00_core.ipynb #397f67a9
 def _to_bool(s):
@@ -140,7 +149,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         if message.startswith('unrecognized arguments:'):
             given = message.split(':', 1)[1].split()[0]
-            near = difflib.get_close_matches(given.split('=')[0], [o for o in self._option_string_actions if o.startswith('--')], n=1)
+            near = difflib.get_close_matches(given.split('=')[0],
+                                             [o for o in self._option_string_actions if o.startswith('--')], n=1)
             message = f"unknown option {given}" + (f"; did you mean {near[0]}?" if near else '')
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
@@ -152,14 +162,16 @@ def _parser(f, name):
         shown = '' if '(default:' in (d.docment or '') else f' (default: {default})'
         kw = dict(default=default, dest=n, help=f"{d.docment or ''}{shown}".replace('%', '%%'))
         if d.anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
-        else: kw.update(type=_out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text), metavar=getattr(d.anno, '__name__', 'str').upper())
+        else:
+            read = _out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text)
+            kw.update(type=read, metavar=getattr(d.anno, '__name__', 'str').upper())
         p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p
 
 # %% ../nbs/00_core.ipynb #e5c2e3f7
 def _streams():
-    "Open what is closed of stdin, stdout and stderr, lest a file of ours takes its number; a console that cannot write ± shows a question mark"
+    "Open stdin, stdout, stderr if closed, lest a file takes their numbers; a console that cannot write ± shows a ?"
     for number in range(3):
         try: os.fstat(number)
         except OSError: os.open(os.devnull, os.O_RDWR)           # takes the lowest number that is free: this one
@@ -177,7 +189,8 @@ def _temporary():
 def _home():
     "Libraries ask for a home folder and a user's name: where there are none, a temporary folder and a number do"
     if os.path.expanduser('~') == '~': os.environ['HOME'] = _temporary()
-    if not os.access(os.path.expanduser('~'), os.W_OK) and 'MPLCONFIGDIR' not in os.environ: os.environ['MPLCONFIGDIR'] = _temporary()
+    if not os.access(os.path.expanduser('~'), os.W_OK) and 'MPLCONFIGDIR' not in os.environ:
+        os.environ['MPLCONFIGDIR'] = _temporary()
     import getpass
     try: getpass.getuser()
     except (KeyError, OSError): os.environ['USER'] = str(os.getuid())
@@ -206,7 +219,8 @@ def command(
     def face(argv=None):
         _streams()
         _home()
-        atexit.register(gc.freeze)                                           # Python's last look through all objects would take seconds
+        # Python's last look through all objects would take seconds
+        atexit.register(gc.freeze)
         p = _parser(f, f.__name__)
         face.given = [*map(str, sys.argv[1:] if argv is None else argv)]     # so that a report can say how to repeat it
         kw = vars(p.parse_args(face.given))
@@ -217,7 +231,8 @@ def command(
         except KeyboardInterrupt as e:
             if debug: raise
             number = e.args[0] if e.args else signal.SIGINT
-            p.exit(128 + number, f'\n{p.prog}: interrupted; finished runs are kept, and the same command goes on from here\n')
+            said = 'interrupted; finished runs are kept, and the same command goes on from here'
+            p.exit(128 + number, f'\n{p.prog}: {said}\n')
         except BrokenPipeError:                               # the reader of our output has seen enough
             with contextlib.suppress(OSError): _flush()
             p.exit(0)
@@ -226,7 +241,8 @@ def command(
             with contextlib.suppress(OSError): _flush()
             p.exit(2, f'{p.prog}: {_sentence(e)}\n')
     del face.__wrapped__
-    face.__signature__ = inspect.Signature([inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)])
+    argv = inspect.Parameter('argv', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    face.__signature__ = inspect.Signature([argv])
     return face
 
 # %% ../nbs/00_core.ipynb #35bd1643
@@ -239,7 +255,8 @@ def tell(
     "Write a line on stderr, where there is one"
     _said['at'] = time.monotonic()
     if not sys.stderr: return
-    with contextlib.suppress(OSError, ValueError): print(text, file=sys.stderr, flush=True)      # nobody reads it any more
+    # nobody reads it any more
+    with contextlib.suppress(OSError, ValueError): print(text, file=sys.stderr, flush=True)
 
 @contextlib.contextmanager
 def patiently(
@@ -274,7 +291,8 @@ def stream_seed(
 )->int:              # A whole number of 63 bits
     "The seed of a named stream"
     check_choice(purpose, PURPOSES, 'purpose of a random stream')
-    return int.from_bytes(hashlib.sha256(f'{int(seed)}|{purpose}|{epoch}'.encode()).digest()[:8], 'big') >> 1
+    digest = hashlib.sha256(f'{int(seed)}|{purpose}|{epoch}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'big') >> 1
 
 def stream(
     seed:int,        # The run's seed
@@ -290,20 +308,16 @@ def stream(
 FORMAT = 4  # Raise it whenever the same configuration would give other numbers
 
 def _coerce(value, anno, name):
+    "A field of a configuration as its annotation has it: of numbers that are equal, one"
     kinds = typing.get_args(anno) or (anno,)
-    if value is None and type(None) in kinds: return None
-    if bool in kinds and isinstance(value, bool): return value
-    if isinstance(value, bool) or value is None: raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
-    if isinstance(value, str):
-        if str not in kinds: raise UserError(f"{name} was '{value}', expected {getattr(anno, '__name__', anno)}")
+    if any(k in kinds and isinstance(value, k) for k in (type(None), bool, str)):
         return value
-    if not isinstance(value, numbers.Real): raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
-    if int in kinds and float not in kinds:
-        if value != value or value != int(value): raise UserError(f'{name} was {value!r}, expected a whole number')
-        return int(value)
-    if float not in kinds: raise UserError(f'{name} was {value!r}, expected {getattr(anno, "__name__", anno)}')
-    if not math.isfinite(value): raise UserError(f'{name} was {value!r}, expected a finite number')
-    return float(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not {int, float} & {*kinds}:
+        raise UserError(f"{name} was {value!r}, expected {getattr(anno, '__name__', anno)}")
+    whole = float not in kinds
+    if not math.isfinite(value) or whole and value != int(value):
+        raise UserError(f"{name} was {value!r}, expected a {'whole' if whole else 'finite'} number")
+    return int(value) if whole else float(value)
 
 # %% ../nbs/00_core.ipynb #01defed7
 @dataclass(frozen=True)
@@ -317,7 +331,7 @@ class RunConfig:
     reduction:str = 'mean'           # 'mean', 'active' or 'sum'
     balance:bool = False             # Contrastive: average positives and negatives apart?
     seed:int = 0                     # Seed of every random stream
-    data_seed:int|None = None        # Seed of synthetic data, of a training sample and of the classes held out; None: the run's own
+    data_seed:int|None = None        # Seed of synthetic data, training samples, classes held out; None: the run's own
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
     batch_size:int = 64              # Anchors per step
     lr:float = 1e-3                  # Learning rate of Adam
@@ -335,41 +349,49 @@ class RunConfig:
     probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
-    train_size:int = 0               # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
-    validation:bool = False          # Hold out a part of the training data, drawn by the seed, and leave the test data alone?
-    half:int|None = None             # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
-    stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: not at all; None: all of them
+    train_size:int = 0               # Training samples, as many of each class as there are, anew for each seed; 0: all
+    validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
+    # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
+    half:int|None = None
+    stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
 
     def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
+        for f in fields(self):
+            object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
 
 # %% ../nbs/00_core.ipynb #ae2269af
-def _arm(self):
+@patch(as_prop=True)
+def arm(self:RunConfig):
+    "What is compared: a loss with its distance, or a baseline"
     if self.model == 'identity': return 'raw'
     if self.model == 'lda': return 'lda'
     if self.epochs == 0: return 'untrained'
     return self.loss + ('-sq' if self.distance == 'sqeuclidean' else '')
 
-def _weighting(self):
+@patch(as_prop=True)
+def weighting(self:RunConfig):
+    "How pulls are weighed against pushes"
     if self.epochs == 0: return 'none'
     if self.loss == 'triplet': return '1 : 1'
     if self.loss != 'contrastive': return 'as the loss has it'
     return '1 : 1' if self.balance and self.reduction != 'sum' else 'as counted'
 
-def _digest(self):
+@patch(as_prop=True)
+def hash(self:RunConfig):
+    "The name of the run"
     d = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-    return hashlib.sha256(json.dumps({**d, 'format': FORMAT}, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+    text = json.dumps({**d, 'format': FORMAT}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-def _trained(self): return self.epochs if self.stop is None else self.stop
-
-RunConfig.trained = property(_trained, doc='Epochs that are trained')
-RunConfig.arm = property(_arm, doc='What is compared: a loss with its distance, or a baseline')
-RunConfig.weighting = property(_weighting, doc='How pulls are weighed against pushes')
-RunConfig.hash = property(_digest, doc='The name of the run')
+@patch(as_prop=True)
+def trained(self:RunConfig):
+    "Epochs that are trained"
+    return self.epochs if self.stop is None else self.stop
 
 # %% ../nbs/00_core.ipynb #e2a14ccc
-_FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json', history='history.csv', per_class='per_class.csv',
+_FILES = dict(config='config.json', environment='environment.json', pairing='pairing.json', metrics='metrics.json',
+              history='history.csv', per_class='per_class.csv',
               embeddings='embeddings.safetensors', weights='weights.safetensors')
 _ADVICE = 'remove that folder, or repeat its run with --fresh'
 
@@ -397,10 +419,13 @@ class Run:
         if not self._older(): self.files = self._list()
         for file in _FILES.values(): self._check(file)
         known = {f.name for f in fields(RunConfig)}
-        try: self.config = RunConfig(**{k: v for k, v in self._read('config.json').items() if k in known})
+        given = self._read('config.json')
+        try: self.config = RunConfig(**{k: v for k, v in given.items() if k in known})
         except UserError as e: raise self._damaged(f'has a configuration that cannot be read ({e})') from e
         self.arm = self.config.arm
-    def __repr__(self): return f'Run({self.config.dataset}, {self.arm}, {self.config.strategy}, seed {self.config.seed}: {self.outcome})'
+    def __repr__(self):
+        c = self.config
+        return f'Run({c.dataset}, {self.arm}, {c.strategy}, seed {c.seed}: {self.outcome})'
     def _damaged(self, what): return UserError(f'the finished run {self.path} {what}: {_ADVICE}')
     def _older(self):
         "Was it written before there were lists of files?"
@@ -414,7 +439,8 @@ class Run:
         "Is a file there, and as long as it was?"
         p = self.path/file
         if not p.is_file() or not p.stat().st_size: raise self._damaged(f'lacks {file}')
-        if file in self.files and p.stat().st_size != self.files[file][0]: raise self._damaged(f'has another {file} than was written')
+        if file in self.files and p.stat().st_size != self.files[file][0]:
+            raise self._damaged(f'has another {file} than was written')
     def _read(self, file):
         "The content of a file, if it is what was written"
         from safetensors import SafetensorError
@@ -422,7 +448,8 @@ class Run:
         p = self.path/file
         try:
             data = p.read_bytes()
-            if file in self.files and hashlib.sha256(data).hexdigest() != self.files[file][1]: raise ValueError('it was changed')
+            if file in self.files and hashlib.sha256(data).hexdigest() != self.files[file][1]:
+                raise ValueError('it was changed')
             return _READERS[p.suffix](data)
         except (ValueError, OSError, RecursionError, SafetensorError) as e:
             raise self._damaged(f"has a file {file} that cannot be read ({getattr(e, 'strerror', None) or e})") from e
@@ -433,14 +460,16 @@ def _add_reader(name, file):
     p.__set_name__(Run, name)
     setattr(Run, name, p)
 
-for _name in ('metrics', 'environment', 'pairing', 'history', 'per_class', 'embeddings', 'weights'): _add_reader(_name, _FILES[_name])
+for _name in ('metrics', 'environment', 'pairing', 'history', 'per_class', 'embeddings', 'weights'):
+    _add_reader(_name, _FILES[_name])
 
-def _outcome(self):
+@patch(as_prop=True)
+def outcome(self:Run):
+    "'finished', 'collapsed' or 'diverged'"
     o = self.metrics.get('outcome')
     if isinstance(o, str): return o
     raise self._damaged(f"has {o!r} as its outcome, expected 'finished', 'collapsed' or 'diverged'")
 
-Run.outcome = property(_outcome, doc="'finished', 'collapsed' or 'diverged'")
 
 def _whole(path):
     "Does a folder hold a record with every byte that was written?"
@@ -455,7 +484,8 @@ def _plain(o):
     if isinstance(o, dict): return {str(k): _plain(v) for k, v in o.items()}
     if isinstance(o, (list, tuple)): return [_plain(v) for v in o]
     if hasattr(o, 'item') and getattr(o, 'ndim', 1) == 0: o = o.item()
-    if isinstance(o, float) and not math.isfinite(o): return None if math.isnan(o) else str(o)
+    if isinstance(o, float) and not math.isfinite(o):
+        return None if math.isnan(o) else str(o)
     return o
 
 def _json(d): return (json.dumps(_plain(d), indent=1, allow_nan=False) + '\n').encode()
@@ -472,8 +502,7 @@ def write_whole(
     data:bytes  # Its content
 ):
     "Write a file under another name, flush it, move it into place"
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.part')
+    part = part_path(path)
     try:
         with open(part, 'wb') as f:
             f.write(data)
@@ -524,10 +553,15 @@ def write_run(
     from safetensors.torch import save
     table = lambda rows: pd.DataFrame(list(rows) or [{'epoch': 0}]).to_csv(index=False).encode()
     tensors = lambda d: save({k: v.detach().cpu().contiguous() for k, v in (d or {}).items()})
-    made = dict(config=_json(asdict(config)), environment=_json(dict(environment(), execution=execution)), pairing=_json(pairing or {}), metrics=_json(metrics),
-                history=table(history), per_class=table(per_class), embeddings=tensors(embeddings), weights=tensors(weights))
-    for n, data in made.items(): (Path(path)/_FILES[n]).write_bytes(data)
-    write_json(Path(path)/'files.json', {_FILES[n]: dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for n, data in made.items()})
+    made = dict(config=_json(asdict(config)), environment=_json(dict(environment(), execution=execution)),
+                pairing=_json(pairing or {}), metrics=_json(metrics),
+                history=table(history), per_class=table(per_class), embeddings=tensors(embeddings),
+                weights=tensors(weights))
+    listed = {}
+    for n, data in made.items():
+        (Path(path)/_FILES[n]).write_bytes(data)
+        listed[_FILES[n]] = dict(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    write_json(Path(path)/'files.json', listed)
 
 # %% ../nbs/00_core.ipynb #5b87a2a6
 @cache
@@ -539,7 +573,9 @@ def _code():
     h = hashlib.sha256()
     for p in sorted(folder.glob('*.py')): h.update(p.read_bytes())
     git, said = shutil.which('git'), ''
-    if git: said = subprocess.run([git, '-C', folder, 'describe', '--always', '--dirty', '--abbrev=12'], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
+    if git:
+        said = subprocess.run([git, '-C', folder, 'describe', '--always', '--dirty', '--abbrev=12'],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
     return dict(revision=said or None, code=h.hexdigest()[:12])
 
 @cache
@@ -553,8 +589,10 @@ def environment()->dict:  # Versions, platform, device, threads, a hash of the c
     import platform, torch
     from deep_metric_compare import __version__
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-    return dict(deep_metric_compare=__version__, **_code(), format=FORMAT, python=platform.python_version(), platform=platform.platform(aliased=True, terse=True),
-                device=device, threads=torch.get_num_threads(), **{p: _version(p) for p in ('torch', 'fastai', 'numpy', 'scikit-learn', 'transformers')})
+    return dict(deep_metric_compare=__version__, **_code(), format=FORMAT, python=platform.python_version(),
+                platform=platform.platform(aliased=True, terse=True),
+                device=device, threads=torch.get_num_threads(),
+                **{p: _version(p) for p in ('torch', 'fastai', 'numpy', 'scikit-learn', 'transformers')})
 
 # %% ../nbs/00_core.ipynb #2ca6498c
 def _sync(folder):
@@ -577,7 +615,8 @@ def locked(
     except Timeout:
         if say: say(f'waits for another process that works on the same runs in {path.parent}')
         lock.acquire()
-    while not path.exists():               # its last holder has just removed it: the next to come would make another one
+    # its last holder has just removed it: the next to come would make another one
+    while not path.exists():
         lock.release()
         lock.acquire()
     try: yield
@@ -595,9 +634,10 @@ class RunStore:
         self.root, self.say, self.notes = out_folder(root), say, []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.root).close()                       # has no name, so that nothing is left behind
+            tempfile.TemporaryFile(dir=self.root).close()                       # has no name: nothing is left behind
             for p in self.root.glob('.writable-*'): p.unlink(missing_ok=True)   # an earlier version left these
-        except OSError as e: raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with --out") from e
+        except OSError as e:
+            raise UserError(f"'{root}' cannot be written ({e.strerror}): choose another folder with --out") from e
     def path(self, config:RunConfig  # Of a run
             ):  # A `Path`
         "The folder of a run"
@@ -611,7 +651,8 @@ class RunStore:
         return run
     def finished(self):  # The runs in the store, a list of Run
         "Every finished run of this experiment"
-        return [Run(p.parent) for p in sorted(self.root.glob('*/metrics.json')) if p.parent.suffix not in ('.part', '.old')]
+        return [Run(p.parent) for p in sorted(self.root.glob('*/metrics.json'))
+                if p.parent.suffix not in ('.part', '.old')]
 
 # %% ../nbs/00_core.ipynb #cb341091
 CHECKPOINT = 'checkpoint.pt'
@@ -623,8 +664,10 @@ def _clear(part, anyway=False):
 def _mend(final):
     "Put right what a stop has left beside a finished run, or within it"
     old = final.with_suffix('.old')
-    if old.exists(): _remove(old) if final.exists() else old.rename(final)     # between the two renames of a repeated run
-    for p in final.glob('*checkpoint.*'): _remove(p)                           # an earlier version removed it after the rename
+    # between the two renames of a repeated run
+    if old.exists(): _remove(old) if final.exists() else old.rename(final)
+    # an earlier version removed it after the rename
+    for p in final.glob('*checkpoint.*'): _remove(p)
 
 def _place(part, final):
     "An unfinished run whose record is whole becomes a finished one"
@@ -636,11 +679,29 @@ def _place(part, final):
     return Run(final)
 
 # %% ../nbs/00_core.ipynb #5b82c2fc
-def _make_all(self, configs, f, fresh=False):
+@patch
+def _note_version(self:RunStore, run):
+    "Say once that runs which another version made were reused"
+    now, then = environment(), run.environment
+    changed = [k for k in ('deep_metric_compare', 'torch') if then.get(k) != now[k]]
+    if not changed: return
+    other = ', '.join(f'{k} {then.get(k)} (now {now[k]})' for k in changed)
+    note = f'runs made by {other} were reused; --fresh repeats them'
+    if note not in self.notes: self.notes.append(note)
+
+@patch
+def make_all(self:RunStore,
+    configs,     # A list of RunConfig
+    f,           # Makes what is missing: f(configs, folders), together
+    fresh=False  # Repeat what is there?
+)->list:         # A Run each
+    "The finished runs of several configurations, each made under its lock and moved into place by one rename"
     path = lambda c, end='': self.root/f'{c.hash}{end}'
     done = {}
     with ExitStack() as held:
-        for h in sorted({c.hash for c in configs}): held.enter_context(locked(self.root/f'.{h}.lock', self.say))   # in one order, so that two processes cannot wait for each other
+        # in one order, so that two processes cannot wait for each other
+        for h in sorted({c.hash for c in configs}):
+            held.enter_context(locked(self.root/f'.{h}.lock', self.say))
         for c in configs:
             _mend(path(c))
             if fresh or not (run := self.get(c)): continue
@@ -663,14 +724,11 @@ def _make_all(self, configs, f, fresh=False):
                 for p in parts: _clear(p)
     return [done[c] for c in configs]
 
-def _make(self, config, f, fresh=False): return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]
-
-def _note_version(self, run):
-    now, then = environment(), run.environment
-    other = [f'{k} {then.get(k)} (now {now[k]})' for k in ('deep_metric_compare', 'torch') if then.get(k) != now[k]]
-    note = f"runs made by {', '.join(other)} were reused; --fresh repeats them" if other else ''
-    if note and note not in self.notes: self.notes.append(note)
-
-RunStore.make_all, RunStore.make, RunStore._note_version = _make_all, _make, _note_version
-_make.__doc__ = "The finished run of `config`: read if it is there, else made by `f(config, folder)` under a lock and moved into place by one rename"
-_make_all.__doc__ = "The finished runs of several configurations; what is missing is made together by `f(configs, folders)`, each under its lock and with a rename of its own"
+@patch
+def make(self:RunStore,
+    config:RunConfig,  # Of a run
+    f,                 # Makes it if it is missing: f(config, folder)
+    fresh=False        # Repeat it if it is there?
+)->Run:
+    "The finished run of a configuration: read if it is there, else made"
+    return self.make_all([config], lambda cs, folders: f(cs[0], folders[0]), fresh)[0]

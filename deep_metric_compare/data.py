@@ -38,14 +38,17 @@ class LabelledData:
     licence:str=''           # Under which terms
     found:str=''             # What was found when the data were read, and what was left out
     names:tuple=()           # Names of the classes 0, 1, …, where they have some
-    pictures:torch.Tensor=None      # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
+    # What the training inputs look like, (N, C, h, w) uint8, where they are no pictures themselves
+    pictures:torch.Tensor=None
     pictures_test:torch.Tensor=None # The same of the held-out inputs
     laid_out:bool=False      # Did whoever made the data separate training and held-out ones?
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
-    reading:dict=field(default_factory=dict) # What it takes to make inputs of further files: white, level, columns, label, as_given
+    # What it takes to make inputs of further files: white, level, columns, label, as_given
+    reading:dict=field(default_factory=dict)
     def __post_init__(self):
         for k in ('x', 'x_test', 'pictures', 'pictures_test'):
-            if hasattr(v := getattr(self, k), 'dtype'): setattr(self, k, plain_tensor(v, k))     # files of pictures stay what they are
+            # files of pictures stay what they are
+            if hasattr(v := getattr(self, k), 'dtype'): setattr(self, k, plain_tensor(v, k))
         for k in ('y', 'clean', 'y_test', 'clean_test'): setattr(self, k, plain_labels(getattr(self, k), k))
     @property
     def in_shape(self):
@@ -59,7 +62,9 @@ class LabelledData:
     def class_disjoint(self):
         "Is no held-out class among those of training?"
         return not torch.isin(self.y_test[self.y_test >= 0].unique(), self.classes).any()
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}: {v}' for k, v in self.description.items())})"
+    def __repr__(self):
+        said = ', '.join(f'{k}: {v}' for k, v in self.description.items())
+        return f'{type(self).__name__}({said})'
 
 # %% ../nbs/08_data.ipynb #01fbfb0c
 def alone_text(
@@ -71,16 +76,19 @@ def alone_text(
     n = int((count == 1).sum())
     if not n: return ''
     who = 'every held-out class has' if n == len(count) else f'{n} of {len(count)} held-out classes have'
-    return f'{who} a single sample, whose variance within its class is 0 and whose neighbours are of other classes, whatever the embedding'
+    return (f'{who} a single sample, whose variance within its class is 0 and whose neighbours are of other classes, '
+            'whatever the embedding')
 
 @patch(as_prop=True)
 def description(self:LabelledData)->dict: # Text and numbers, ready for a table
     "What these data are: sizes, classes, label noise, split, source and licence"
     inlier = self.clean >= 0
     wrong = (self.y != self.clean)[inlier].float().mean().item() if inlier.any() else 0.
-    d = dict(name=self.name, train=len(self.x), test=len(self.x_test), input='×'.join(map(str, self.in_shape)),
-             classes=len(self.classes), outliers=int((self.y < 0).sum()), wrong_labels=round(wrong, 4))
-    text = dict(backbone=self.backbone, split=self.split, single_samples=alone_text(self.clean_test), source=self.source, licence=self.licence, found=self.found)
+    d = dict(name=self.name, train=len(self.x), test=len(self.x_test),
+             input='×'.join(map(str, self.in_shape)), classes=len(self.classes),
+             outliers=int((self.y < 0).sum()), wrong_labels=round(wrong, 4))
+    text = dict(backbone=self.backbone, split=self.split, single_samples=alone_text(self.clean_test),
+                source=self.source, licence=self.licence, found=self.found)
     return d | {k: v for k, v in text.items() if v}
 
 # %% ../nbs/08_data.ipynb #c865ad53
@@ -104,15 +112,19 @@ def toy_data(
 )->LabelledData:
     "Synthetic clusters with noisy labels and outliers"
     c = config
-    check_range(c.n_classes, 'n_classes', 2, 10_000, whole=True); check_range(c.samples_per_class, 'samples_per_class', 2, whole=True)
-    if c.n_classes*c.dim**2 > 2**28: raise UserError(f'{c.n_classes} classes in {c.dim} dimensions were asked for, expected at most 2**28 numbers in their covariances: use fewer of either')
+    check_range(c.n_classes, 'n_classes', 2, 10_000, whole=True)
+    check_range(c.samples_per_class, 'samples_per_class', 2, whole=True)
+    if c.n_classes*c.dim**2 > 2**28:
+        raise UserError(f'{c.n_classes} classes in {c.dim} dimensions were asked for, expected at most 2**28 numbers '
+                        'in their covariances: use fewer of either')
     seed = c.seed if c.data_seed is None else c.data_seed
     asked = check_range(c.samples_per_class_test, 'samples_per_class_test', 1, whole=True)
     held = min(asked, HELD_OUT//c.n_classes)
-    split = f'same clusters, drawn after the training points, data seed {seed}' + (f', {held} per class instead of {asked}' if held < asked else '')
+    split = f'same clusters, drawn after the training points, data seed {seed}'
+    if held < asked: split += f', {held} per class instead of {asked}'
     x, y, clean, *test = make_clusters(
-        n_classes=c.n_classes, samples_per_class=c.samples_per_class, dim=c.dim, mode_spread=c.mode_spread, overlap_prob=c.overlap_prob,
-        outlier_frac=c.outlier_frac, seed=seed, samples_per_class_test=held)
+        n_classes=c.n_classes, samples_per_class=c.samples_per_class, dim=c.dim, mode_spread=c.mode_spread,
+        overlap_prob=c.overlap_prob, outlier_frac=c.outlier_frac, seed=seed, samples_per_class_test=held)
     return LabelledData('toy', *treat_outliers(x, y, clean, c.outliers), *test, split=split, source='synthetic')
 
 # %% ../nbs/08_data.ipynb #e08606ad
@@ -125,9 +137,13 @@ def digits_data(
     d = load_digits()
     x = torch.from_numpy(d.images/16).float()[:, None]  # (1797, 1, 8, 8)
     y = torch.from_numpy(d.target).long()
-    a, b = map(torch.from_numpy, train_test_split(np.arange(len(y)), test_size=600, stratify=d.target, random_state=0))
-    return LabelledData('digits', x[a], y[a], y[a], x[b], y[b], y[b], split='600 held out, stratified by class, split seed 0',
-                        source='Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), test part, as shipped with scikit-learn', licence='CC BY 4.0', reading=dict(white=16))
+    rows = train_test_split(np.arange(len(y)), test_size=600, stratify=d.target, random_state=0)
+    a, b = map(torch.from_numpy, rows)
+    return LabelledData('digits', x[a], y[a], y[a], x[b], y[b], y[b],
+                        split='600 held out, stratified by class, split seed 0',
+                        source='Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), test part, as '
+                               'shipped with scikit-learn',
+                        licence='CC BY 4.0', reading=dict(white=16))
 
 # %% ../nbs/08_data.ipynb #7ba017d4
 DATASETS = dict(toy=toy_data, digits=digits_data)
@@ -145,31 +161,44 @@ def load_data(
 def _numbers(x, what, do):
     "A plain tensor on the CPU; `do` says what to do about text"
     try: return plain_tensor(x, what).detach().cpu()
-    except UserError as e: raise UserError(f'{e}: {do}' if str(e).endswith('expected numbers') else str(e)) from None
+    except UserError as e:
+        advice = f': {do}' if str(e).endswith('expected numbers') else ''
+        raise UserError(f'{e}{advice}') from None
 
 def _check_x(x, what):
     x = _numbers(x, f'{what} inputs', 'encode text and categories as numbers first')
-    if x.is_complex(): raise UserError(f"{what} inputs have type {str(x.dtype)[6:]}, expected real numbers: use their absolute values, or real and imaginary parts as columns")
+    if x.is_complex():
+        raise UserError(f"{what} inputs have type {str(x.dtype)[6:]}, expected real numbers: use their absolute "
+                        "values, or real and imaginary parts as columns")
     if x.dtype != torch.uint8 or x.ndim != 4: x = x.float()
-    if x.ndim < 2: raise UserError(f"{what} inputs have shape {tuple(x.shape)}, expected one row per sample, (N, …): reshape(-1, 1) makes a column of them")
-    if not x.numel(): raise UserError(f"{what} inputs have shape {tuple(x.shape)} and hold no numbers, expected at least one sample")
+    if x.ndim < 2:
+        raise UserError(f"{what} inputs have shape {tuple(x.shape)}, expected one row per sample, (N, …): reshape(-1, "
+                        "1) makes a column of them")
+    if not x.numel():
+        raise UserError(f"{what} inputs have shape {tuple(x.shape)} and hold no numbers, expected at least one sample")
     bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
     if bad:
-        rows = ', '.join(map(str, bad[:5])) + (f' and {len(bad) - 5} more' if len(bad) > 5 else '')
-        raise UserError(f"{what} inputs hold NaN or Inf in {len(bad)} of {len(x)} rows (row {rows}), expected finite numbers: leave these rows out or fill them in")
+        rows = ', '.join(map(str, bad[:5]))
+        more = f' and {len(bad) - 5} more'*(len(bad) > 5)
+        raise UserError(f"{what} inputs hold NaN or Inf in {len(bad)} of {len(x)} rows (row {rows}{more}), expected "
+                        "finite numbers: leave these rows out or fill them in")
     return x
 
 # %% ../nbs/08_data.ipynb #008793f9
 def _check_y(y, n, what):
     y = _numbers(y, f'{what} labels', 'np.unique(labels, return_inverse=True)[1] numbers them')
     if y.ndim != 1:
-        do = 'argmax(1) turns one-hot rows into labels' if y.ndim == 2 and y.shape[1] > 1 else 'reshape(-1) makes it flat'
+        one_hot = y.ndim == 2 and y.shape[1] > 1
+        do = 'argmax(1) turns one-hot rows into labels' if one_hot else 'reshape(-1) makes it flat'
         raise UserError(f"{what} labels have shape {tuple(y.shape)}, expected one number per sample, ({n},): {do}")
     if y.is_floating_point() or y.is_complex():
-        raise UserError(f"{what} labels have type {str(y.dtype)[6:]}, expected whole numbers: convert with astype('int64') if they are class numbers")
-    if len(y) != n: raise UserError(f"{what} data hold {n} inputs and {len(y)} labels, expected as many labels as inputs")
+        raise UserError(f"{what} labels have type {str(y.dtype)[6:]}, expected whole numbers: convert with "
+                        "astype('int64') if they are class numbers")
+    if len(y) != n:
+        raise UserError(f"{what} data hold {n} inputs and {len(y)} labels, expected as many labels as inputs")
     y = y.long() if y.dtype == torch.bool else plain_labels(y, f'{what} labels')
-    if (y < -1).any(): raise UserError(f"{what} labels go down to {y.min()}, expected class numbers from 0, and −1 for outliers")
+    if (y < -1).any():
+        raise UserError(f"{what} labels go down to {y.min()}, expected class numbers from 0, and −1 for outliers")
     return y
 
 # %% ../nbs/08_data.ipynb #686dc5fe
@@ -183,8 +212,12 @@ def check_arrays(
     x = _check_x(x, what)
     y = _check_y(y, len(x), what)
     _, count = y[y >= 0].unique(return_counts=True)
-    if len(count) < min_classes: raise UserError(f"{what} labels name {len(count)} class{'' if len(count) == 1 else 'es'}, expected at least {min_classes}: with fewer there is nothing to tell apart")
-    if min_classes > 1 and count.max() < 2: raise UserError(f"each of the {len(count)} classes of the {what} data has one sample, expected two or more in some: no pair shares a label")
+    if len(count) < min_classes:
+        raise UserError(f"{what} labels name {len(count)} class{'' if len(count) == 1 else 'es'}, expected at least "
+                        f"{min_classes}: with fewer there is nothing to tell apart")
+    if min_classes > 1 and count.max() < 2:
+        raise UserError(f"each of the {len(count)} classes of the {what} data has one sample, expected two or more in "
+                        "some: no pair shares a label")
     return x, y
 
 # %% ../nbs/08_data.ipynb #d4ff576b
@@ -198,32 +231,38 @@ def white_level(
 
 def _as_pictures(*parts):
     "Arrays of pictures as bytes, or scaled to at most 1; a sentence where they were scaled; how further ones are read"
-    if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts): return *parts, '', {}
-    low, top = min(x.min().item() for x in parts if len(x)), max(x.max().item() for x in parts if len(x))
+    if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts):
+        return *parts, '', {}
+    low = min(x.min().item() for x in parts if len(x))
+    top = max(x.max().item() for x in parts if len(x))
     white = white_level(top)
     if low < 0: return *parts, '', dict(as_given=True)
     if white == 1: return *parts, '', {}
     found = f'pictures with values from {low:g} to {top:g}: white is {white:,}'
     whole = white == 255 and all((x == x.round()).all() for x in parts)
-    return *(x.byte() if whole else x.float()/white for x in parts), found, {} if whole else dict(white=white)
+    if whole: return *(x.byte() for x in parts), found, {}
+    return *(x.float()/white for x in parts), found, dict(white=white)
 
 # %% ../nbs/08_data.ipynb #f154e299
 def array_data(
     x, y,                        # Training inputs (N, …) and labels (N); label −1: outlier
-    x_test=None, y_test=None,    # Held-out inputs and labels; None: a third of the samples, stratified, outliers stay in training
+    x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, stratified; outliers stay in training
     name:str='arrays',           # What to call the data
     outliers:str='as_class',     # 'as_class', 'drop' or 'negatives'
     split_seed:int=0             # Seed of the split, where one is made
 )->LabelledData:
     "Data from arrays, checked"
     x, y = check_arrays(x, y)
-    if (x_test is None) != (y_test is None): raise UserError("one of x_test and y_test was given, expected both or neither")
+    if (x_test is None) != (y_test is None):
+        raise UserError("one of x_test and y_test was given, expected both or neither")
     split, laid_out = 'as given', x_test is not None
     if laid_out: x_test, y_test = check_arrays(x_test, y_test, 'held-out', min_classes=0)
     else:
         a, b, split = held_out_rows(y, split_seed)
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
-    if x.shape[1:] != x_test.shape[1:]: raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as in training")
+    if x.shape[1:] != x_test.shape[1:]:
+        raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as "
+                        "in training")
     x, x_test, found, reading = _as_pictures(x, x_test)
     return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
                         laid_out=laid_out, reading=reading)
@@ -233,7 +272,8 @@ def _turn(y):
     "Which of its class each sample is: 0 for the first, 1 for the second, …"
     by_class, count = y.argsort(stable=True), y.unique(return_counts=True)[1]
     first = (count.cumsum(0) - count).repeat_interleave(count)
-    return torch.empty_like(by_class).index_copy_(0, by_class, torch.arange(len(y), device=y.device) - first)
+    turn = torch.arange(len(y), device=y.device) - first
+    return torch.empty_like(by_class).index_copy_(0, by_class, turn)
 
 def in_turns(
     labels,  # (N)
@@ -254,10 +294,14 @@ def draw_classes(
     order = classes[torch.randperm(len(classes), generator=stream(seed, 'data'))]
     return order[:n].sort().values, order[n:].sort().values
 
-def _others(n, held): return torch.ones(n, dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0]
+def _others(n, held):
+    "The indices below `n` that are not held out"
+    return torch.ones(n, dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0]
 
 def _stratified(y, seed, least=2, exact=False):
-    "Indices of training and held-out samples: a third of each class, at least `least`, at random; none of outliers, and of classes that would not keep two. Where this leaves fewer than two classes, one sample each. `exact`: a third of all, by one sample more or fewer of some classes"
+    "Indices of training and held-out samples: of each class a third, at least `least`, at random; none of outliers"
+    # none of classes that would not keep two either; where fewer than two are left, one sample each
+    # `exact`: a third of all, by one sample more or fewer of some classes
     inside = (y >= 0).nonzero()[:, 0]
     order = inside[torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))]
     _, which, count = y[order].unique(return_inverse=True, return_counts=True)
@@ -270,8 +314,10 @@ def _stratified(y, seed, least=2, exact=False):
 def _to_a_third(quota, count):
     "Quotas that add up to a third of what they are taken from, whatever was rounded in each class"
     off = int((count[quota > 0].sum()/3).round()) - int(quota.sum())
-    order = (count/3 - quota).masked_fill(quota == 0, 0.).argsort(descending=off > 0, stable=True)       # those first that were rounded the other way
-    return quota.index_add(0, order[:abs(off)], quota.new_full((min(abs(off), len(order)),), 1 if off > 0 else -1))
+    rounded = (count/3 - quota).masked_fill(quota == 0, 0.)
+    # those first that were rounded the other way
+    order = rounded.argsort(descending=off > 0, stable=True)[:abs(off)]
+    return quota.index_add(0, order, torch.full_like(order, 1 if off > 0 else -1))
 
 def held_out_rows(
     y,                    # Labels, (N); outliers have negative ones and stay in training
@@ -281,17 +327,21 @@ def held_out_rows(
     "Divide samples so that what is held out can be measured"
     y = plain_labels(y)
     names, count = y[y >= 0].unique(return_counts=True)
-    pairs, sizes = names[count > 1], f'{int(count.min())} to {int(count.max())}'
+    pairs = names[count > 1]
+    sizes = f'{int(count.min())} to {int(count.max())}'
     few = bool(count[count > 1].median() < FEW) if len(pairs) else True
     if len(pairs) >= 4 and (few if classes is None else classes):
         _, held = draw_classes(pairs, len(pairs)//2, split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
         why = f', because most have fewer than {FEW} samples ({sizes})'*few
-        return _others(len(y), b), b, f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
+        how = f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
+        return _others(len(y), b), b, how
     a, b = _stratified(y, split_seed)
     kept = len(y[b].unique())
     if kept < 2:
-        raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, expected two classes of three or more, or four classes of two or more: add samples, or give held-out ones of their own')
+        raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, '
+                        'expected two classes of three or more, or four classes of two or more: add samples, or give '
+                        'held-out ones of their own')
     stay = f'; {len(names) - kept} classes stay in training, too small to be divided'*(kept < len(names))
     return a, b, f'{len(b)} of {len(y)} held out, stratified by class, split seed {split_seed}{stay}'
 
@@ -307,26 +357,33 @@ def regroup(
         if a is None or b is None: return {}
         both = torch.cat([a, b]) if torch.is_tensor(a) else a + b
         return {name: both[i], f'{name}_test': both[j]}
-    return replace(data, **{k: v for name in ('x', 'y', 'clean', 'pictures') for k, v in parts(name).items()}, **changes)
+    pooled = parts('x') | parts('y') | parts('clean') | parts('pictures')
+    return replace(data, **pooled, **changes)
 
 # %% ../nbs/08_data.ipynb #b80c0012
 def validation_split(
     data:LabelledData, # With arrays as inputs
     split_seed:int=0   # Seed of the split
-)->LabelledData:       # Two thirds of the training data, and the last third held out; three fifths and two fifths of the classes
+)->LabelledData:       # Two thirds of the training data and the last third, or three and two fifths of the classes
     "Hold out a part of the training data instead of the test data"
     y, C = data.y, len(data.classes)
     if data.class_disjoint:
-        if C < 4: raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes that are held out from them: two to train on, two to tell apart')
+        if C < 4:
+            raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes '
+                            'that are held out from them: two to train on, two to tell apart')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
-        a, what = _others(len(y), b), f'all of {len(held)} of {C} classes'
-    else: (a, b), what = _stratified(y, split_seed, exact=True), 'stratified by class'        # of equal sizes, so that runs can be stacked
+        a = _others(len(y), b)
+        what = f'all of {len(held)} of {C} classes'
+    else: (a, b), what = _stratified(y, split_seed, exact=True), 'stratified by class'    # alike in size: to be stacked
     if len(y[b].unique()) < 2:
-        raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for validation, expected three or more of each class: use more samples')
+        raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
+                        'validation, expected three or more of each class: use more samples')
+    split = (f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; '
+             'test data not used')
     shown = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
-    return replace(data, x=data.x[a], y=y[a], clean=data.clean[a], x_test=data.x[b], y_test=y[b], clean_test=y[b], **shown,
-                   split=f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; test data not used')
+    return replace(data, x=data.x[a], y=y[a], clean=data.clean[a], x_test=data.x[b], y_test=y[b],
+                   clean_test=y[b], split=split, **shown)
 
 # %% ../nbs/08_data.ipynb #b80c0022
 def training_sample(
@@ -335,11 +392,15 @@ def training_sample(
     seed:int=0         # They are drawn from the stream 'data'
 )->LabelledData:
     "A class-balanced part of the training data, all held-out data"
-    y, order = data.y.clamp(min=-1), torch.randperm(len(data.y), generator=stream(seed, 'data'))       # outliers are one group, whatever their labels
-    check_range(size, 'train_size', min(2*len(y.unique()), len(y)), len(y), whole=True)       # two of each class, or there are no pairs
+    y = data.y.clamp(min=-1)                        # outliers are one group, whatever their labels
+    order = torch.randperm(len(data.y), generator=stream(seed, 'data'))
+    least = min(2*len(y.unique()), len(y))          # two of each class, or there are no pairs
+    check_range(size, 'train_size', least, len(y), whole=True)
     i = in_turns(y, order)[:size].sort().values
-    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=None if data.pictures is None else data.pictures[i],
-                   split=f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, drawn anew for each seed')
+    split = (f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, '
+             'drawn anew for each seed')
+    pictures = None if data.pictures is None else data.pictures[i]
+    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=pictures, split=split)
 
 # %% ../nbs/08_data.ipynb #5469e4be
 def draw_partners(
@@ -352,11 +413,14 @@ def draw_partners(
     by_class = y.argsort(stable=True)
     _, c, count = y.unique(return_inverse=True, return_counts=True)
     c = c[anchors]
-    n, s = count[c], (count.cumsum(0) - count)[c]                       # (A): size and first place of the anchor's class
+    n = count[c]                                   # (A): size and first place of the anchor's class
+    s = (count.cumsum(0) - count)[c]
     coin, u, v = torch.rand(3, len(anchors), generator=gen, dtype=torch.double)
-    pos, r = s + (u*n).long(), (v*(len(y) - n)).long()                  # @eq-partners
-    pos, neg = by_class[pos], by_class[torch.where(r < s, r, r + n)]
-    return torch.stack([pos, neg]) if groups == 3 else torch.where(coin < .5, pos, neg)[None]
+    pos = by_class[s + (u*n).long()]               # @eq-partners
+    r = (v*(len(y) - n)).long()
+    neg = by_class[torch.where(r < s, r, r + n)]
+    if groups == 3: return torch.stack([pos, neg])
+    return torch.where(coin < .5, pos, neg)[None]
 
 # %% ../nbs/08_data.ipynb #422fa99d
 class TensorSet(TensorDataset):
@@ -366,19 +430,20 @@ class TensorSet(TensorDataset):
         y=None,  # Labels, (N) whole numbers; None: there are none, as when one predicts
         *more    # Further tensors of N rows
     ):
-        parts = [plain_tensor(x), *([] if y is None else [plain_labels(y)]), *map(plain_tensor, more)]
+        labels = [] if y is None else [plain_labels(y)]
+        parts = [plain_tensor(x), *labels, *map(plain_tensor, more)]
         if len({t.shape[:1] for t in parts}) > 1:
-            raise UserError(f"a TensorSet was given {' and '.join(str(tuple(t.shape)) for t in parts)} numbers, "
-                            f"expected as many labels as inputs")
+            shapes = ' and '.join(str(tuple(t.shape)) for t in parts)
+            raise UserError(f'a TensorSet was given {shapes} numbers, expected as many labels as inputs')
         super().__init__(*parts)
     def new_empty(self):
         "The same without samples, which fastai exports with a model"
         return type(self)(*(t[:0] for t in self.tensors))
 
-# %% ../nbs/08_data.ipynb #c4a7a2bc
+# %% ../nbs/08_data.ipynb #64e9650f
 _SERVED = 'after_batch', 'before_iter', 'after_iter', 'get_idxs', 'batch_size'
-# fastai hands these on
-_IDLE = dict(num_workers=0, pin_memory=False, pin_memory_device='', timeout=0, persistent_workers=False, indexed=True)
+_IDLE = dict(num_workers=0, pin_memory=False, pin_memory_device='', timeout=0, persistent_workers=False,
+             indexed=True)    # fastai hands these on
 
 def _check_loader(kwargs, shuffle, groups, k):
     "Refuse arguments that would do nothing"
@@ -396,6 +461,7 @@ def _check_loader(kwargs, shuffle, groups, k):
         raise UserError(f'k_per_class was {k} with shuffle=False, expected 0: the batches of P classes with K '
                         f'members each are drawn')
 
+# %% ../nbs/08_data.ipynb #c4a7a2bc
 class GatherDL(DataLoader):
     "A fastai `DataLoader` over arrays in memory: one gather per batch, in an order that is a function of (seed, epoch)"
     def __init__(self,
@@ -418,7 +484,8 @@ class GatherDL(DataLoader):
         state = random.getstate()  # fastai's loader draws a number it needs for workers
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, **kwargs)
         random.setstate(state)
-        self.seed, self.groups, self.k_per_class, self.epoch, self.n_inp, self._last = seed, groups, k_per_class, 0, 1, None
+        self.seed, self.groups, self.k_per_class = seed, groups, k_per_class
+        self.epoch, self.n_inp, self._last = 0, 1, None
         self.labels = dataset.tensors[1].cpu() if len(dataset.tensors) > 1 else None
         self.to(default_device() if device is None else device)
     def to(self, device  # Where to
@@ -436,12 +503,12 @@ def order(self:GatherDL,
     epoch:int  # Which epoch, from 0
 )->tuple:      # Index tensors on the CPU, one per batch
     "The anchors of an epoch, batch by batch"
-    # fastai asks for an order of its own
-    if 'get_idxs' in vars(self):
+    if 'get_idxs' in vars(self):                   # fastai asks for an order of its own
         idx = torch.as_tensor(self.get_idxs(), dtype=torch.long)
         return self._whole(idx.split(self.bs)) if len(idx) else ()
     key = epoch, self.seed, self.bs, self.k_per_class, self.shuffle, self.drop_last
-    if self._last is None or self._last[0] != key: self._last = key, self._whole(self._order(epoch))
+    if self._last is None or self._last[0] != key:
+        self._last = key, self._whole(self._order(epoch))
     return self._last[1]
 
 @patch
@@ -451,7 +518,8 @@ def _whole(self:GatherDL, batches):
 
 @patch
 def _order(self:GatherDL, epoch):
-    if not self.shuffle or not self.n: return torch.arange(self.n).split(self.bs) if self.n else ()
+    if not self.n: return ()
+    if not self.shuffle: return torch.arange(self.n).split(self.bs)
     gen = stream(self.seed, 'order', epoch)
     if self.k_per_class: return tuple(PKSampler(self.labels, self.bs, self.k_per_class, gen))
     return torch.randperm(self.n, generator=gen).split(self.bs)
@@ -465,7 +533,8 @@ def indices(self:GatherDL,
     batches = self.order(epoch)
     if self.groups == 1 or not batches: return batches
     a = torch.cat(batches)
-    rows = torch.cat([a[None], draw_partners(self.labels, a, self.groups, stream(self.seed, 'sampling', epoch))])  # (groups, A)
+    partners = draw_partners(self.labels, a, self.groups, stream(self.seed, 'sampling', epoch))
+    rows = torch.cat([a[None], partners])          # (groups, A)
     return tuple(r.reshape(-1) for r in rows.split([len(b) for b in batches], 1))
 
 @patch
@@ -475,7 +544,8 @@ def order_hash(self:GatherDL,
 )->str:                   # sha256, 64 hexadecimal digits
     "A fingerprint of an epoch's order: equal for runs that may be paired"
     h = hashlib.sha256()
-    for b in self.indices(epoch) if partners else self.order(epoch): h.update(f'{len(b)}|'.encode() + b.numpy().astype('<i8').tobytes())
+    for b in self.indices(epoch) if partners else self.order(epoch):
+        h.update(f'{len(b)}|'.encode() + b.numpy().astype('<i8').tobytes())
     return h.hexdigest()
 
 # %% ../nbs/08_data.ipynb #0dea8a5a
@@ -486,7 +556,8 @@ def __iter__(self:GatherDL):
     if batches:
         sizes, idx = [len(b) for b in batches], torch.cat(batches).to(self.device)
         labels = [()]*len(sizes) if self.y is None else zip(self.y[idx].split(sizes))
-        for i, y in zip(idx.split(sizes), labels): yield self.after_batch((self.x.index_select(0, i), *y))
+        for i, y in zip(idx.split(sizes), labels):
+            yield self.after_batch((self.x.index_select(0, i), *y))
     self.epoch += 1
     self.after_iter()
 
@@ -501,10 +572,11 @@ def new(self:GatherDL,
     cls=None,     # Another class of loader; None: the same
     **kwargs      # What shall be different
 ):                # The new loader
-    "A loader like this one. Without shuffling, or with an order of fastai's, it serves every sample once and no partners"
+    "A loader like this one; unshuffled, or in an order of fastai's, it serves every sample once and no partners"
     own = dict(seed=self.seed, groups=self.groups, k_per_class=self.k_per_class)
     if dataset is not None and not hasattr(dataset, 'tensors'): dataset = TensorSet(dataset)
-    if 'get_idxs' in kwargs or not kwargs.get('shuffle', self.shuffle): own |= dict(groups=1, k_per_class=0)
+    plain = 'get_idxs' in kwargs or not kwargs.get('shuffle', self.shuffle)
+    if plain: own |= dict(groups=1, k_per_class=0)
     res = DataLoader.new(self, dataset, cls, **merge(own, kwargs))
     res.epoch = self.epoch
     return res
@@ -521,11 +593,14 @@ def members_per_class(
 def _check_batch(batch_size, k, strategy, groups):
     check_choice(strategy, STRATEGIES, 'strategy')
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 2 <= batch_size < 2**31:
-        raise UserError(f"batch_size was {batch_size!r}, expected a whole number of at least 2: a batch must have room for two classes")
+        raise UserError(f"batch_size was {batch_size!r}, expected a whole number of at least 2: a batch must have room "
+                        "for two classes")
     if k and (k < 2 or batch_size//k < 2):
-        raise UserError(f"k_per_class was {k} with batches of {batch_size}, expected 2 to {batch_size//2}: a batch needs pairs that share a label and at least two classes")
+        raise UserError(f"k_per_class was {k} with batches of {batch_size}, expected 2 to {batch_size//2}: a batch "
+                        "needs pairs that share a label and at least two classes")
     if strategy == 'published' and groups not in (2, 3):
-        raise UserError(f"groups was {groups!r} with strategy 'published', expected 2 (anchor and partner: contrastive) or 3 (anchor, positive, negative: triplet)")
+        raise UserError(f"groups was {groups!r} with strategy 'published', expected 2 (anchor and partner: "
+                        "contrastive) or 3 (anchor, positive, negative: triplet)")
 
 # %% ../nbs/08_data.ipynb #72f32e63
 def metric_dls(
@@ -544,12 +619,15 @@ def metric_dls(
                         f'makes it from arrays')
     _check_batch(batch_size, k_per_class, strategy, groups)
     published = strategy == 'published'
-    k = k_per_class or (0 if published or not kwargs.get('shuffle', True) else members_per_class(data.y, batch_size))
-    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, **kwargs)
+    plain = published or not kwargs.get('shuffle', True)
+    k = k_per_class or (0 if plain else members_per_class(data.y, batch_size))
+    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1,
+                     k_per_class=k, device=device, **kwargs)
     if len(data.y) and not len(train):
         raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at '
                         f'least one batch: use smaller ones')
-    valid = GatherDL(TensorSet(data.x_test, data.y_test), max(1, min(1024, len(data.x_test))), seed, shuffle=False, device=device)
+    held = TensorSet(data.x_test, data.y_test)
+    valid = GatherDL(held, max(1, min(1024, len(held))), seed, shuffle=False, device=device)
     return DataLoaders(train, valid, device=train.device)
 
 # %% ../nbs/08_data.ipynb #b80c0002
@@ -558,8 +636,10 @@ class ReplicaDL(GatherDL):
     def __init__(self, dls  # GatherDLs of equal length and batch size
                 ):
         dls, a = list(dls), dls[0]
-        if len({(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last) for d in dls}) > 1 or a.k_per_class:
-            raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one after another')
+        kinds = {(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last) for d in dls}
+        if len(kinds) > 1 or a.k_per_class:
+            raise UserError('loaders of different sizes, or with P×K batches, cannot be put side by side: run them one '
+                            'after another')
         if own := [n for d in dls for n in _SERVED if n in vars(d)]:
             raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
                             f'arrays as they are: run them one after another')
@@ -572,13 +652,17 @@ class ReplicaDL(GatherDL):
     def to(self, device  # Where to
           ):
         "Move the arrays to `device`"
-        if hasattr(self, 'members'): self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
+        if hasattr(self, 'members'):
+            self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
         else: super().to(device)
     def __iter__(self):
         self.before_iter()
         each = [d.indices(self.epoch) for d in self.members]
-        idx = (torch.stack([torch.cat(i) for i in each]) + self.offset).to(self.device)             # (R, all samples of the epoch)
-        for i in idx.split([len(b) for b in each[0]], 1): yield self.after_batch((self.x.index_select(0, i.reshape(-1)).view(*i.shape, *self.x.shape[1:]), self.y[i]))
+        # (R, all samples of the epoch)
+        idx = (torch.stack([torch.cat(i) for i in each]) + self.offset).to(self.device)
+        for i in idx.split([len(b) for b in each[0]], 1):
+            x = self.x.index_select(0, i.reshape(-1))
+            yield self.after_batch((x.view(*i.shape, *self.x.shape[1:]), self.y[i]))
         self.epoch += 1
         self.after_iter()
 
@@ -608,9 +692,12 @@ def show_batch(self:GatherDL,
     import matplotlib.pyplot as plt
     x, y = (t.cpu() for t in (self.one_batch() if b is None else b))
     n, g = min(max_n, len(y)//self.groups), self.groups
-    x, y = (t.reshape(g, -1, *t.shape[1:])[:, :n] for t in (x, y))
+    x, y = (t.reshape(g, -1, *t.shape[1:])[:, :n]
+            for t in (x, y))
     _, axs = plt.subplots(g, n, figsize=figsize or (.85*n, 1.1*g), squeeze=False, layout='constrained')
     for ax, o, t in zip(axs.flat, x.flatten(0, 1), y.flatten().tolist()):
-        if o.ndim == 3: ax.imshow(o.permute(1, 2, 0).squeeze(-1), cmap='gray_r')
+        if o.ndim == 3:
+            ax.imshow(o.permute(1, 2, 0).squeeze(-1), cmap='gray_r')
         else: ax.plot(o.flatten(), lw=.6, color='k')
-        ax.set_title(t, fontsize=9); ax.axis('off')
+        ax.set_title(t, fontsize=9)
+        ax.axis('off')

@@ -33,7 +33,8 @@ def balanced_subset(
     order = torch.randperm(len(y), generator=stream(seed, 'evaluation'))
     order = in_turns(y, order[y[order] >= 0])
     C = len(y[order].unique())
-    if size < least*C:                                   # the first C are one of each class: those of some classes come first
+    # the first C are one of each class: those of some classes come first
+    if size < least*C:
         some = torch.isin(y[order], y[order[:max(1, size//least)]])
         order = torch.cat([order[some], order[~some]])
     return order[:size].sort().values
@@ -47,12 +48,14 @@ def no_batches(
     except TypeError: return False
 
 def _points(dl, size, seed):
-    "A class-balanced set of points of a loader: from its arrays where it holds them, else from its first batches; None if it has none"
-    if hasattr(dl, 'x') and hasattr(dl, 'y') and torch.is_tensor(dl.x): x, y = dl.x, dl.y
+    "A class-balanced set of a loader's points: from its arrays if it has them, else from its first batches; or None"
+    has_arrays = hasattr(dl, 'x') and hasattr(dl, 'y') and torch.is_tensor(dl.x)
+    if has_arrays: x, y = dl.x, dl.y
     else:
         if no_batches(dl): return None
         bs, n = [], 0
-        with no_random(seed):                                   # shuffled, for data that are sorted by class; nobody else's numbers are used up
+        # shuffled, for data that are sorted by class; nobody else's numbers are used up
+        with no_random(seed):
             for b in every_sample(dl, shuffle=True):
                 bs.append((plain_tensor(b[0]).detach(), plain_labels(b[-1])))
                 n += len(bs[-1][1])
@@ -77,7 +80,8 @@ GROUPS = 'easy', 'hard', 'mislabelled', 'outlier'    # What the numbers of sampl
 
 def _raw_blocks(x, size=2**22):
     "The raw input as the baseline sees it, float64, some rows at a time"
-    for b in x.split(max(1, size//max(1, x[0].numel()))): yield embed(RawInput(normalize=False), b).double()
+    rows = max(1, size//max(1, x[0].numel()))
+    for b in x.split(rows): yield embed(RawInput(normalize=False), b).double()
 
 def sample_groups(
     x,               # (N, …) training inputs
@@ -141,8 +145,11 @@ def sample_gradients(
 )->Tensor:                # (…, B)
     "The size of the gradient on each embedding, along the sphere where they lie on it"
     z, grad = (plain_tensor(t).detach().float() for t in (z, grad))
-    if normalize is None: normalize = ((torch.linalg.vector_norm(z, dim=-1, keepdim=True) - 1).abs() < 1e-3).float()
-    if normalize is not False: grad = grad - normalize*z*(z*grad).sum(-1, keepdim=True)
+    if normalize is None:
+        length = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+        normalize = ((length - 1).abs() < 1e-3).float()
+    if normalize is not False:
+        grad = grad - normalize*z*(z*grad).sum(-1, keepdim=True)
     return torch.linalg.vector_norm(grad, dim=-1)
 
 def participation(
@@ -200,7 +207,8 @@ def epochs_to_decay(
     "When a curve first falls to a share of where it began"
     v = list(values)
     at = range(len(v)) if at is None else at
-    return next((t for t, o in list(zip(at, v))[1:] if o is not None and o <= share*v[0]), None)
+    low = (t for t, o in list(zip(at, v))[1:] if o is not None and o <= share*v[0])
+    return next(low, None)
 
 def epochs_to_gain(
     values,           # Readings of a measure that grows, before training first
@@ -222,7 +230,8 @@ def stall_epoch(
 ):                   # The first epoch that ends such a stretch; None if none does
     "When a curve has all but stopped falling"
     v = [max(float(o), floor) for o in probe]
-    return next((t for t in range(over, len(v)) if v[t] > v[t - over]*(1 - rate)**over), None)
+    least = (1 - rate)**over
+    return next((t for t in range(over, len(v)) if v[t] > v[t - over]*least), None)
 
 def hard_gain(
     recall,  # A value per epoch, before training first; None or NaN where nobody measured
@@ -239,7 +248,8 @@ def decay_rate(
     floor=1e-8      # Smaller values count as this
 )->float:           # Per epoch; 0.1 is a fall of 10 % per epoch
     "−slope of the least-squares line through log probe over the first epochs"
-    v = torch.tensor([max(float(o), floor) for o in list(values)[:epochs + 1]], dtype=torch.float64).log()
+    first = [max(float(o), floor) for o in list(values)[:epochs + 1]]
+    v = torch.tensor(first, dtype=torch.float64).log()
     t = torch.arange(len(v), dtype=torch.float64)
     t = t - t.mean()
     return -((t*v).sum()/t.square().sum()).item() if len(v) > 1 else math.nan
@@ -254,15 +264,22 @@ _STEP = ('loss', 'samples', 'participation', 'grad_norm', 'emb_grad_norm', *_TER
          'pos_active', 'pos_count', 'neg_active', 'neg_count', 'margin', 'update_size',
          *(f'sum/{g}' for g in GROUPS), *(f'n/{g}' for g in GROUPS))         # these where groups are known
 
+_SIZES = 'participation', 'grad_norm', 'emb_grad_norm', 'update_size'
+_ACTIVITIES = dict(active_ratio=('active', 'count'), active_candidates=('active', 'candidates'),
+                   active_positive=('pos_active', 'pos_count'), active_negative=('neg_active', 'neg_count'))
+
 def _goes_on(cb):
     "Does a fit begin where the last row of a callback ends? Else, as after `load`, its history begins anew"
     ends = [t[-1]['epoch'] for t in cb.tables if t]
     return cb.epoch > 0 and bool(ends) and max(ends) == cb.epoch
 
+
+# %% ../nbs/10_diagnostics.ipynb #c58b690c
 class OptimizationDiagnostics(Callback):
     "Probe, activity, participation, gradients and updates, a row per epoch"
     order = 10.5   # after mixed precision has unscaled the gradients, before they are clipped
-    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks', 'batch_groups', 'fresh'    # samples, and what a step leaves: not kept in files
+    # samples, and what a step leaves: not kept in files
+    _stateattrs = 'points', 'bare', 'before', 'seen', 'step', 'kept', 'blocks', 'batch_groups', 'fresh'
     def __init__(self,
         probe:tuple=None,      # Points (inputs, labels); None: a class-balanced set of the training data
         probe_size:int=256,    # Most points in that set
@@ -272,8 +289,8 @@ class OptimizationDiagnostics(Callback):
         groups=None            # (N) from sample_groups, for the training samples; a list has one for each replica
     ):
         store_attr()
-        self.tables, self.collapses, self.dead, self.watching = [[]], [None], set(), False
-        self.seen, self.step, self.readings = None, None, [[]]
+        self.tables, self.readings, self.collapses = [[]], [[]], [None]
+        self.seen, self.step, self.dead, self.watching = None, None, set(), False
     def before_fit(self):
         "Nothing is watched until training begins: a Learner may validate, predict or look for a learning rate"
         self.watching = False
@@ -285,46 +302,62 @@ class OptimizationDiagnostics(Callback):
             begin()
             self.watching = True
         self.tenth, self.fresh, self.batch_groups = 0, [], self._look_up()
-    def _start(self):
-        self._prepare()
-        for r, d in enumerate(self._probe()): self.tables[r].append(dict(epoch=self.epoch, **d))
-        self._bury()
-    def _prepare(self):
-        self.R = getattr(self.model, 'replicas', 0) or 1
-        self.points = None
-        self.tables, self.collapses, self.all_steps, self.dead = [[] for _ in range(self.R)], [None]*self.R, [], set()
-        self.readings = [[] for _ in range(self.R)]
-        self._follow()
-        self.start = self._flat(self.params)
-    def _follow(self):
-        "From here on, from the weights as they are"
-        self.seen, self.step, self.kept, self.held, self.blocks = None, None, [], 0, []
-        if getattr(self, 'points', None) is None:
-            self.points = self.probe or replica_points(self.dls.train, self.probe_size, self.seed)
-        if self.points is None:
-            raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: '
-                            'check the loader and its labels')
-        self.pull, self.weighting = probe_weighting(self.loss_func, self.dls.train)
-        self.params = [p for p in self.model.parameters() if p.requires_grad]
-        self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
-        self.before = [p.clone() for p in self.bare]
-    def _flat(self, ts): return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
-    def _norms(self, ts):
-        "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
-        return torch.linalg.vector_norm(self._flat(ts), dim=1)[:, None] if self.R > 1 else torch.stack(torch._foreach_norm(ts))
+
+# %% ../nbs/10_diagnostics.ipynb #6304153a
+@patch
+def _start(self:OptimizationDiagnostics):
+    self._prepare()
+    for t, d in zip(self.tables, self._probe()):
+        t.append(dict(epoch=self.epoch, **d))
+    self._bury()
+
+@patch
+def _prepare(self:OptimizationDiagnostics):
+    self.R = getattr(self.model, 'replicas', 0) or 1
+    self.points = None
+    self.tables, self.readings = ([[] for _ in range(self.R)] for _ in range(2))
+    self.collapses, self.all_steps, self.dead = [None]*self.R, [], set()
+    self._follow()
+    self.start = self._flat(self.params)
+
+@patch
+def _follow(self:OptimizationDiagnostics):
+    "From here on, from the weights as they are"
+    self.seen, self.step, self.kept, self.held, self.blocks = None, None, [], 0, []
+    if getattr(self, 'points', None) is None:
+        self.points = self.probe or replica_points(self.dls.train, self.probe_size, self.seed)
+    if self.points is None:
+        raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: '
+                        'check the loader and its labels')
+    self.pull, self.weighting = probe_weighting(self.loss_func, self.dls.train)
+    self.params = [p for p in self.model.parameters() if p.requires_grad]
+    self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
+    self.before = [p.clone() for p in self.bare]
+
+@patch
+def _flat(self:OptimizationDiagnostics, ts):
+    return torch.cat([t.detach().reshape(self.R, -1) for t in ts], 1) if ts else None     # (R, numbers)
+
+@patch
+def _norms(self:OptimizationDiagnostics, ts):
+    "The norm of each tensor, all in one call; of replicas, of all tensors together, (R, 1)"
+    if self.R > 1:
+        return torch.linalg.vector_norm(self._flat(ts), dim=1)[:, None]
+    return torch.stack(torch._foreach_norm(ts))
 
 # %% ../nbs/10_diagnostics.ipynb #945b8b41
 @patch
 def after_pred(self:OptimizationDiagnostics):
     "Ask for the gradient on the embeddings"
-    l = self.learn                                       # an attribute of the Learner is looked up faster there than through the callback
+    l = self.learn                                  # its attributes are found faster there than through the callback
     self.seen = l.pred if self.watching and l.training and l.pred.requires_grad else None
     if self.seen is not None: self.seen.retain_grad()
 
 @patch
 def before_step(self:OptimizationDiagnostics):
     "Keep the loss, its terms and the gradients of this step"
-    if self.seen is not None: self._keep(self._norms([p.grad for p in self.params if p.grad is not None]))
+    if self.seen is None: return
+    self._keep(self._norms([p.grad for p in self.params if p.grad is not None]))
 
 @patch
 def _keep(self:OptimizationDiagnostics, norms):
@@ -348,7 +381,8 @@ def _activity(self:OptimizationDiagnostics):
     t = getattr(f, 'latest', None)
     nan = float('nan')
     if t is None: return [nan]*10
-    known = lambda s, k: nan if (v := getattr(s, k, None)) is None else v           # a loss of one's own may leave some out
+    # a loss of one's own may leave some out
+    known = lambda s, k: nan if (v := getattr(s, k, None)) is None else v
     sides = [known(s, k) for s in (t.positive, t.negative) for k in ('active', 'count')]
     m = getattr(f, 'margin', nan)
     return [*(known(t, k) for k in _TERMS), *sides, nan if isinstance(m, str) else m]
@@ -375,12 +409,15 @@ def _look_up(self:OptimizationDiagnostics):
     dl = self.dls.train
     loaders = getattr(dl, 'members', [dl])
     if self.groups is None or not all(isinstance(d, GatherDL) for d in loaders): return None
-    groups = self.groups if isinstance(self.groups, (list, tuple)) else [self.groups]*len(loaders)
     each = [d.indices(dl.epoch) for d in loaders]
     sizes = [len(i) for i in each[0]]
     if not sizes: return None
-    rows = torch.stack([plain_labels(g).cpu()[torch.cat(i)] for g, i in zip(groups, each)])
-    return (rows if hasattr(dl, 'members') else rows[0]).to(self.dls.device).split(sizes, -1)
+    groups = zip(_listed(self.groups, len(loaders)), each)
+    rows = torch.stack([plain_labels(g).cpu()[torch.cat(i)] for g, i in groups])
+    if not hasattr(dl, 'members'): rows = rows[0]
+    return rows.to(self.dls.device).split(sizes, -1)
+
+def _listed(v, n): return v if isinstance(v, (list, tuple)) else [v]*n
 
 @patch
 def _glance(self:OptimizationDiagnostics):
@@ -412,8 +449,9 @@ def resume(self:OptimizationDiagnostics, state  # From `state`, of the same run;
           ):
     "Go on from there"
     self._prepare()
-    self.tables, self.collapses, self.all_steps, self.dead, self.start = state['tables'], state['collapses'], state['all_steps'], set(state['dead']), state['start'].to(self.start.device)
-    self.readings = state['readings']
+    self.tables, self.collapses, self.readings = state['tables'], state['collapses'], state['readings']
+    self.all_steps, self.dead = state['all_steps'], set(state['dead'])
+    self.start = state['start'].to(self.start.device)
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a04
 def _over_all(loss, z, y, weights=None):
@@ -439,7 +477,8 @@ def _measured(cb, x, y, loss=True):
 def _probe(self:OptimizationDiagnostics):
     "Loss over all pairs of the probe, and how far its embeddings are spread, for each replica"
     z, _, v = _measured(self, *self.points)
-    spread = (z - z.mean(1, keepdim=True)).square().sum(2).mean(1)/z.square().sum(2).mean(1).clamp_min(1e-30)
+    square = lambda z: z.square().sum(2).mean(1)
+    spread = square(z - z.mean(1, keepdim=True))/square(z).clamp_min(1e-30)
     res = [dict(probe_loss=a, spread=b) for a, b in zip(v.tolist(), spread.tolist())]
     self.broken = [r for r, d in enumerate(res) if not all(map(math.isfinite, d.values()))]
     return res
@@ -449,8 +488,11 @@ def _bury(self:OptimizationDiagnostics):
     "A replica that has diverged stays so; the fit ends when none is left"
     for r in set(self.broken) - self.dead:
         self.dead.add(r)
-        text = f"the loss or the embeddings are NaN or infinite since epoch {self.tables[r][-1]['epoch']}: the run has diverged; use a lower learning rate, or check the loss and the data"
-        if self.R == 1 or len(self.dead) == self.R: raise Diverged(self._call(r, text))
+        text = (f"the loss or the embeddings are NaN or infinite since epoch {self.tables[r][-1]['epoch']}: the run "
+                "has "
+                'diverged; use a lower learning rate, or check the loss and the data')
+        if self.R == 1 or len(self.dead) == self.R:
+            raise Diverged(self._call(r, text))
         self.notify(self._call(r, text))
 
 @patch
@@ -462,7 +504,7 @@ def after_train(self:OptimizationDiagnostics):
     if not self.watching: return
     self._condense()
     if not self.blocks: return
-    S = torch.cat(self.blocks, 1).cpu()                                   # (columns, steps, R): the one wait for the device
+    S = torch.cat(self.blocks, 1).cpu()              # (columns, steps, R): the one wait for the device
     self.blocks = []
     self.all_steps.append(S)
     self._write_readings()
@@ -470,22 +512,26 @@ def after_train(self:OptimizationDiagnostics):
     self.broken += (~S[0].isfinite().all(0)).nonzero()[:, 0].tolist()
     for r in range(self.R):
         if r in self.dead: continue
-        self.tables[r].append(self._row(dict(zip(_STEP, S[:, :, r])), self.tables[r], probe[r]))
+        steps = dict(zip(_STEP, S[:, :, r]))
+        self.tables[r].append(self._row(steps, self.tables[r][-1], probe[r]))
         if r not in self.broken: self._check_collapse(r)
     self._bury()
 
 @patch
-def _row(self:OptimizationDiagnostics, s, table, probe):
-    n = lambda a, b: (s[a]/s[b]).nanmean().item()           # mean over the steps that have any
-    path = table[-1].get('path', 0.) + s['update_size'].nansum().item()
-    return dict(epoch=table[-1]['epoch'] + 1, loss=((s['loss']*s['samples']).sum()/s['samples'].sum()).item(), **probe,
-                active_ratio=n('active', 'count'), active_candidates=n('active', 'candidates'), active_positive=n('pos_active', 'pos_count'), active_negative=n('neg_active', 'neg_count'),
-                **{k: s[k].nanmean().item() for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size')},
+def _row(self:OptimizationDiagnostics, s, last, probe):
+    "The row of an epoch with steps `s`, after the row `last`"
+    mean = lambda v: v.nanmean().item()                     # over the steps that have any
+    loss = (s['loss']*s['samples']).sum()/s['samples'].sum()
+    path = last.get('path', 0.) + s['update_size'].nansum().item()
+    return dict(epoch=last['epoch'] + 1, loss=loss.item(), **probe,
+                **{k: mean(s[a]/s[b]) for k, (a, b) in _ACTIVITIES.items()},
+                **{k: mean(s[k]) for k in _SIZES},
                 path=path, margin=s['margin'].mean().item(), **_by_group(s))
 
 def _by_group(s):
     "The mean gradient of the samples of each group, over steps; NaN where there are none"
-    return {f'grad/{g}': (s[f'sum/{g}'].sum()/s[f'n/{g}'].sum()).item() for g in GROUPS if f'n/{g}' in s}
+    mean = lambda g: (s[f'sum/{g}'].sum()/s[f'n/{g}'].sum()).item()
+    return {f'grad/{g}': mean(g) for g in GROUPS if f'n/{g}' in s}
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a06
 def _length(vs): return torch.linalg.vector_norm(nn.utils.rnn.pad_sequence(vs, batch_first=True), dim=-1)
@@ -498,15 +544,18 @@ def _condense(self:OptimizationDiagnostics):
     self.kept, self.held, moved = [], 0, []
     for _, i in groupby(range(len(zs)), lambda i: zs[i].shape):           # the last batch is shorter
         i = list(i)
-        g = sample_gradients(*(torch.stack([t[j] for j in i]) for t in (zs, grads)), getattr(self.model, 'normalize', None))     # (steps, …, B)
-        known = [group_sums(g, torch.stack([groups[j] for j in i]))] if groups[0] is not None else []
+        stacked = lambda ts: torch.stack([ts[j] for j in i])
+        g = sample_gradients(stacked(zs), stacked(grads), getattr(self.model, 'normalize', None))   # (steps, …, B)
+        known = [] if groups[0] is None else [group_sums(g, stacked(groups))]
         moved.append((participation(g), g.sum(-1), *known))
     part, total, *by_group = map(torch.cat, zip(*moved))
     wide = torch.float32 if part.device.type == 'mps' else torch.float64
     def col(v):
-        if not torch.is_tensor(v): v = torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v, device=part.device)
+        if not torch.is_tensor(v):
+            v = torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v, device=part.device)
         return v.to(wide).reshape(len(v), -1).expand(-1, self.R)
-    sizes, moved = [z.shape[-2] for z in zs], [v for b in by_group for v in b.unbind(-1)]
+    sizes = [z.shape[-2] for z in zs]
+    moved = [v for b in by_group for v in b.unbind(-1)]
     columns = list(losses), sizes, part, _length(norms), total, *map(list, zip(*terms)), _length(moves), *moved
     self.blocks.append(torch.stack([col(v) for v in columns]))
 
@@ -517,8 +566,11 @@ def _check_collapse(self:OptimizationDiagnostics, r):
     if row['spread'] >= 1e-4: self.collapses[r] = None
     elif self.collapses[r] is None:
         self.collapses[r] = row['epoch']
-        self.notify(self._call(r, f"the embedding has collapsed at epoch {row['epoch']}: all embeddings are alike (spread {row['spread']:.1e}), the loss stands at {row['probe_loss']:.3g} "
-                    f"and its gradient is {row['grad_norm']:.1e}. What usually helps: a lower learning rate, strategy 'all' or 'semi-hard' instead of 'hard', a smaller margin, larger batches"))
+        text = (f"the embedding has collapsed at epoch {row['epoch']}: all embeddings are alike (spread "
+                f"{row['spread']:.1e}), the loss stands at {row['probe_loss']:.3g} and its gradient is "
+                f"{row['grad_norm']:.1e}. What usually helps: a lower learning rate, strategy 'all' or 'semi-hard' "
+                "instead of 'hard', a smaller margin, larger batches")
+        self.notify(self._call(r, text))
 
 # %% ../nbs/10_diagnostics.ipynb #e9ba8292
 @patch
@@ -531,27 +583,30 @@ def summary(self:OptimizationDiagnostics,
     at, curve = zip(*sorted([*ends, *map(tuple, self.readings[r])]))
     probe, trained = [v for _, v in ends], h[1:]
     means = epochs_to_decay([d['loss'] for d in trained], at=[d['epoch'] for d in trained])
-    d = dict(probe_initial=probe[0], probe_final=probe[-1], decay_rate=decay_rate(probe), epochs_to_decay=epochs_to_decay(curve, at=at),
+    d = dict(probe_initial=probe[0], probe_final=probe[-1], decay_rate=decay_rate(probe),
+             epochs_to_decay=epochs_to_decay(curve, at=at),
              epochs_to_decay_first_epoch=means, probe_weighting=self.weighting,
              probe_positives=self.pull[r] if self.pull else None, collapsed_at=self.collapses[r])
     if not self.all_steps: return d
-    s = dict(zip(_STEP, torch.cat(self.all_steps[:max(len(h) - 1, 1)], 1)[:, :, r]))
-    n = len(s['loss']); last = slice(n - max(1, n//10), n)
-    for k in ('participation', 'grad_norm', 'emb_grad_norm', 'update_size'):
-        d |= {k: s[k].nanmean().item(), f'{k}_last': s[k][last].nanmean().item()}
-    for k, (a, b) in dict(active_ratio=('active', 'count'), active_candidates=('active', 'candidates'), active_positive=('pos_active', 'pos_count'), active_negative=('neg_active', 'neg_count')).items():
-        v = s[a]/s[b]                                       # NaN where a step has none
-        d |= {k: v.nanmean().item(), f'{k}_last': v[last].nanmean().item()}
-    d |= _by_group(s) | {f'{k}_last': v for k, v in _by_group({k: v[last] for k, v in s.items()}).items()}
+    steps = torch.cat(self.all_steps[:max(len(h) - 1, 1)], 1)
+    s = dict(zip(_STEP, steps[:, :, r]))
+    tenth = max(1, len(s['loss'])//10)
+    both = lambda k, v: {k: v.nanmean().item(), f'{k}_last': v[-tenth:].nanmean().item()}
+    for k in _SIZES: d |= both(k, s[k])
+    for k, (a, b) in _ACTIVITIES.items():
+        d |= both(k, s[a]/s[b])       # NaN where a step has none
+    late = _by_group({k: v[-tenth:] for k, v in s.items()})
+    d |= _by_group(s) | {f'{k}_last': v for k, v in late.items()}
     u = s['update_size'].nan_to_num()
     path = u.sum().item()
-    d |= dict(path=path, path_first_tenth=(u[:max(1, n//10)].sum()/max(path, 1e-30)).item(), displacement_over_path=(self._flat(self.params)[r] - self.start[r]).norm().item()/max(path, 1e-30))
-    return d | dict(samples_per_step=s['samples'].mean().item(), pairs_per_step=s['pairs'].mean().item(),
-                    skipped_per_step=s['skipped'].mean().item(), steps=int((~s['update_size'].isnan()).sum()),
-                    **_constant(self.loss_func))
+    away = (self._flat(self.params)[r] - self.start[r]).norm().item()
+    d |= dict(path=path, path_first_tenth=(u[:tenth].sum()/max(path, 1e-30)).item(),
+              displacement_over_path=away/max(path, 1e-30))
+    return d | {f'{k}_per_step': s[k].mean().item() for k in ('samples', 'pairs', 'skipped')} | dict(
+        steps=int((~s['update_size'].isnan()).sum()), **_constant(self.loss_func))
 
 def _constant(loss):
-    "Which activities are constant by definition: of soft and semi-hard triplets all that are evaluated, of contrastive the positives"
+    "Which activities are constant by definition: of soft and semi-hard triplets all, of contrastive the positives"
     triplets = isinstance(loss, TripletLoss) and (loss.strategy == 'semi-hard' or isinstance(loss.margin, str))
     return dict(active_constant=triplets, active_positive_constant=isinstance(loss, ContrastiveLoss))
 
@@ -586,47 +641,66 @@ class GeometryHistory(Callback):
     def resume(self, state  # From `state`
               ):
         "Go on from there"
-        self._hold(); self.tables = state['tables']
-    def _start(self):
-        self._hold(); self.tables = [[d] for d in self._measure(self.epoch)]
-    def _hold(self):
-        valid = self.dls[1] if len(self.dls.loaders) > 1 else ()
-        self.held = self.points if self.points is not None else replica_points(valid, self.size, self.seed)
-        self.pull, self.hard = probe_weighting(self.loss_func, self.dls.train)[0], self._hold_hard()
-    def _hold_hard(self):
-        "The hard points of each replica and easy ones beside them: inputs (R, G, …), labels and number of hard ones of each"
-        if self.groups is None: return None
-        loaders = getattr(self.dls.train, 'members', [self.dls.train])
-        groups, seeds = ([v]*len(loaders) if not isinstance(v, (list, tuple)) else v for v in (self.groups, self.seed))
-        each = [hard_points(d, g, self.size, s) for d, g, s in zip(loaders, groups, seeds)]
-        most = max(len(y) for _, y, _ in each)
-        x = torch.stack([x[torch.arange(most).clamp(max=len(x) - 1)] for x, *_ in each])      # filled up with the last one
-        return x if hasattr(self.dls.train, 'members') else x[0], [(y, n) for _, y, n in each]
+        self._hold()
+        self.tables = state['tables']
     def after_train(self):
         "Measure, where it is due"
         if not self.watching: return
         e = self.tables[0][-1]['epoch'] + 1
         due = e % self.every == 0 or self.epoch == self.n_epoch - 1
-        for t, d in zip(self.tables, self._measure(e) if due else [dict(epoch=e)]*len(self.tables)): t.append(d)
-    def _measure(self, epoch):
-        if self.held is None:
-            return [dict(epoch=epoch)]*(getattr(self.model, 'replicas', 0) or 1)     # no held-out data
-        z, y, v = _measured(self, *self.held, self.loss)
-        loss = [{'valid_loss': l} for l in v.tolist()] if self.loss else [{}]*len(z)
-        fine = [bool(o.isfinite().all()) for o in z]
-        geometry = [self._geometry(a, b) if ok else {} for a, b, ok in zip(z, y, fine)]
-        return [dict(epoch=epoch, **l, **g, **h) for l, g, h in zip(loss, geometry, self._measure_hard(fine))]
-    def _geometry(self, z, y):
-        recall = nearest_right(z, y).double().nanmean().item()
-        return class_geometry(z, y, per_class=False, spectrum=False) | {'recall@1': recall}
-    def _measure_hard(self, fine):
-        "Recall@1 of the hard points of each replica, NaN where there are none"
-        if self.hard is None: return [{}]*len(fine)
-        x, each = self.hard
-        z = embed(self.model, x)
-        z = z if z.ndim == 3 else z[None]                                    # (R, G, D)
-        right = [nearest_right(e[:len(y)], y, range(n)) if ok and n else None for e, (y, n), ok in zip(z, each, fine)]
-        return [{'hard/recall@1': math.nan if v is None else v.nanmean().item()} for v in right]
+        rows = self._measure(e) if due else [dict(epoch=e)]*len(self.tables)
+        for t, d in zip(self.tables, rows): t.append(d)
+
+# %% ../nbs/10_diagnostics.ipynb #714cf4cd
+@patch
+def _start(self:GeometryHistory):
+    self._hold()
+    self.tables = [[d] for d in self._measure(self.epoch)]
+
+@patch
+def _hold(self:GeometryHistory):
+    "Choose the points that are measured"
+    valid = self.dls[1] if len(self.dls.loaders) > 1 else ()
+    self.held = replica_points(valid, self.size, self.seed) if self.points is None else self.points
+    self.pull, _ = probe_weighting(self.loss_func, self.dls.train)
+    self.hard = None if self.groups is None else self._hard()
+
+@patch
+def _hard(self:GeometryHistory):
+    "Hard points of each replica and easy ones beside them: inputs (R, G, …), labels and number of hard ones of each"
+    loaders = getattr(self.dls.train, 'members', [self.dls.train])
+    groups, seeds = (_listed(v, len(loaders)) for v in (self.groups, self.seed))
+    each = [hard_points(d, g, self.size, s) for d, g, s in zip(loaders, groups, seeds)]
+    place = torch.arange(max(len(y) for _, y, _ in each))
+    x = torch.stack([x[place.clamp(max=len(x) - 1)] for x, *_ in each])      # filled up with the last one
+    return x if hasattr(self.dls.train, 'members') else x[0], [(y, n) for _, y, n in each]
+
+@patch
+def _measure(self:GeometryHistory, epoch):
+    "A row for each replica"
+    if self.held is None:
+        return [dict(epoch=epoch)]*(getattr(self.model, 'replicas', 0) or 1)     # no held-out data
+    z, y, v = _measured(self, *self.held, self.loss)
+    loss = [{'valid_loss': l} for l in v.tolist()] if self.loss else [{}]*len(z)
+    fine = [bool(o.isfinite().all()) for o in z]
+    geometry = [_geometry(a, b) if ok else {} for a, b, ok in zip(z, y, fine)]
+    parts = zip(loss, geometry, self._measure_hard(fine))
+    return [dict(epoch=epoch, **l, **g, **h) for l, g, h in parts]
+
+def _geometry(z, y):
+    recall = nearest_right(z, y).double().nanmean().item()
+    return class_geometry(z, y, per_class=False, spectrum=False) | {'recall@1': recall}
+
+@patch
+def _measure_hard(self:GeometryHistory, fine):
+    "Recall@1 of the hard points of each replica, NaN where there are none"
+    if self.hard is None: return [{}]*len(fine)
+    x, each = self.hard
+    z = embed(self.model, x)
+    if z.ndim < 3: z = z[None]                                               # (R, G, D)
+    recall = lambda z, y, n: nearest_right(z[:len(y)], y, range(n)).nanmean().item()
+    return [{'hard/recall@1': recall(e, y, n) if ok and n else math.nan}
+            for e, (y, n), ok in zip(z, each, fine)]
 
 # %% ../nbs/10_diagnostics.ipynb #0e3c5f2a
 @patch
@@ -641,14 +715,17 @@ def summary(self:GeometryHistory,
     return res | {k: d[k] for d in self.tables[r] for k in ('hard/recall@1',) if k in d}     # the last one stays
 
 # %% ../nbs/10_diagnostics.ipynb #c6e1d8d2
+def _watchers(learn): return [cb for cb in learn.cbs if isinstance(cb, (OptimizationDiagnostics, GeometryHistory))]
+
 @patch
 def replica_history(self:Learner,
     r:int=0  # Which replica
 )->list:     # A dict per epoch
     "The rows of all diagnostics, put together by epoch"
     rows = {}
-    for cb in self.cbs:
-        for d in cb.tables[r] if isinstance(cb, (OptimizationDiagnostics, GeometryHistory)) and r < len(cb.tables) else []: rows.setdefault(d['epoch'], {}).update(d)
+    for cb in _watchers(self):
+        for d in cb.tables[r] if r < len(cb.tables) else ():
+            rows.setdefault(d['epoch'], {}).update(d)
     return [rows[k] for k in sorted(rows)]
 
 @patch(as_prop=True)
@@ -662,4 +739,4 @@ def replica_summary(self:Learner,
     r:int=0  # Which replica
 )->dict:     # Measures of a run, numbers, words or None
     "The summaries of all diagnostics, put together"
-    return merge(*(cb.summary(r) for cb in self.cbs if isinstance(cb, (OptimizationDiagnostics, GeometryHistory))))
+    return merge(*(cb.summary(r) for cb in _watchers(self)))

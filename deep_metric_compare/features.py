@@ -6,10 +6,10 @@
 __all__ = ['content_hash', 'features_key', 'frozen_features']
 
 # %% ../nbs/07b_features.ipynb #141a9e6f
-import hashlib, json, os, warnings
+import hashlib, json, warnings
 from pathlib import Path
 import torch
-from .core import UserError, part_path
+from .core import UserError, write_whole
 from .models import eval_mode, weights_hash
 
 # %% ../nbs/07b_features.ipynb #258edb40
@@ -36,19 +36,14 @@ def features_key(
 # %% ../nbs/07b_features.ipynb #1b66edbe
 def _read(path):
     from safetensors import safe_open
-    with safe_open(path, 'pt') as f: z, right = f.get_tensor('features'), f.metadata()['sha256']
+    with safe_open(path, 'pt') as f:
+        z, right = f.get_tensor('features'), f.metadata()['sha256']
     if content_hash(z) != right: raise ValueError('its content has changed')
     return z
 
 def _write(path, z):
     from safetensors.torch import save
-    part = part_path(path)
-    try:
-        with open(part, 'wb') as f:
-            f.write(save(dict(features=z), metadata=dict(sha256=content_hash(z))))
-            f.flush(); os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    write_whole(path, save(dict(features=z), metadata=dict(sha256=content_hash(z))))
 
 # %% ../nbs/07b_features.ipynb #7fd826b4
 def frozen_features(
@@ -61,16 +56,23 @@ def frozen_features(
     notify=warnings.warn   # Called with a sentence when something should be known
 ):                         # (N, hidden size) float32, on the CPU
     "The backbone's features of all of `x`: read if they were computed before, else computed and kept"
-    if not model.layers[0].frozen: raise UserError("the backbone of this model was built with freeze=False, expected a frozen one, whose features do not change: build it with freeze=True, or train on the images")
+    if not model.layers[0].frozen:
+        raise UserError("the backbone of this model was built with freeze=False, expected a frozen one, whose features "
+                        "do not change: build it with freeze=True, or train on the images")
     if cache is not None:
         path = Path(cache)/f'{features_key(model, x, key)}.safetensors'
         try: path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise UserError(f"cache was '{cache}', which cannot be written ({e.strerror}): choose another folder") from e
+        except OSError as e:
+            raise UserError(f"cache was '{cache}', which cannot be written ({e.strerror}): "
+                            'choose another folder') from e
         if path.exists():
             try: return _read(path)
-            except Exception as e: notify(f"features in {path.name} cannot be read ({type(e).__name__}: {e}); they are computed again")
+            except Exception as e:
+                notify(f'features in {path.name} cannot be read ({type(e).__name__}: {e}); they are computed again')
     if device is not None: model.to(device)
     at = next(model.parameters()).device
-    with eval_mode(model): z = torch.cat([model.features(b.to(at)).cpu() for b in torch.as_tensor(x).split(batch_size)])
+    blocks = torch.as_tensor(x).split(batch_size)
+    with eval_mode(model):
+        z = torch.cat([model.features(b.to(at)).cpu() for b in blocks])
     if cache is not None: _write(path, z)
     return z

@@ -27,7 +27,8 @@ def class_stats(
     "Count, mean and variance of each class: @eq-class"
     z, labels = _floats(z, 'embeddings'), plain_labels(labels)
     classes, c, n = torch.unique(labels, return_inverse=True, return_counts=True)
-    first = z[c.argsort(stable=True)[n.cumsum(0) - n]]                                           # a member of each class, (C, D)
+    # a member of each, (C, D)
+    first = z[c.argsort(stable=True)[n.cumsum(0) - n]]
     mu = first + torch.zeros_like(first).index_add_(0, c, z - first[c]) / n[:, None]             # (C, D)
     v = z.new_zeros(len(n)).index_add_(0, c, (z - mu[c]).square().sum(1)) / n                    # (C)
     return classes, n, mu, v
@@ -44,10 +45,11 @@ def shares(
     return parts / parts.sum()
 
 # %% ../nbs/06_geometry.ipynb #f5802aa7
-TRUSTED = 2**40      # Times the rounding of a number: a squared distance below this share of the squared norms is taken from differences
+# Times the rounding of a number: a squared distance below this share of the squared norms is taken from differences
+TRUSTED = 2**40
 
 def _mean_squares(x, y, own):
-    "Squared distances of means x (B, D) and y (C, D), infinite at `own`, the rows and columns where a mean meets itself: @eq-product"
+    "Squared distances of means x (B, D) and y (C, D), infinite at `own`, where a mean meets itself: @eq-product"
     mid = y.mean(0)
     u, w = x - mid, y - mid
     nx, ny = u.square().sum(1), w.square().sum(1)
@@ -63,15 +65,17 @@ def centroid_pairs(
     v,             # Class variances (C)
     counted=None,  # (C) bool: which classes the others are compared with; None: all
     rows:int=128   # Classes per block: bounds the memory
-)->tuple:          # Five tensors (C): mean squared distance, mean distance and mean CDNV to the other classes; distance and index of the nearest
+)->tuple:          # Five tensors (C): to the others mean d², mean d, mean CDNV; distance and index of the nearest
     "Each class against all others: the inner sums of @eq-variances and @eq-cdnv; NaN where there is no other"
     mu, v = _floats(mu, 'class means'), _floats(v, 'class variances')
     counted = torch.ones_like(v, dtype=torch.bool) if counted is None else plain_tensor(counted, 'counted classes')
     cols = counted.nonzero()[:, 0]
-    others, place, res = mu[cols], counted.cumsum(0) - 1, []                          # `place`: a counted class's column
+    others, res = mu[cols], []
+    place = counted.cumsum(0) - 1                                                     # a counted class's column
     for i in torch.arange(len(mu), device=mu.device).split(rows):
         r = counted[i].nonzero()[:, 0]
-        own, m = (r, place[i[r]]), len(cols) - counted[i].long()
+        own = (r, place[i[r]])
+        m = len(cols) - counted[i].long()
         s = _mean_squares(mu[i], others, own)                                         # (block, others)
         near, inverse = s.min(1), s.reciprocal()
         ratio = (v[i]*inverse.sum(1) + inverse @ v[cols])/2
@@ -98,8 +102,9 @@ def uniformity(
 )->torch.Tensor:      # 0-d, at most 0; NaN for fewer than two points
     "Logarithm of the mean Gaussian kernel over pairs: @eq-wang"
     z = _floats(z, 'embeddings')
-    N, n2, side = len(z), z.square().sum(1), max(1, math.isqrt(entries))
+    N, n2 = len(z), z.square().sum(1)
     if N < 2: return z.new_tensor(torch.nan)
+    side = max(1, math.isqrt(entries))
     blocks, res = [*zip(z.split(side), n2.split(side))], []
     for (x, nx), (y, ny) in combinations_with_replacement(blocks, 2):
         d2 = torch.addmm(ny, x, y.T, alpha=-2).add_(nx[:, None]).clamp_(min=0)             # (side, side)
@@ -124,17 +129,19 @@ def spectral_decay(
     "Divergence of the uniform spectrum from that of the embeddings, not centred: @eq-spectrum"
     z = _floats(z, 'embeddings')
     s = torch.linalg.svdvals(z)                                               # (…, K)
-    K, rounding = s.shape[-1], max(z.shape[-2:])*torch.finfo(s.dtype).eps
+    K = s.shape[-1]
+    rounding = max(z.shape[-2:])*torch.finfo(s.dtype).eps
     s = s.where(s > s.amax(-1, keepdim=True)*rounding, 0)
     return -(K*s/s.sum(-1, keepdim=True)).log().mean(-1)
 
 # %% ../nbs/06_geometry.ipynb #0d5b6ea1
 def _class_spectra(z, n, entries):
-    "Effective rank and spectral decay of each class (2, C), NaN where it has one member; classes of a size as one stack, at most `entries` numbers at once"
-    first, res = n.cumsum(0) - n, z.new_full((2, len(n)), torch.nan)
+    "Effective rank and spectral decay of each class (2, C), NaN where it has one member; `entries` numbers at once"
+    first = n.cumsum(0) - n
+    res = z.new_full((2, len(n)), torch.nan)
     for size in n[n > 1].unique().tolist():
         alike = (n == size).nonzero()[:, 0]
-        for c in alike.split(max(1, entries//(size*z.shape[1]))):
+        for c in alike.split(max(1, entries//(size*z.shape[1]))):                      # classes of a size as one stack
             stack = z[first[c, None] + torch.arange(size, device=z.device)]            # (classes, size, D)
             res[0, c], res[1, c] = effective_rank(stack), spectral_decay(stack)
     return res
@@ -143,9 +150,11 @@ def _per_class(z, classes, n, v, pairs, entries):
     "A dict of lists, one entry per class; `z` in the order of the classes"
     _, _, ratio, near, who = pairs
     rank, decay = _class_spectra(z, n, entries).tolist()
-    nearest = [c if d == d else float('nan') for c, d in zip(classes[who].tolist(), near.tolist())]
-    return dict(label=classes.tolist(), count=n.tolist(), intra_variance=v.tolist(), nearest_distance=near.tolist(), nearest_label=nearest,
-                cdnv=ratio.tolist(), effective_rank=rank, spectral_decay=decay)
+    nearest = [c if d == d else float('nan')
+               for c, d in zip(classes[who].tolist(), near.tolist())]
+    return dict(label=classes.tolist(), count=n.tolist(), intra_variance=v.tolist(),
+                nearest_distance=near.tolist(), nearest_label=nearest, cdnv=ratio.tolist(),
+                effective_rank=rank, spectral_decay=decay)
 
 # %% ../nbs/06_geometry.ipynb #d0513155
 def class_geometry(
@@ -155,22 +164,28 @@ def class_geometry(
     per_class:bool=True,    # Add the table of classes? It costs two small decompositions per class
     spectrum:bool=True,     # Add uniformity, effective rank and spectral decay? They cost most of the time
     entries:int=2**18       # Largest number of pairs, or of coordinates, in a block: bounds the memory
-)->dict:                    # Numbers, and under `per_class` a dict of lists with one entry per class (label −1: the outliers)
+)->dict:                    # Numbers, and under `per_class` a dict of lists, an entry per class (label −1: outliers)
     "Variances, shares, CDNV, alignment, uniformity and ranks of an embedding"
     check_choice(outliers, ('exclude', 'as_class'), 'treatment of outliers')
     emb, labels = check_embeddings(emb, labels)
-    z, labels = (emb.cpu() if emb.device.type == 'mps' else emb).double(), labels.clamp(min=-1)   # Apple's GPUs have no float64
-    labels, order = labels.to(z.device).sort(stable=True)
+    z = (emb.cpu() if emb.device.type == 'mps' else emb).double()                                 # which has no float64
+    labels, order = labels.clamp(min=-1).to(z.device).sort(stable=True)
     z = z[order]                                                                                  # class after class
     classes, n, mu, v = class_stats(z, labels)
     counted = (classes >= 0) | (outliers == 'as_class')
-    if not counted.any(): raise UserError("all labels are negative, expected at least one class: give classes labels from 0, or pass outliers='as_class'")
+    if not counted.any():
+        raise UserError("all labels are negative, expected at least one class: give classes labels from 0, or pass "
+                        "outliers='as_class'")
     pairs = centroid_pairs(mu, v, counted)
     intra, (inter, dist, cdnv) = v[counted].mean(), (o[counted].mean() for o in pairs[:3])
     points = z[-int(n[counted].sum()):]                                                           # outliers come first
-    values = dict(intra_variance=intra, inter_variance=inter, inter_distance=dist, offset=mu[counted].mean(0).square().sum(), variance_ratio=intra/inter,
-                  **dict(zip(('share_within', 'share_between', 'share_offset'), shares(mu[counted], v[counted]))), cdnv=cdnv,
-                  alignment=alignment(n[counted], v[counted]))
-    if spectrum: values |= dict(uniformity=uniformity(points, entries), effective_rank=effective_rank(points), spectral_decay=spectral_decay(points))
+    parts = dict(zip(('share_within', 'share_between', 'share_offset'), shares(mu[counted], v[counted])))
+    values = dict(intra_variance=intra, inter_variance=inter, inter_distance=dist,
+                  offset=mu[counted].mean(0).square().sum(), variance_ratio=intra/inter, **parts,
+                  cdnv=cdnv, alignment=alignment(n[counted], v[counted]))
+    if spectrum:
+        values |= dict(uniformity=uniformity(points, entries), effective_rank=effective_rank(points),
+                       spectral_decay=spectral_decay(points))
     res = dict(zip(values, torch.stack([*values.values()]).tolist()))
-    return res | dict(per_class=_per_class(z, classes, n, v, pairs, entries)) if per_class else res
+    if per_class: res['per_class'] = _per_class(z, classes, n, v, pairs, entries)
+    return res

@@ -21,12 +21,14 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 import numpy as np, torch
 from .core import UserError, RunConfig, check_range, part_path, patiently, printable, stream, tell
-from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup, white_level
+from .core import write_whole
+from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup
+from .data import white_level
 
 # %% ../nbs/08b_images.ipynb #1bce790e
 @contextmanager
 def _strict():
-    "A picture of more pixels than are safe is an error, and no other warning is shown. Warnings are everybody's, so this stands round the workers, not inside"
+    "More pixels than are safe are an error; warnings are everybody's, so this stands round the workers, not inside"
     from PIL import Image
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -41,7 +43,7 @@ def _open(f):
 def read_image(
     f,             # Path of a file, its bytes, or a PIL image
     size=None,     # Height and width of the result; None: those of the picture
-    white=None     # Which value of a grey picture of more than 8 bits is white; None: what white_level makes of its own values
+    white=None     # Value that is white in a grey picture of more than 8 bits; None: what white_level makes of it
 )->np.ndarray:     # (C, height, width) uint8, C = 1 for a grey picture, else 3
     "A picture as bytes"
     with _strict(): return _read(f, size, white)
@@ -66,13 +68,15 @@ def _to_bytes(im, white=None):
 def _read(f, size=None, white=None):
     from PIL import Image, ImageOps
     with _open(f) as im:
-        if size:                                          # a JPEG is decoded at a half, a quarter or an eighth where that is enough
+        # a JPEG is decoded at a half, a quarter or an eighth where that is enough
+        if size:
             h, w = size[::-1] if _lies(im) else size
             im.draft(None, (2*w, 2*h))
         im = ImageOps.exif_transpose(im)
         if _deep(im): im = _to_bytes(im, white)
         grey = im.mode in ('1', 'L', 'LA')
-        if im.mode in ('LA', 'PA', 'RGBA') or 'transparency' in im.info: im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
+        if im.mode in ('LA', 'PA', 'RGBA') or 'transparency' in im.info:
+            im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
         im = im.convert('L' if grey else 'RGB')
         if size: im = ImageOps.fit(im, (size[1], size[0]), Image.Resampling.BICUBIC)
     return np.array(im)[None] if grey else np.array(im).transpose(2, 0, 1)
@@ -81,7 +85,8 @@ def _read(f, size=None, white=None):
 def _by_workers(f, items, doing='decoding pictures'):
     "`f` of every item, in order, by several threads: Pillow lets go of the interpreter while it decodes"
     items, done = list(items), []
-    with patiently(lambda: f'{doing}: {len(done):,} of {len(items):,}'), _strict(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    with patiently(lambda: f'{doing}: {len(done):,} of {len(items):,}'), _strict(), pool:
         for r in pool.map(f, items): done.append(r)
     return done
 
@@ -102,7 +107,8 @@ def decode_images(
         try: return _read(f, size, white)
         except Exception as e: return _why(e)           # a broken file can raise anything
     done = dict(zip(files, _by_workers(one, files.values())))
-    return {n: v for n, v in done.items() if not isinstance(v, str)}, {n: v for n, v in done.items() if isinstance(v, str)}
+    bad = {n: v for n, v in done.items() if isinstance(v, str)}
+    return {n: v for n, v in done.items() if n not in bad}, bad
 
 # %% ../nbs/08b_images.ipynb #8cb0f190
 def _look(f):
@@ -115,12 +121,13 @@ def _look(f):
 
 def common_size(
     files:dict  # Name → path, or the bytes of a file
-)->tuple:       # (height, width) to read them at, the sizes they have as text, and the white of grey pictures of more than 8 bits; None: there are none
+)->tuple:       # (height, width) to read them at; the sizes they have, as text; white of more than 8 bits, or None
     "The size pictures share, if it is at most 64 pixels; else 32×32. And the white they share"
     seen = _by_workers(_look, files.values(), 'looking at pictures')
     sizes = sorted({s for s, _ in seen if s}, key=lambda s: (s[0]*s[1], s))
     top = [t for _, t in seen if t is not None and t < 2**32]
-    text = ' to '.join(f'{w}×{h}' for h, w in dict.fromkeys(sizes[:1] + sizes[-1:]))
+    text = ' to '.join(f'{w}×{h}'
+                       for h, w in dict.fromkeys(sizes[:1] + sizes[-1:]))
     size = sizes[0] if len(sizes) == 1 and max(sizes[0]) <= 64 else (32, 32)
     return size, text or 'no', white_level(max(top)) if top else None
 
@@ -133,20 +140,15 @@ def cache_folder()->Path:  # None: there is no such folder, since nobody's home 
 
 def _key(files, *more):
     "A name made of the names, sizes and times of files; ctime sees changed permissions too"
-    facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, f in files.items() if f.exists() and (s := f.stat())]
-    return hashlib.sha256(repr((3, facts, more)).encode()).hexdigest()[:16]     # 3: raise it when pictures are decoded otherwise
+    facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+             for n, f in files.items() if f.exists() and (s := f.stat())]
+    # 3: raise it when pictures are decoded otherwise
+    return hashlib.sha256(repr((3, facts, more)).encode()).hexdigest()[:16]
 
 def _store(path, tensors, text):
     from safetensors.torch import save
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_path(path)
-    try:
-        with open(part, 'wb') as f:
-            f.write(save(tensors, text))
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    write_whole(path, save(tensors, text))
 
 # %% ../nbs/08b_images.ipynb #61122ffb
 def cached(
@@ -158,23 +160,28 @@ def cached(
     if not (folder := cache_folder()): return make()
     path = folder/f'{key}.safetensors'
     try:
-        with safe_open(path, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
+        with safe_open(path, 'pt') as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
     except (OSError, SafetensorError): pass            # not there, or damaged: made anew
     tensors, text = make()
     try:
         _store(path, tensors, text)
-        tell(printable(f'decoded pictures ({path.stat().st_size/1e6:,.1f} MB) are kept in {folder}; DMC_CACHE names another folder'))
-    except OSError as e: tell(printable(f'decoded pictures are not kept: {folder} cannot be written ({e.strerror}); DMC_CACHE names another folder'))
+        tell(printable(f'decoded pictures ({path.stat().st_size/1e6:,.1f} MB) are kept in {folder}; DMC_CACHE names '
+                       'another folder'))
+    except OSError as e:
+        tell(printable(f'decoded pictures are not kept: {folder} cannot be written ({e.strerror}); DMC_CACHE names '
+                       'another folder'))
     return tensors, text
 
 # %% ../nbs/08b_images.ipynb #876f51d8
 IMAGE_TYPES = '.jpg', '.jpeg', '.jfif', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'
 
 def _kind(entry):
-    "Letter of what lies there: f(ile), d(irectory) or s(omething else); a link that leads nowhere is a file, which cannot be opened"
+    "f(ile), d(irectory) or s(omething else); a link that leads nowhere is a file, which cannot be opened"
     try: mode = entry.stat().st_mode
     except OSError: return 'f'
-    return 'd' if stat.S_ISDIR(mode) else 'f' if stat.S_ISREG(mode) else 's'
+    if stat.S_ISDIR(mode): return 'd'
+    return 'f' if stat.S_ISREG(mode) else 's'
 
 def _leads_up(entry, folder):
     "Is it a link to a folder that it lies in?"
@@ -183,22 +190,27 @@ def _leads_up(entry, folder):
     return os.path.commonpath([to, here]) == to
 
 def _walk(path):
-    "What lies below `path`: files as name → path, folders, names that take a link, and what is neither; names have forward slashes"
-    files, dirs, links, odd, seen, todo = {}, [], set(), [], set(), [('', path, False)]
+    "Below `path`: files as name → path, folders, names that take a link, what is neither; names have forward slashes"
+    files, dirs, odd = {}, [], []
+    links, seen = set(), set()
+    todo = [('', path, False)]
     while todo:
         rel, folder, linked = todo.pop()
         try: entries = [*os.scandir(folder)]
         except OSError: continue                           # closed to us: a folder without pictures
         for e in sorted(entries, key=lambda e: e.name):
             if e.name[0] == '.' or e.name == '__MACOSX': continue
-            name, kind, by_link = f'{rel}{e.name}', _kind(e), linked or e.is_symlink()
+            name, kind = f'{rel}{e.name}', _kind(e)
+            by_link = linked or e.is_symlink()
             if kind == 'd': dirs.append(name)
             elif kind == 's': odd.append(name)
             else: files[name] = Path(e.path)
             if by_link: links.add(name)
             if kind != 'd' or _leads_up(e, folder): continue
-            place = os.stat(e.path).st_dev, os.stat(e.path).st_ino, by_link
-            if place not in seen: todo.append((f'{name}/', e.path, by_link))       # each folder at most once where it lies, and once by a link
+            at = os.stat(e.path)
+            place = at.st_dev, at.st_ino, by_link
+            # each folder at most once where it lies, and once by a link
+            if place not in seen: todo.append((f'{name}/', e.path, by_link))
             seen.add(place)
     return dict(sorted(files.items())), sorted(dirs), links, sorted(odd)
 
@@ -220,7 +232,8 @@ def _twice(where, files, links):
     linked = [n for n in where if n in links]
     if not linked: return []
     real = lru_cache(None)(os.path.realpath)               # of folders: they are few
-    taken, twice = {os.path.join(real(files[n].parent), files[n].name) for n in where if n not in links}, []
+    taken = {os.path.join(real(files[n].parent), files[n].name) for n in where if n not in links}
+    twice = []
     for n in linked:
         place = os.path.realpath(files[n])
         if place in taken: twice.append(n)
@@ -228,7 +241,14 @@ def _twice(where, files, links):
     return twice
 
 # %% ../nbs/08b_images.ipynb #e29607b5
-def _some(names, n=10): return ', '.join(map(printable, names[:n])) + (f' and {len(names) - n} more' if len(names) > n else '')
+def _some(names, n=10):
+    more = f' and {len(names) - n} more' if len(names) > n else ''
+    return ', '.join(map(printable, names[:n])) + more
+
+def _left_out(kinds):
+    "A line for each kind of thing that was left out"
+    return [f'left out: {len(v)} × {what}: {_some([*v])}'
+            for what, v in kinds.items() if v]
 
 def _sizes(k):
     "How many classes there are, and of how many members"
@@ -240,27 +260,33 @@ def _sorted(files, dirs, level=1, links=()):
     "Which part and class each picture belongs to, and what belongs to none"
     parts = _parts(dirs)
     pictures = {n: None for n in files if n.lower().endswith(IMAGE_TYPES)}     # in order, and quick to look up
-    where = {n: (p, c) for p in parts for n in pictures if (c := _class_of(n, p, level))}      # training first: there a picture stays
+    # training first: there a picture stays
+    where = {n: (p, c) for p in parts for n in pictures if (c := _class_of(n, p, level))}
     twice = dict.fromkeys(_twice(where, files, links))
     for n in twice: del where[n]
     full = {f'{p}{c}' for p, c in where.values()}
-    tops = [d for p in parts for d in dirs if d.startswith(p) and d[len(p):].count('/') == level - 1 and f'{d}/' not in parts]
-    out = {'folder without pictures': [d for d in tops if unicodedata.normalize('NFC', d) not in full], 'link to a picture that is there already': [*twice],
-           'picture outside the class folders': [n for n in pictures if n not in where and n not in twice], 'file of another kind': [n for n in files if n not in pictures]}
+    at_level = lambda d, p: d.startswith(p) and d[len(p):].count('/') == level - 1
+    tops = [d for p in parts for d in dirs if at_level(d, p) and f'{d}/' not in parts]
+    out = {'folder without pictures': [d for d in tops if unicodedata.normalize('NFC', d) not in full],
+           'link to a picture that is there already': [*twice],
+           'picture outside the class folders': [n for n in pictures if n not in where and n not in twice],
+           'file of another kind': [n for n in files if n not in pictures]}
     return parts, where, out
 
 def _deeper(where, level):
     "A line that says so where pictures lie in folders within the classes"
     inner = {c for n, (p, _) in where.items() if (c := _class_of(n, p, level + 1))}
     if not inner: return []
-    return [f"{len(inner)} folders lie within the classes ({_some(sorted(inner), 3)}), and their pictures count for the class: --level {level + 1} makes a class of each"]
+    return [f"{len(inner)} folders lie within the classes ({_some(sorted(inner), 3)}), and their pictures count for "
+            f"the class: --level {level + 1} makes a class of each"]
 
 # %% ../nbs/08b_images.ipynb #8edabb08
 BUDGET = 4e9    # Most bytes of all pictures together, in memory
 
 def _afford(n, side, name, budget=None):
     if (need := n*3*side**2) > (budget := budget or BUDGET):
-        raise UserError(f"{name} takes {need/1e6:,.0f} MB at {side}×{side} pixels, expected at most {budget/1e6:,.0f} MB: use fewer or smaller pictures, or features of a frozen backbone as --embeddings")
+        raise UserError(f"{name} takes {need/1e6:,.0f} MB at {side}×{side} pixels, expected at most {budget/1e6:,.0f} "
+                        "MB: use fewer or smaller pictures, or features of a frozen backbone as --embeddings")
 
 def _part_data(images, classes, shape):
     "Pictures and labels of one part as arrays"
@@ -280,23 +306,27 @@ def read_folder(
     parts, where, out = _sorted(files, dirs, level, links)
     files = {n: files[n] for n in where}
     common, have, white = common_size(files)
-    _afford(len(files), max(size or common), 'the folder')
-    images, bad = decode_images(files, size or common, white)
+    size = size or common
+    _afford(len(files), max(size), 'the folder')
+    images, bad = decode_images(files, size, white)
     count = Counter(where[n] for n in images)
     lonely = {c: None for (p, c), k in count.items() if k == 1 and p == parts[0]}
     keep = [n for n in images if where[n][0] != parts[0] or where[n][1] not in lonely]
     names = sorted({where[n][1] for n in keep})
     number = {c: i for i, c in enumerate(names)}
-    out = {'picture that cannot be read': [f'{n} ({e})' for n, e in bad.items()], 'class with a single picture, which has no partner': [*lonely]} | out
+    out = {'picture that cannot be read': [f'{n} ({e})' for n, e in bad.items()],
+           'class with a single picture, which has no partner': [*lonely]} | out
     out['neither file nor folder, but a pipe or a device'] = odd
-    C, (h, w) = max([images[n].shape[0] for n in keep], default=1), size or common
-    tensors, lines = {}, [f"pictures of {have} pixels, read as {'grey' if C == 1 else 'colour'}, {w}×{h}"]
+    C, (h, w) = max([images[n].shape[0] for n in keep], default=1), size
+    tensors = {}
+    lines = [f"pictures of {have} pixels, read as {'grey' if C == 1 else 'colour'}, {w}×{h}"]
     if white: lines.append(f'grey pictures of more than 8 bits: white is {white:,}')
     for p, end in zip(parts, ('', '_test')):
         mine = {n: number[where[n][1]] for n in keep if where[n][0] == p}
         tensors[f'x{end}'], tensors[f'y{end}'] = _part_data(images, mine, (C, h, w))
-        lines.append(f"{printable(p.rstrip('/')) or 'pictures'}: {len(mine):,}" + (f' in {_sizes(Counter(mine.values()).values())}' if mine else ''))
-    lines += _deeper(where, level) + [f"left out: {len(v)} × {what}: {_some([*v])}" for what, v in out.items() if v]
+        classes = f' in {_sizes(Counter(mine.values()).values())}' if mine else ''
+        lines.append(f"{printable(p.rstrip('/')) or 'pictures'}: {len(mine):,}{classes}")
+    lines += _deeper(where, level) + _left_out(out)
     text = dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines), white=json.dumps(white))
     return tensors, text
 
@@ -310,17 +340,23 @@ def folder_data(
 )->LabelledData:      # uint8 pictures; `found` says what was found, `names` are the classes
     "A folder of pictures as data"
     path = Path(path).expanduser()
-    if not path.is_dir(): raise UserError(f"{path} is {'a file' if path.exists() else 'not there'}, expected a folder that holds a folder of pictures per class")
+    if not path.is_dir():
+        raise UserError(f"{path} is {'a file' if path.exists() else 'not there'}, expected a folder that holds a "
+                        "folder of pictures per class")
     if size is not None: size = (int(check_range(size, 'size', 4, 1024, whole=True)),)*2
     level = int(check_range(level, 'level', 1, 100, whole=True))
     with patiently(lambda: f'looking through {printable(path)}'):
         there = _walk(path)
         key = _key(there[0], str(path.resolve()), *map(sorted, there[1:]), size, level)
     t, text = cached(key, lambda: read_folder(*there[:2], size, level, *there[2:]))
-    if not len(t['x']): raise UserError(f"{path} holds no pictures to train on, expected a folder of at least two per class; {text['found']}")
+    if not len(t['x']):
+        raise UserError(f"{path} holds no pictures to train on, expected a folder of at least two per class; "
+                        f"{text['found']}")
     if not len(t.get('x_test', t['x'])):
-        raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove it to hold out a third of the others")
-    try: data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), printable(name or path.resolve().name), split_seed=split_seed)
+        raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove "
+                        "it to hold out a third of the others")
+    called = printable(name or path.resolve().name)
+    try: data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), called, split_seed=split_seed)
     except UserError as e: raise UserError(f"{path}: {e}; {text['found']}") from None
     reading = dict(level=level, white=json.loads(text['white']))
     return replace(data, names=tuple(json.loads(text['names'])), found=text['found'], reading=reading)
@@ -333,7 +369,9 @@ def list_pictures(
     "The pictures below a folder, and the classes that their folders name"
     path = Path(path).expanduser()
     if path.is_file(): return {path.name: path}, {path.name: ''}
-    if not path.is_dir(): raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected a picture, or a folder of them")
+    if not path.is_dir():
+        raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected a picture, or a folder of "
+                        "them")
     with patiently(lambda: f'looking through {printable(path)}'):
         files, dirs, links, _ = _walk(path)
         _, where, out = _sorted(files, dirs, level, links)
@@ -354,24 +392,31 @@ def _again(name, names):
 def _label_name(cols, label, path):
     "Which column or array holds the labels"
     if label:
-        if label not in cols: raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds {_some([*cols])}")
+        if label not in cols:
+            raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds "
+                            f"{_some([*cols])}")
         return label
-    found = [n for n in cols if n.lower() in LABEL_NAMES or n.rpartition('.')[0].lower() in LABEL_NAMES and _again(n, cols)]
+    usual = lambda n: n.lower() in LABEL_NAMES
+    found = [n for n in cols if usual(n) or usual(n.rpartition('.')[0]) and _again(n, cols)]
     if len(found) == 1: return found[0]
-    raise UserError(f"{path.name} holds {_some([*cols])}, of which {len(found)} can be the labels, expected one named {_some(LABEL_NAMES)}: rename it, or say which with --label (label=)")
+    raise UserError(f"{path.name} holds {_some([*cols])}, of which {len(found)} can be the labels, expected one named "
+                    f"{_some(LABEL_NAMES)}: rename it, or say which with --label (label=)")
 
 def _runs(names):
     "Numbered runs among names: their beginning → the names, by number"
     runs = {}
     for n in names:
-        if m := re.fullmatch(r'(.*[^0-9]|)([0-9]+)', n, re.DOTALL): runs.setdefault(m[1], []).append((int(m[2]), n))
+        m = re.fullmatch(r'(.*[^0-9]|)([0-9]+)', n, re.DOTALL)
+        if m: runs.setdefault(m[1], []).append((int(m[2]), n))
     return {p: sorted(r) for p, r in runs.items() if len(r) > 1}
 
 def _without_gaps(run, path):
     "The names of a run, which counts from 0 or 1"
     numbers, names = zip(*run)
-    if numbers[0] < 2 and [*numbers] == [*range(numbers[0], numbers[0] + len(run))]: return [*names]
-    raise UserError(f"{path.name} holds {len(run)} columns from '{names[0]}' to '{names[-1]}', expected to count from 0 or 1 without a gap: say which are the vector with --vectors (vectors=)")
+    if numbers[0] < 2 and [*numbers] == [*range(numbers[0], numbers[0] + len(run))]:
+        return [*names]
+    raise UserError(f"{path.name} holds {len(run)} columns from '{names[0]}' to '{names[-1]}', expected to count from "
+                    "0 or 1 without a gap: say which are the vector with --vectors (vectors=)")
 
 # %% ../nbs/08b_images.ipynb #651e7398
 def _vector_names(cols, y, vectors, path):
@@ -379,31 +424,41 @@ def _vector_names(cols, y, vectors, path):
     rest = [n for n in cols if n != y]
     if vectors:
         chosen = [n for n in rest if any(fnmatchcase(n, p.strip()) for p in vectors.split(','))]
-        if chosen and (len(chosen) == 1 or all(cols[n].ndim == 1 for n in chosen)): return chosen
-        raise UserError(f"vectors was '{vectors}', which names {_some(chosen) or 'nothing'} in {path.name}, expected columns of numbers, or one of lists, among {_some(rest)}")
+        if chosen and (len(chosen) == 1 or all(cols[n].ndim == 1 for n in chosen)):
+            return chosen
+        raise UserError(f"vectors was '{vectors}', which names {_some(chosen) or 'nothing'} in {path.name}, expected "
+                        f"columns of numbers, or one of lists, among {_some(rest)}")
     lists = [n for n in rest if cols[n].ndim > 1]
     named = [n for n in lists if n.lower() in VECTOR_NAMES]
     if len(named) == 1: return named
     runs = _runs(n for n in rest if cols[n].ndim == 1 and not _again(n, cols))
     if len(lists) == 1 and not runs: return lists
     if len(runs) == 1 and not lists: return _without_gaps(*runs.values(), path)
-    either = [*lists, *(f'{r[0][1]} … {r[-1][1]}' for r in runs.values())]
-    raise UserError(f"{path.name} holds {_some([*cols])}, of which {_some(either) or 'nothing'} can be the vector, expected one numbered run of columns (e0, e1, …) or one of lists: say which with --vectors 'e*' (vectors=)")
+    either = [*lists, *(f'{r[0][1]} … {r[-1][1]}'
+                        for r in runs.values())]
+    raise UserError(f"{path.name} holds {_some([*cols])}, of which {_some(either) or 'nothing'} can be the vector, "
+                    "expected one numbered run of columns (e0, e1, …) or one of lists: say which with --vectors 'e*' "
+                    "(vectors=)")
 
 def _numbers(a, name, path):
     "A column as float64; a cell that is no number is named"
     if a.dtype.kind in 'fiub': return a.astype(np.float64)
     import pandas as pd
     values = pd.Series(a, dtype=object)
-    numbers = pd.to_numeric(values.where(values.map(lambda v: isinstance(v, (str, int, float)))), errors='coerce').astype(np.float64)
+    plain = values.where(values.map(lambda v: isinstance(v, (str, int, float))))
+    numbers = pd.to_numeric(plain, errors='coerce').astype(np.float64)
     bad = np.flatnonzero(numbers.isna() & values.notna())
-    if len(bad): raise UserError(f"{path.name} holds {str(a[bad[0]])!r} in column '{name}', row {bad[0]}, expected a number{f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''}: put it right, or leave the column out with --vectors (vectors=)")
+    if len(bad):
+        others = f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''
+        raise UserError(f"{path.name} holds {str(a[bad[0]])!r} in column '{name}', row {bad[0]}, expected a "
+                        f"number{others}: put it right, or leave the column out with --vectors (vectors=)")
     return numbers.to_numpy()
 
 def _side_by_side(cols, names, path):
     "Columns of numbers, or one of lists, as a matrix"
     one = cols[names[0]]
-    return one if len(names) == 1 and one.ndim > 1 else np.stack([_numbers(cols[n], n, path) for n in names], 1)
+    if len(names) == 1 and one.ndim > 1: return one
+    return np.stack([_numbers(cols[n], n, path) for n in names], 1)
 
 def _vectors(cols, y, vectors, path):
     "The vectors, the columns or arrays they are made of, and those that are left"
@@ -413,7 +468,8 @@ def _vectors(cols, y, vectors, path):
 
 def _called(names):
     "Columns in words"
-    return f"'{names[0]}'" if len(names) == 1 else f"of {len(names):,} columns from '{names[0]}' to '{names[-1]}'"
+    if len(names) == 1: return f"'{names[0]}'"
+    return f"of {len(names):,} columns from '{names[0]}' to '{names[-1]}'"
 
 # %% ../nbs/08b_images.ipynb #b2325e30
 def _numbered(y, path):
@@ -421,9 +477,10 @@ def _numbered(y, path):
     y = np.asarray(y)
     if y.dtype.kind == 'S': y = np.char.decode(y, 'utf-8', 'surrogateescape')
     if y.dtype.kind in 'iubfc' or y.ndim != 1: return y, ()
-    missing = [i for i, v in enumerate(y) if not isinstance(v, str) or not v.strip()]
+    missing = [str(i) for i, v in enumerate(y) if not isinstance(v, str) or not v.strip()]
     if missing:
-        raise UserError(f"{path.name} has no label in {len(missing)} of {len(y)} rows (row {_some([*map(str, missing)], 5)}), expected one for each: fill them in or leave these rows out")
+        raise UserError(f"{path.name} has no label in {len(missing)} of {len(y)} rows (row {_some(missing, 5)}), "
+                        "expected one for each: fill them in or leave these rows out")
     names, y = np.unique([unicodedata.normalize('NFC', v.strip()) for v in y], return_inverse=True)
     return y, tuple(map(printable, names.tolist()))
 
@@ -443,7 +500,9 @@ def _columns(path):
         with np.load(path, allow_pickle=False) as z: return {n: z[n] for n in z.files}
     if kind == '.npy':
         a = np.load(path, allow_pickle=False)
-        if not a.dtype.names: raise UserError(f"{path.name} holds an array of shape {a.shape} without labels, expected both: save them together, with np.savez(file, embeddings=…, label=…)")
+        if not a.dtype.names:
+            raise UserError(f"{path.name} holds an array of shape {a.shape} without labels, expected both: save them "
+                            "together, with np.savez(file, embeddings=…, label=…)")
         return {n: a[n] for n in a.dtype.names}
     import pandas as pd
     if kind == '.parquet': df = pd.read_parquet(path)
@@ -459,13 +518,17 @@ def _file_of_vectors(path):
     kinds, kind = ('.npz', '.npy', '.csv', '.parquet'), path.suffix.lower()
     expected = 'a file of embeddings (.npz, .npy, .csv or .parquet)'
     if kind not in kinds: raise UserError(f"{path.name} ends in '{path.suffix}', expected {expected}")
-    if not path.is_file(): raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected {expected}")
+    if not path.is_file():
+        raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected {expected}")
     try: yield
     except UserError: raise
-    except ImportError as e: raise UserError(f"{path.name} needs pyarrow to be read: pip install pyarrow, or save the data as .npz") from e
+    except ImportError as e:
+        raise UserError(f"{path.name} needs pyarrow to be read: pip install pyarrow, or save the data as .npz") from e
     except Exception as e:
-        why = ' '.join(str(e).split()) or type(e).__name__
-        raise UserError(f"{path.name} cannot be read as {kind} ({why}): save it again, as numbers and text without Python objects") from e
+        raise UserError(f"{path.name} cannot be read as {kind} ({_words(e)}): save it again, as numbers and text "
+                        "without Python objects") from e
+
+def _words(e): return ' '.join(str(e).split()) or type(e).__name__
 
 def _load_vectors(path, label, vectors):
     "Vectors, labels, what to read again of further files, and what is left"
@@ -481,11 +544,12 @@ def embeddings_data(
     label:str=None,   # Name of the column or array of labels; None: found by its usual names
     split_seed:int=0, # Seed of the split: a third of each class is held out
     name:str=None,    # What to call the data; None: as the file is called
-    vectors:str=None  # Columns or arrays that make up the vector, with commas and wildcards, such as 'e*'; None: the only ones that can
+    vectors:str=None  # Columns or arrays of the vector, with commas and wildcards: 'e*'; None: the only ones that can
 )->LabelledData:      # float32 vectors; `found` says what was found, `names` are the classes where labels are text
     "A file of vectors and labels as data"
     path = Path(path).expanduser()
-    with patiently(lambda: f'reading {printable(path.name)}'): x, y, reading, unused = _load_vectors(path, label, vectors)
+    with patiently(lambda: f'reading {printable(path.name)}'):
+        x, y, reading, unused = _load_vectors(path, label, vectors)
     y, names = _numbered(y, path)
     try:
         x, y = check_arrays(x, y)
@@ -495,12 +559,12 @@ def embeddings_data(
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
     k = count[(classes >= 0) & (count > 1)]
     found = f"vectors {_called(reading['columns'])}, labels '{reading['label']}'"
-    lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}", f"vectors: {int((~alone).sum()):,} in {_sizes(k.tolist())}"]
+    lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}",
+             f"vectors: {int((~alone).sum()):,} in {_sizes(k.tolist())}"]
     lonely = [names[i] if names else str(i) for i in y[alone].tolist()]
     beside = f"{'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'} that is no part of the vectors"
     out = {'class with a single vector, which has no partner': lonely, beside: unused}
-    lines += [f'left out: {len(v)} × {what}: {_some(v)}' for what, v in out.items() if v]
-    return replace(data, names=names, found='\n'.join(lines), reading=reading)
+    return replace(data, names=names, found='\n'.join(lines + _left_out(out)), reading=reading)
 
 # %% ../nbs/08b_images.ipynb #2bf0f2cb
 def read_vectors(
@@ -511,34 +575,42 @@ def read_vectors(
     "Vectors of a file that needs no labels"
     path = Path(path).expanduser()
     with _file_of_vectors(path), patiently(lambda: f'reading {printable(path.name)}'):
-        if path.suffix.lower() == '.npy' and not (a := np.load(path, allow_pickle=False)).dtype.names: return a, ['']*len(a)
+        if path.suffix.lower() == '.npy' and not (a := np.load(path, allow_pickle=False)).dtype.names:
+            return a, ['']*len(a)
         cols = _columns(path)
         usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns]
-        y = label if label in cols else usual[0] if len(usual) == 1 else None
+        y = usual[0] if len(usual) == 1 else None
+        if label in cols: y = label
         if gone := [n for n in columns if n not in cols]:
-            raise UserError(f"{path.name} lacks {_some(gone, 3)}, expected the {len(columns):,} columns or arrays that training had ({_called(columns)}): it holds {_some([*cols])}")
+            raise UserError(f"{path.name} lacks {_some(gone, 3)}, expected the {len(columns):,} columns or arrays that "
+                            f"training had ({_called(columns)}): it holds {_some([*cols])}")
         names = columns or _vector_names(cols, y, None, path)
-        return _side_by_side(cols, names, path), _as_text(cols[y] if y else np.full(len(cols[names[0]]), ''))
-
-def _as_text(y): return [*map(str, np.char.decode(y, 'utf-8', 'backslashreplace') if y.dtype.kind == 'S' else y)]
+        labels = cols[y] if y else np.full(len(cols[names[0]]), '')
+        if labels.dtype.kind == 'S': labels = np.char.decode(labels, 'utf-8', 'backslashreplace')
+        return _side_by_side(cols, names, path), [*map(str, labels)]
 
 # %% ../nbs/08b_images.ipynb #f49a6961
 _LAST = 't10k-labels-idx1-ubyte', 't10k-labels-idx1-ubyte.gz'     # of the four files, the one that is downloaded last
 PUBLISHED = {    # title, megabytes to download, what shows that it is there (looked for in this order), how to say it
-    'mnist':         ('MNIST', 12, [f'MNIST/raw/{f}' for f in _LAST], "MNIST/raw with the four IDX files, plain or .gz"),
-    'fashion_mnist': ('Fashion-MNIST', 31, [f'FashionMNIST/raw/{f}' for f in _LAST], "FashionMNIST/raw with the four IDX files, plain or .gz"),
+    'mnist':         ('MNIST', 12, [f'MNIST/raw/{f}' for f in _LAST],
+                      "MNIST/raw with the four IDX files, plain or .gz"),
+    'fashion_mnist': ('Fashion-MNIST', 31, [f'FashionMNIST/raw/{f}' for f in _LAST],
+                      "FashionMNIST/raw with the four IDX files, plain or .gz"),
     'cifar10':       ('CIFAR-10', 168, ['cifar-10-batches-py', 'cifar10', 'cifar10.tgz'],
-                      "cifar-10-batches-py, or cifar10 with train and test folders of pictures, or cifar10.tgz of those"),
+                      "cifar-10-batches-py, or cifar10 with train and test folders of pictures, or cifar10.tgz of "
+                      "those"),
     'cub':           ('CUB-200-2011', 1151, ['CUB_200_2011', 'CUB_200_2011.tgz'],
                       "CUB_200_2011 with images.txt, image_class_labels.txt, train_test_split.txt and images"),
     'cars':          ('CARS196', 1958, ['stanford-cars', 'stanford_cars', 'cars196', 'stanford-cars.tgz'],
-                      "stanford-cars with cars_annos.mat and car_ims, or with the annotations of cars_train and cars_test, or with train and test folders")}
+                      "stanford-cars with cars_annos.mat and car_ims, or with the annotations of cars_train and "
+                      "cars_test, or with train and test folders")}
 
 def data_folder(
     data_dir=None  # A folder; None: the environment variable DMC_DATA, else fastai's data folder
 )->Path:
     "Where published data are looked for"
-    return Path(data_dir or os.environ.get('DMC_DATA') or Path(os.environ.get('FASTAI_HOME') or '~/.fastai')/'data').expanduser()
+    home = Path(os.environ.get('FASTAI_HOME') or '~/.fastai')
+    return Path(data_dir or os.environ.get('DMC_DATA') or home/'data').expanduser()
 
 def find_published(
     name:str,            # One of PUBLISHED
@@ -552,7 +624,8 @@ def find_published(
     for fetched in (False, True):
         if there := [root/p for p in places if (root/p).exists()]: return there[0]
         if fetched or not download:
-            raise UserError(f"{title} was not found in {shown}, expected {how}: place it there, say where it is (--data_dir or DMC_DATA), or ask for its download ({mb:,} MB)")
+            raise UserError(f"{title} was not found in {shown}, expected {how}: place it there, say where it is "
+                            f"(--data_dir or DMC_DATA), or ask for its download ({mb:,} MB)")
         fetch(name, root)
 
 # %% ../nbs/08b_images.ipynb #44381639
@@ -572,9 +645,11 @@ def fetch(
         from fastai.data.external import URLs
         from fastdownload.core import checks_module, download_and_check
         url = dict(cifar10=URLs.CIFAR, cub=URLs.CUB_200_2011, cars=URLs.CARS)[name]
-        download_and_check(url, Path(root)/url.rpartition('/')[2], checks_module(fastai.data), False)      # size and sum, as fastai knows them
+        # size and sum, as fastai knows them
+        download_and_check(url, Path(root)/url.rpartition('/')[2], checks_module(fastai.data), False)
     except Exception as e:
-        raise UserError(f"{title} could not be downloaded ({' '.join(str(e).split()) or type(e).__name__}): try again with a network, or place {how} in {root}") from e
+        raise UserError(f"{title} could not be downloaded ({_words(e)}): try again with a network, or place {how} in "
+                        f"{root}") from e
 
 # %% ../nbs/08b_images.ipynb #8eab5fcc
 def check_sum(
@@ -584,7 +659,9 @@ def check_sum(
 )->bytes:          # The content
     "Refuse a file whose sum is not the published one"
     given = expected and hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if given != expected: raise UserError(f"{name} has the md5 sum {given}, expected {expected}: the file is damaged or another one, so remove it and download it again")
+    if given != expected:
+        raise UserError(f"{name} has the md5 sum {given}, expected {expected}: the file is damaged or another one, so "
+                        "remove it and download it again")
     return content
 
 def check_counts(
@@ -595,7 +672,8 @@ def check_counts(
     "Refuse data that hold more or fewer pictures than published"
     if expected and tuple(given) != tuple(expected):
         a, b = (' and '.join(f'{n:,}' for n in ns) for ns in (given, expected))
-        raise UserError(f"{title} holds {a} pictures for training and testing, expected {b}: the copy is incomplete or changed, so download it again")
+        raise UserError(f"{title} holds {a} pictures for training and testing, expected {b}: the copy is incomplete or "
+                        "changed, so download it again")
 
 # %% ../nbs/08b_images.ipynb #2194ffd5
 def read_idx(
@@ -604,26 +682,38 @@ def read_idx(
 )->torch.Tensor:  # uint8
     "The array in an IDX file, plain or compressed"
     path = Path(path)
-    try: b = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name(path.name + '.gz').read_bytes())
-    except FileNotFoundError: raise UserError(f"{path.parent} holds neither {path.name} nor {path.name}.gz, expected one of them: place it there") from None
-    except (OSError, EOFError, ValueError) as e: raise UserError(f"{path.name}.gz cannot be unpacked ({e}): download it again") from e
+    try: b = path.read_bytes() if path.is_file() else gzip.decompress(Path(f'{path}.gz').read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} holds neither {path.name} nor {path.name}.gz, expected one of them: place it "
+                        "there") from None
+    except (OSError, EOFError, ValueError) as e:
+        raise UserError(f"{path.name}.gz cannot be unpacked ({e}): download it again") from e
     check_sum(path.name, b, md5)
     n = 4 + 4*b[3] if len(b) > 3 else 0
-    if b[:3] != b'\0\0\x08' or len(b) < n: raise UserError(f"{path.name} does not begin as an IDX file of bytes does: download it again")
+    if b[:3] != b'\0\0\x08' or len(b) < n:
+        raise UserError(f"{path.name} does not begin as an IDX file of bytes does: download it again")
     shape = np.frombuffer(b[4:n], '>i4').tolist()
-    if int(np.prod(shape)) != len(b) - n: raise UserError(f"{path.name} holds {len(b) - n:,} values, expected {'×'.join(map(str, shape))} as its header says: download it again")
-    return torch.frombuffer(bytearray(b), dtype=torch.uint8, offset=n).reshape(shape) if len(b) > n else torch.zeros(shape, dtype=torch.uint8)
+    if int(np.prod(shape)) != len(b) - n:
+        size = '×'.join(map(str, shape))
+        raise UserError(f"{path.name} holds {len(b) - n:,} values, expected {size} as its header says: download it "
+                        "again")
+    if len(b) == n: return torch.zeros(shape, dtype=torch.uint8)
+    return torch.frombuffer(bytearray(b), dtype=torch.uint8, offset=n).reshape(shape)
 
 # %% ../nbs/08b_images.ipynb #aaae80d6
 IDX_SUMS = {   # of the plain files: training pictures and labels, test pictures and labels
-    'mnist':         ('6bbc9ace898e44ae57da46a324031adb', 'a25bea736e30d166cdddb491f175f624', '2646ac647ad5339dbf082846283269ea', '27ae3e4e09519cfbb04c329615203637'),
-    'fashion_mnist': ('f4a8712d7a061bf5bd6d2ca38dc4d50a', '9018921c3c673c538a1fc5bad174d6f9', '8181f5470baa50b63fa0f6fddb340f0a', '15d484375f8d13e6eb1aabb0c3f46965')}
+    'mnist':         ('6bbc9ace898e44ae57da46a324031adb', 'a25bea736e30d166cdddb491f175f624',
+                      '2646ac647ad5339dbf082846283269ea', '27ae3e4e09519cfbb04c329615203637'),
+    'fashion_mnist': ('f4a8712d7a061bf5bd6d2ca38dc4d50a', '9018921c3c673c538a1fc5bad174d6f9',
+                      '8181f5470baa50b63fa0f6fddb340f0a', '15d484375f8d13e6eb1aabb0c3f46965')}
 _FASHION = 'T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'
 
 def _image_data(name, x, y, x_test, y_test, names, counts, split='published test split', **kwargs):
     title = PUBLISHED[name][0]
     for what, n, m in (('training', len(x), len(y)), ('test', len(x_test), len(y_test))):
-        if n != m: raise UserError(f"the {what} files of {title} hold {n:,} pictures and {m:,} labels, expected as many labels as pictures: download both again")
+        if n != m:
+            raise UserError(f"the {what} files of {title} hold {n:,} pictures and {m:,} labels, expected as many "
+                            "labels as pictures: download both again")
     check_counts(title, (len(x), len(x_test)), counts)
     return LabelledData(name, x, y, y, x_test, y_test, y_test, split=split, names=tuple(names), **kwargs)
 
@@ -637,10 +727,13 @@ def mnist_data(
     "Handwritten digits, or articles of clothing, in 28×28 grey pixels"
     folder = find_published(name, data_dir, download).parent      # of the file that is downloaded last
     files = [f'{part}-{what}-ubyte' for part in ('train', 't10k') for what in ('images-idx3', 'labels-idx1')]
-    x, y, x_test, y_test = (read_idx(folder/f, s if verify else None) for f, s in zip(files, IDX_SUMS[name]))
-    names, source, licence = ((_FASHION, 'Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf)', 'MIT') if name == 'fashion_mnist' else
-                              ('0123456789', 'MNIST (Y. LeCun, C. Cortes, C. Burges)', 'CC BY-SA 3.0'))
-    return _image_data(name, x[:, None], y.long(), x_test[:, None], y_test.long(), names, verify and (60_000, 10_000), source=source, licence=licence)
+    x, y, x_test, y_test = (read_idx(folder/f, s if verify else None)
+                            for f, s in zip(files, IDX_SUMS[name]))
+    names, source, licence = '0123456789', 'MNIST (Y. LeCun, C. Cortes, C. Burges)', 'CC BY-SA 3.0'
+    if name == 'fashion_mnist':
+        names, source, licence = _FASHION, 'Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf)', 'MIT'
+    return _image_data(name, x[:, None], y.long(), x_test[:, None], y_test.long(), names, verify and (60_000, 10_000),
+                       source=source, licence=licence)
 
 fashion_mnist_data = partial(mnist_data, name='fashion_mnist')
 
@@ -654,18 +747,23 @@ class ArrayUnpickler(pickle.Unpickler):
     ):           # One of `allowed`
         "The numpy class or function of that name, if arrays are made of it"
         if module.split('.')[0] == 'numpy' and name in self.allowed: return self.allowed[name]
-        raise UserError(f"a data file asks for {module}.{name}, expected arrays and lists: it is not the published file, so download it again")
+        raise UserError(f"a data file asks for {module}.{name}, expected arrays and lists: it is not the published "
+                        "file, so download it again")
 
-CIFAR_SUMS = dict(data_batch_1='c99cafc152244af753f735de768cd75f', data_batch_2='d4bba439e000b95fd0a9bffe97cbabec', data_batch_3='54ebc095f3ab1f0389bbae665268c751',
-                  data_batch_4='634d18415352ddfa80567beed471001a', data_batch_5='482c414d41f54cd18b22e5b47cb7c3cb', test_batch='40351d587109b95175f43aff81a1287e')
+CIFAR_SUMS = dict(data_batch_1='c99cafc152244af753f735de768cd75f', data_batch_2='d4bba439e000b95fd0a9bffe97cbabec',
+                  data_batch_3='54ebc095f3ab1f0389bbae665268c751', data_batch_4='634d18415352ddfa80567beed471001a',
+                  data_batch_5='482c414d41f54cd18b22e5b47cb7c3cb', test_batch='40351d587109b95175f43aff81a1287e')
 _CIFAR = 'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'
 
 def _cifar_batch(path, md5):
     try:
-        d = ArrayUnpickler(io.BytesIO(check_sum(path.name, path.read_bytes(), md5)), encoding='bytes').load()
+        content = check_sum(path.name, path.read_bytes(), md5)
+        d = ArrayUnpickler(io.BytesIO(content), encoding='bytes').load()
         return torch.from_numpy(d[b'data'].reshape(-1, 3, 32, 32)), torch.tensor(d[b'labels'])
     except UserError: raise
-    except FileNotFoundError: raise UserError(f"{path.parent} holds no {path.name}, expected data_batch_1 to data_batch_5 and test_batch: place it there") from None
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} holds no {path.name}, expected data_batch_1 to data_batch_5 and test_batch: "
+                        "place it there") from None
     except Exception as e: raise UserError(f"{path.name} cannot be read ({_why(e)}): download it again") from e
 
 # %% ../nbs/08b_images.ipynb #56185ff0
@@ -674,9 +772,12 @@ def _members(tar, path):
     for m in tar:
         parts = PurePosixPath(m.name.replace('\\', '/')).parts
         leads_out = '..' in parts or parts[:1] == ('/',) or ':' in ''.join(parts[:1])
-        if not leads_out and (m.isfile() or m.isdir()): yield m; continue
+        if not leads_out and (m.isfile() or m.isdir()):
+            yield m
+            continue
         what = 'which leads out of its folder' if leads_out else 'a link or device'
-        raise UserError(f"{path.name} holds '{m.name}', {what}, expected files and folders below it: do not use this archive")
+        raise UserError(f"{path.name} holds '{m.name}', {what}, expected files and folders below it: do not use this "
+                        "archive")
 
 def _opened(path, use):
     "What `use` returns for the open archive"
@@ -690,7 +791,8 @@ def read_archive(
     path  # A .tgz file
 )->dict:  # Name → bytes
     "The files in an archive, without writing any"
-    return _opened(path, lambda t: {m.name.removeprefix('./'): t.extractfile(m).read() for m in _members(t, path) if m.isfile()})
+    return _opened(path, lambda t: {m.name.removeprefix('./'): t.extractfile(m).read()
+                                    for m in _members(t, path) if m.isfile()})
 
 # %% ../nbs/08b_images.ipynb #23d76785
 def cifar10_data(
@@ -699,20 +801,27 @@ def cifar10_data(
     download:bool=False,   # Fetch the data if they are not there?
     verify:bool=True       # Compare with the published sums and counts?
 )->LabelledData:           # uint8 pictures (N, 3, 32, 32)
-    "Ten kinds of animals and vehicles in 32×32 colour pixels, from the published batches, a folder or an archive of pictures"
+    "Ten kinds of animals and vehicles in 32×32 colour pixels: published batches, or pictures in a folder or archive"
     path = find_published('cifar10', data_dir, download)
     text = dict(names=json.dumps(_CIFAR), found='')
     if path.name == 'cifar-10-batches-py':
-        b = [_cifar_batch(path/f, s if verify else None) for f, s in CIFAR_SUMS.items()]
-        t = dict(x=torch.cat([x for x, _ in b[:-1]]), y=torch.cat([y for _, y in b[:-1]]), x_test=b[-1][0], y_test=b[-1][1])
+        *train, test = [_cifar_batch(path/f, s if verify else None) for f, s in CIFAR_SUMS.items()]
+        x, y = map(torch.cat, zip(*train))
+        t = dict(x=x, y=y, x_test=test[0], y_test=test[1])
     else:
         files = _walk(path)[0] if path.is_dir() else {path.name: path}
         def make():
-            inside = files if path.is_dir() else {n.removeprefix('cifar10/'): b for n, b in read_archive(path).items()}
-            return read_folder(inside, {d for n in inside for d in (n.split('/')[0], n.rpartition('/')[0])}, (32, 32))
+            inside = files
+            if not path.is_dir():
+                inside = {n.removeprefix('cifar10/'): b for n, b in read_archive(path).items()}
+            dirs = {d for n in inside for d in (n.split('/')[0], n.rpartition('/')[0])}
+            return read_folder(inside, dirs, (32, 32))
         t, text = cached(_key(files, str(path.resolve())), make)
-        if 'x_test' not in t: raise UserError(f"{path} has no train and test folders, expected both, with a folder of pictures per class: unpack or download it again")
-    return _image_data('cifar10', t['x'], t['y'], t['x_test'], t['y_test'], json.loads(text['names']), verify and (50_000, 10_000), found=text['found'],
+        if 'x_test' not in t:
+            raise UserError(f"{path} has no train and test folders, expected both, with a folder of pictures per "
+                            "class: unpack or download it again")
+    return _image_data('cifar10', t['x'], t['y'], t['x_test'], t['y_test'], json.loads(text['names']),
+                       verify and (50_000, 10_000), found=text['found'],
                        source='CIFAR-10 (A. Krizhevsky)', licence='none stated')
 
 # %% ../nbs/08b_images.ipynb #ad9b7bf0
@@ -724,18 +833,27 @@ def disjoint_split(
 )->LabelledData:
     "The same samples, with other classes in the held-out data than in training"
     if half is not None: check_range(half, 'half', 0, 1, whole=True)
-    y, clean = torch.cat([data.y, data.y_test]), torch.cat([data.clean, data.clean_test])
+    y = torch.cat([data.y, data.y_test])
+    clean = torch.cat([data.clean, data.clean_test])
     classes = clean[clean >= 0].unique()
-    if len(classes) < 4: raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell apart afterwards; closed_set holds out samples of the trained classes instead")
-    n = len(classes)//2 if n_classes_train is None else check_range(n_classes_train, 'n_classes_train', 2, len(classes) - 2, whole=True)
+    if len(classes) < 4:
+        raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell "
+                        "apart afterwards; closed_set holds out samples of the trained classes instead")
+    n = len(classes)//2
+    if n_classes_train is not None:
+        n = check_range(n_classes_train, 'n_classes_train', 2, len(classes) - 2, whole=True)
     seen, unseen = draw_classes(classes, n, seed)
     if half == 1: seen, unseen = unseen, seen
-    i, j = (((torch.isin(y, c) | (y < 0)*o) & (torch.isin(clean, c) | (clean < 0)*o)).nonzero()[:, 0] for c, o in ((seen, 1), (unseen, 0)))
+    def rows(c, outliers):
+        inside = lambda l: torch.isin(l, c) | (l < 0) & outliers
+        return (inside(y) & inside(clean)).nonzero()[:, 0]
+    i, j = rows(seen, True), rows(unseen, False)
     assert not set(y[i].tolist()) & set(y[j].tolist())
     called = lambda c: _some([str(data.names[k] if data.names else k) for k in c.tolist()])
     which = f'seed {seed}' if half is None else f'half {half} of two complementary halves'
     split = f'class-disjoint, {which}: trained on {called(seen)}; held out {called(unseen)}'
-    if left := len(y) - len(i) - len(j): split += f'; {left} left out because their label is of the other half'
+    if left := len(y) - len(i) - len(j):
+        split += f'; {left} left out because their label is of the other half'
     return regroup(data, i, j, name=_disjoint_name(data), split=split, laid_out=False)
 
 def _disjoint_name(data): return f"{data.name.removesuffix('-disjoint')}-disjoint"
@@ -747,7 +865,9 @@ class ImageFiles:
         paths,          # Of the pictures
         labels,         # Their classes, (N)
         size:int=224    # Pixels per side
-    ): self.paths, self.labels, self.size = [str(p) for p in paths], torch.as_tensor(labels), size
+    ):
+        self.paths, self.size = [str(p) for p in paths], size
+        self.labels = torch.as_tensor(labels)
     @property
     def shape(self):
         "Shape of all pictures together, (N, 3, size, size)"
@@ -755,16 +875,20 @@ class ImageFiles:
     def __len__(self): return len(self.paths)
     def __getitem__(self, i):
         i = torch.arange(len(self))[i]
-        if i.ndim: return type(self)([self.paths[j] for j in i.tolist()], self.labels[i], self.size)
+        if i.ndim:
+            return type(self)([self.paths[j] for j in i.tolist()], self.labels[i], self.size)
         with _strict(): return self.picture(i), self.labels[i]
     def picture(self, i:int  # Which
                ):            # (3, size, size) uint8
         "One picture"
         try: x = _read(self.paths[i], (self.size, self.size))
-        except Exception as e: raise UserError(f"{self.paths[i]} cannot be read ({_why(e)}), expected a picture: copy it again") from e
+        except Exception as e:
+            raise UserError(f"{self.paths[i]} cannot be read ({_why(e)}), expected a picture: copy it again") from e
         return torch.from_numpy(x.repeat(3//len(x), 0))
-    def __add__(self, other): return type(self)(self.paths + other.paths, torch.cat([self.labels, other.labels]), self.size)
-    def __repr__(self): return f'{type(self).__name__}({len(self)} pictures, {self.size}×{self.size})'
+    def __add__(self, other):
+        return type(self)(self.paths + other.paths, torch.cat([self.labels, other.labels]), self.size)
+    def __repr__(self):
+        return f'{type(self).__name__}({len(self)} pictures, {self.size}×{self.size})'
 
 # %% ../nbs/08b_images.ipynb #d3c00002
 def decoded(
@@ -787,38 +911,48 @@ def decoded(
     return replace(data, x=x[:len(data.x)], x_test=x[len(data.x):])
 
 # %% ../nbs/08b_images.ipynb #be200971
-COUNTS = {'cub': (5864, 5924), 'cub-closed': (5994, 5794), 'cars': (8054, 8131), 'cars-closed': (8144, 8041)}   # training and held-out pictures
-_FILES_FROM = dict(cub='CUB-200-2011 (C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie)', cars='CARS196 (J. Krause, M. Stark, J. Deng, L. Fei-Fei)')
+# training and held-out pictures
+COUNTS = {'cub': (5864, 5924), 'cub-closed': (5994, 5794), 'cars': (8054, 8131), 'cars-closed': (8144, 8041)}
+_FILES_FROM = dict(cub='CUB-200-2011 (C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie)',
+                   cars='CARS196 (J. Krause, M. Stark, J. Deng, L. Fei-Fei)')
 
 def _files_data(name, paths, y, train, names, size, closed, verify):
     if gone := [str(p) for p in paths if not p.is_file()]:
-        raise UserError(f"{PUBLISHED[name][0]} lists {len(gone)} of {len(paths)} pictures that are not there ({_some(gone, 2)}), expected all of them: unpack it again")
+        raise UserError(f"{PUBLISHED[name][0]} lists {len(gone)} of {len(paths)} pictures that are not there "
+                        f"({_some(gone, 2)}), expected all of them: unpack it again")
     y, half = torch.as_tensor(y).long(), len(names)//2
     train = torch.as_tensor(train).bool() if closed else y < half
+    split = 'published split, the same classes in both parts'
+    if not closed: split = f'class-disjoint: the first {half} classes train, the other {len(names) - half} are held out'
     files = ImageFiles(paths, y, size)
     a, b = files[train], files[~train]
     assert closed or not set(a.labels.tolist()) & set(b.labels.tolist())
-    split = 'published split, the same classes in both parts' if closed else f'class-disjoint: the first {half} classes train, the other {len(names) - half} are held out'
     full = name + '-closed'*closed
-    data = _image_data(name, a, a.labels, b, b.labels, names, verify and COUNTS[full], split, source=_FILES_FROM[name], licence='for research that is not commercial')
+    data = _image_data(name, a, a.labels, b, b.labels, names, verify and COUNTS[full], split, source=_FILES_FROM[name],
+                       licence='for research that is not commercial')
     return replace(data, name=full)
 
 def _unpacked(path):
     "The folder of an archive, which is unpacked beside it if there is none"
     if path.is_dir(): return path
     folder, part = path.with_suffix(''), part_path(path)
-    def unpack(t): t.extractall(part, [*_members(t, path)], **(dict(filter='data') if hasattr(tarfile, 'data_filter') else {}))
+    safe = dict(filter='data') if hasattr(tarfile, 'data_filter') else {}
     try:
-        _opened(path, unpack)
-        os.replace(part/folder.name if (part/folder.name).is_dir() else part, folder)
+        _opened(path, lambda t: t.extractall(part, [*_members(t, path)], **safe))
+        inner = part/folder.name
+        os.replace(inner if inner.is_dir() else part, folder)
     finally: shutil.rmtree(part, ignore_errors=True)
     return folder
 
 # %% ../nbs/08b_images.ipynb #3c027898
 def _table(path):
     "Lines of a number and a text, as a dict"
-    try: return {int(k): v for k, v in (l.split(maxsplit=1) for l in path.read_text().splitlines() if l.strip())}
-    except (OSError, ValueError) as e: raise UserError(f"{path} {'is not there' if isinstance(e, FileNotFoundError) else 'cannot be read'}, expected a number and a text per line: unpack the data again") from e
+    try:
+        pairs = (l.split(maxsplit=1) for l in path.read_text().splitlines() if l.strip())
+        return {int(k): v for k, v in pairs}
+    except (OSError, ValueError) as e:
+        what = 'is not there' if isinstance(e, FileNotFoundError) else 'cannot be read'
+        raise UserError(f'{path} {what}, expected a number and a text per line: unpack the data again') from e
 
 def cub_data(
     config:RunConfig=None, # Not used: the data are the same for every run
@@ -832,10 +966,13 @@ def cub_data(
     root = _unpacked(find_published('cub', data_dir, download))
     images, labels, train = (_table(root/f'{n}.txt') for n in ('images', 'image_class_labels', 'train_test_split'))
     if not images.keys() == labels.keys() == train.keys():
-        raise UserError(f"{root} lists {len(images)} pictures, {len(labels)} labels and {len(train)} places in the split, expected one each per picture: unpack the data again")
+        raise UserError(f"{root} lists {len(images)} pictures, {len(labels)} labels and {len(train)} places in the "
+                        "split, expected one each per picture: unpack the data again")
     y = [int(labels[i]) - 1 for i in images]
     names = {k: images[i].split('/')[0] for i, k in zip(images, y)}
-    return _files_data('cub', [root/'images'/f for f in images.values()], y, [train[i].strip() == '1' for i in images], [names[k] for k in sorted(names)], size, closed, verify)
+    paths = [root/'images'/f for f in images.values()]
+    train = [train[i].strip() == '1' for i in images]
+    return _files_data('cub', paths, y, train, [names[k] for k in sorted(names)], size, closed, verify)
 
 # %% ../nbs/08b_images.ipynb #a8a3e44a
 def _cars(root):
@@ -848,13 +985,15 @@ def _cars(root):
     where = lambda n: next((p for p in (root/n, root/'devkit'/n) if p.exists()), None)
     one, train, test = map(where, ('cars_annos.mat', 'cars_train_annos.mat', 'cars_test_annos_withlabels.mat'))
     if one and (root/'car_ims').is_dir(): return mat(one, '.', 'relative_im_path')
-    if train and test: return tuple(np.concatenate(o) for o in zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname')))
+    if train and test:
+        return tuple(np.concatenate(o) for o in zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname')))
     files, dirs, links, _ = _walk(root)
     parts, where, _ = _sorted(files, dirs, 1, links)
-    if len(parts) < 2: raise UserError(f"{root} was given, expected {PUBLISHED['cars'][3]}: place them there")
-    names = sorted({c for _, c in where.values()})
-    number = {c: i for i, c in enumerate(names)}
-    return [files[n] for n in where], [number[c] for _, c in where.values()], [p == parts[0] for p, _ in where.values()]
+    if len(parts) < 2:
+        raise UserError(f"{root} was given, expected {PUBLISHED['cars'][3]}: place them there")
+    part, kind = zip(*where.values())
+    number = {c: i for i, c in enumerate(sorted(set(kind)))}
+    return [files[n] for n in where], [number[c] for c in kind], [p == parts[0] for p in part]
 
 def cars_data(
     config:RunConfig=None, # Not used: the data are the same for every run
@@ -868,18 +1007,22 @@ def cars_data(
     root = _unpacked(find_published('cars', data_dir, download))
     try: paths, y, train = _cars(root)
     except UserError: raise
-    except Exception as e: raise UserError(f"the annotations in {root} cannot be read ({' '.join(str(e).split())}): unpack the data again") from e
+    except Exception as e:
+        raise UserError(f'the annotations in {root} cannot be read ({_words(e)}): unpack the data again') from e
     return _files_data('cars', paths, y, train, [str(k) for k in range(max(y) + 1)], size, closed, verify)
 
 # %% ../nbs/08b_images.ipynb #ec48b91e
 def _disjoint(load, config, **kwargs):
     data = load(config, **kwargs)
-    if config.half is not None: return disjoint_split(data, 0, half=config.half)          # one division, whatever the seed
+    # one division, whatever the seed
+    if config.half is not None: return disjoint_split(data, 0, half=config.half)
     return disjoint_split(data, config.seed if config.data_seed is None else config.data_seed)
 
-IMAGE_DATASETS = dict(mnist=mnist_data, fashion_mnist=fashion_mnist_data, cifar10=cifar10_data, cub=cub_data, cars=cars_data)
+IMAGE_DATASETS = dict(mnist=mnist_data, fashion_mnist=fashion_mnist_data, cifar10=cifar10_data, cub=cub_data,
+                      cars=cars_data)
 IMAGE_DATASETS |= {f'{n}-closed': partial(IMAGE_DATASETS[n], closed=True) for n in ('cub', 'cars')}
-IMAGE_DATASETS |= {f'{n}-disjoint': partial(_disjoint, IMAGE_DATASETS[n]) for n in ('mnist', 'fashion_mnist', 'cifar10')}
+IMAGE_DATASETS |= {f'{n}-disjoint': partial(_disjoint, IMAGE_DATASETS[n])
+                   for n in ('mnist', 'fashion_mnist', 'cifar10')}
 
 def draws_classes(
     dataset:str  # Name of a data set
@@ -891,7 +1034,7 @@ def register_data(
     data,                # LabelledData of arrays
     disjoint:bool=False  # Draw other classes for the held-out data than for training, anew for each seed?
 )->str:                  # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
-    "Give data of one's own a name made of what they are called and what is in them; 'own digits' where a data set of this package is called so"
+    "Name data of one's own by what they are called and what is in them; 'own digits' where this package has digits"
     h = hashlib.sha256()
     for t in (data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test):
         h.update(f'{t.dtype}{tuple(t.shape)}'.encode())

@@ -15,7 +15,8 @@ from .core import UserError, check_range, plain_labels, plain_tensor, stream
 # %% ../nbs/05_metrics.ipynb #d57404a0
 def _listed(rows):
     rows = rows.nonzero()[:, 0].tolist()
-    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:5]))}{' and more' if len(rows) > 5 else ''}"
+    s, more = 's'*(len(rows) > 1), ' and more'*(len(rows) > 5)
+    return f"row{s} {', '.join(map(str, rows[:5]))}{more}"
 
 # %% ../nbs/05_metrics.ipynb #2de81549
 def check_embeddings(
@@ -24,20 +25,25 @@ def check_embeddings(
     what:str='embeddings',  # What they are, for the message
 )->tuple:                   # The embeddings, detached, and the labels as int64 on the same device
     "Refuse embeddings and labels that cannot be measured, and say why"
-    emb, labels = plain_tensor(emb, what).detach(), plain_tensor(labels, f'labels of the {what}').detach()
+    emb = plain_tensor(emb, what).detach()
+    labels = plain_tensor(labels, f'labels of the {what}').detach()
     N = emb.shape[0] if emb.ndim else 0
     if emb.ndim != 2 or 0 in emb.shape:
-        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or stack them first")
+        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or "
+                        "stack them first")
     if not emb.is_floating_point():
         raise UserError(f"the {what} are {emb.dtype}, expected floating-point numbers: convert them with .float()")
     if labels.ndim == 2 and labels.shape[0] == N and labels.shape[1] > 1:
-        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one number per row; of one-hot rows give labels.argmax(1)")
+        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one number per "
+                        "row; of one-hot rows give labels.argmax(1)")
     if labels.shape != (N,):
-        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one label per row, for instance labels.reshape(-1)")
+        raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one label per "
+                        "row, for instance labels.reshape(-1)")
     labels = plain_labels(labels, f'labels of the {what}')
     bad = ~emb.isfinite().all(1)
     if bad.any():
-        raise UserError(f"{int(bad.sum())} of {N} rows of the {what} hold NaN or infinity ({_listed(bad)}): look at these points, or at the training that made them")
+        raise UserError(f"{int(bad.sum())} of {N} rows of the {what} hold NaN or infinity ({_listed(bad)}): look at "
+                        "these points, or at the training that made them")
     return emb, labels.to(emb.device)
 
 # %% ../nbs/05_metrics.ipynb #72612012
@@ -57,7 +63,7 @@ def rank_scores(
 
 # %% ../nbs/05_metrics.ipynb #db35fb6c
 def _frame(z):
-    "A middle made of stored numbers and the exponent of the distance from it, both of a sample: any middle would be right"
+    "A middle made of stored numbers, the exponent of the distance from it, both of a sample: any middle would be right"
     z = z[::len(z)//1024 + 1].double()
     size = math.frexp(float(z.abs().max()))[1]
     middle = z.median(0).values
@@ -68,7 +74,12 @@ def _placed(z, frame, dtype):
     "Points moved to the middle and scaled by a power of two, with one rounding; a block at a time"
     middle, size = frame
     unit = 2.**-max(-1000, min(1000, size))
-    return torch.cat([((b.double() - middle)*unit).clamp(-1e150, 1e150).to(dtype) for b in z.split(1024)])
+    place = lambda b: ((b.double() - middle)*unit).clamp(-1e150, 1e150).to(dtype)
+    return torch.cat([place(b) for b in z.split(1024)])
+
+def _blocks(rows, entries, columns):
+    "Rows in blocks that make distance matrices of at most `entries` entries"
+    return rows.split(max(1, int(entries)//columns)) if len(rows) else ()
 
 @lru_cache(maxsize=None)
 def _adds_at_once(rows, cols, terms, device, threads):
@@ -80,9 +91,11 @@ def _adds_at_once(rows, cols, terms, device, threads):
 
 def _add_product(d, a, b):
     "d += a @ b, with one rounding of each sum"
-    if _adds_at_once(*d.shape, a.shape[1], d.device, torch.get_num_threads()): d.addmm_(a, b)
+    if _adds_at_once(*d.shape, a.shape[1], d.device, torch.get_num_threads()):
+        d.addmm_(a, b)
     else: d += a @ b
 
+# %% ../nbs/05_metrics.ipynb #f86f160e
 class _Products:
     "Squared distances less the query's own square, by matrix products in one precision, and a bound on their rounding"
     def __init__(self, emb, gallery, frame, dtype):
@@ -99,17 +112,19 @@ class _Products:
         self.g2 = g2.to(dtype)
         self.room = g.new_empty(0, len(g))
     def __call__(self, i):
-        if len(self.room) < len(i): self.room = self.room.new_empty(len(i), len(self.g2))
+        if len(self.room) < len(i):
+            self.room = self.room.new_empty(len(i), len(self.g2))
         d, q = self.room[:len(i)], [b[i] for b in self.q]
         step = max(256, 2**18//len(i)//64*64)                         # so much stays in the processor's cache
         for start in range(0, len(self.g2), step):
             cols = slice(start, start + step)
             torch.mm(q[0], self.g[0][:, cols], out=d[:, cols])
-            for a, b in zip(q[1:], self.g[1:]): _add_product(d[:, cols], a, b[:, cols])
+            for a, b in zip(q[1:], self.g[1:]):
+                _add_product(d[:, cols], a, b[:, cols])
             d[:, cols] += self.g2[cols]
         return d
     def bound(self, i, d2):
-        "Of the distances of query i up to the squared distance d2: @eq-bound, and some more for what is of second order"
+        "Of distances of query i up to the squared distance d2: @eq-bound, and some more for what is of second order"
         a, d = self.norm[i], d2.clamp(min=0).sqrt()
         b = torch.minimum(a + d, self.reach)
         units = 2*self.depth*a*b + b*b + torch.maximum(a, d)**2 + 2*(a + b)*d
@@ -137,12 +152,13 @@ def _sorted_rows(col, x, n):
     "A table with `n` entries in each row, filled up at its end: columns and values, in the order of the values"
     there = np.arange(n.max()) < n[:, None]
     if x.dtype == np.float64:
-        cols, val = np.full(there.shape, -1), np.full(there.shape, np.finfo(x.dtype).max)
+        cols = np.full(there.shape, -1)
+        val = np.full(there.shape, np.finfo(x.dtype).max)
         cols[there], val[there] = col, x
         o = val.argsort(axis=1)
         return np.take_along_axis(cols, o, 1), np.take_along_axis(val, o, 1)
     t = np.full(there.shape, (0x7f7fffff << 32) + 0xffffffff)         # the largest number, at -1
-    t[there] = (_ordered_bits(x).astype(np.int64) << 32) + col        # value and column in one number: they sort together
+    t[there] = (_ordered_bits(x).astype(np.int64) << 32) + col        # value and column in one number sort together
     t.sort(axis=1)
     cols = t.astype(np.int32)
     t >>= 32
@@ -150,7 +166,7 @@ def _sorted_rows(col, x, n):
 
 # %% ../nbs/05_metrics.ipynb #04d104ef
 class PairDistances:
-    "Squared distances of queries to a gallery: near ones by products with a bound on their rounding, chosen ones by differences"
+    "Squared distances of queries to a gallery: near ones by products of bounded rounding, chosen ones by differences"
     def __init__(self,
         emb,     # Queries (Q, D)
         gallery  # Gallery (G, D)
@@ -159,7 +175,8 @@ class PairDistances:
         self.emb, self.gallery, self.frame, self.products = emb, gallery, _frame(gallery), {}
         middle, size = self.frame
         ends = torch.stack([f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)])
-        wide = float((ends - middle).abs().max()) > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17      # squares beyond float32
+        far = float((ends - middle).abs().max())
+        wide = far > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17  # squares beyond float32
         self.dtype = torch.float64 if wide else torch.float32
         self.crowded = 0                                              # so many more blocks go to float64 at once
     def near(self,
@@ -167,7 +184,7 @@ class PairDistances:
         k:int,      # Every gallery row that can be among the `k` nearest
         own=None,   # Each query's own row in the gallery, which is left out
         fine=False  # Products in float64?
-    )->tuple:       # Rows and distances less a constant (len(i), at least k), sorted, ends filled with -1 and the largest number; what two of them may be off (len(i))
+    )->tuple:       # Rows and distances less a constant, sorted, filled up with -1 and the largest number; their error
         "Candidates for the nearest, in the order of the products"
         dtype = torch.float64 if fine else self.dtype
         if dtype not in self.products: self.products[dtype] = _Products(self.emb, self.gallery, self.frame, dtype)
@@ -191,9 +208,11 @@ class PairDistances:
         exact=False  # Add the squares from small to large?
     ):               # Squared distances (P), a float64 array
         "Squared distances of chosen pairs: @eq-exact"
-        unit, res = 2.**-max(-1000, min(1000, self.frame[1])), []
-        far = abs(self.frame[1]) > 300                                             # only there would squares overflow or vanish
-        for i, j in zip(i.split(n := max(1, 2**17//self.emb.shape[1])), j.split(n)):
+        unit = 2.**-max(-1000, min(1000, self.frame[1]))
+        res = []
+        far = abs(self.frame[1]) > 300                                # only there would squares overflow or vanish
+        n = max(1, 2**17//self.emb.shape[1])
+        for i, j in zip(i.split(n), j.split(n)):
             x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
             if far: x *= unit
             x.square_()
@@ -209,7 +228,8 @@ def _open(at, x, hit, row, off, most=math.inf):
         p, other = (at, at + 1) if step < 0 else (at + 1, at)
         while len(p) and found <= most:                               # further away, as long as the kind is the same
             to = np.minimum(np.maximum(p + step, 0), len(x) - 1)
-            more = (to != p) & (row[to] == row[p]) & (hit[to] == hit[p]) & (abs(x[to] - x[other]) <= off[row[p]])
+            alike = (row[to] == row[p]) & (hit[to] == hit[p])
+            more = (to != p) & alike & (abs(x[to] - x[other]) <= off[row[p]])
             p, other = to[more], other[more]
             is_open[p] = True
             found += len(p)
@@ -225,7 +245,8 @@ def _decide(pairs, i, at, row, col, hit):
         off = np.zeros(len(i))
         off[row] = 4*pairs.emb.shape[1]*2.**-53*x                     # of the largest in each row, which comes last
         h = hit[at]
-        near = np.flatnonzero((h[1:] != h[:-1]) & (row[1:] == row[:-1]) & (x[1:] - x[:-1] <= off[row[1:]]))
+        turns = (h[1:] != h[:-1]) & (row[1:] == row[:-1])
+        near = np.flatnonzero(turns & (x[1:] - x[:-1] <= off[row[1:]]))
         if not len(near): return
         o = _open(near, x, h, row, off)
         at, row = at[o], row[o]
@@ -247,13 +268,15 @@ def ranked_hits(
         col, x, off = pairs.near(i, k, own, fine)
         hit = (col >= first) & (col < first + size)
         close = np.zeros_like(hit)
-        close[:, :-1] = (hit[:, 1:] != hit[:, :-1]) & (x[:, 1:] - x[:, :-1] <= off[:, None])
+        turns = hit[:, 1:] != hit[:, :-1]
+        close[:, :-1] = turns & (x[:, 1:] - x[:, :-1] <= off[:, None])
         at = np.flatnonzero(close)
         if not len(at): return col, hit
         rows = np.repeat(np.arange(len(x)), x.shape[1])
-        at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off, math.inf if fine else len(i)*len(pairs.gallery)/20)
+        most = math.inf if fine else len(i)*len(pairs.gallery)/20     # differences cost 20 times as much as products
+        at = _open(at, x.reshape(-1), hit.reshape(-1), rows, off, most)
         if at is not None: break
-        pairs.crowded = 8                   # differences cost 20 times as much: float64, and likely for the next as well
+        pairs.crowded = 8                                             # float64, and likely for the next as well
     _decide(pairs, i, at, rows[at], col.reshape(-1), hit.reshape(-1))
     return col, hit
 
@@ -262,7 +285,8 @@ def _distinct(emb, labels):
     "One row of each kind, which of them each row is, and how often each occurs; None unless at least half are copies"
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[emb.element_size()]
     r = torch.randint(-2**62, 2**62, (emb.shape[1],), generator=stream(0, 'evaluation')).to(emb.device)
-    code = torch.cat([((b + 0).view(whole).long()*r).sum(1) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1    # + 0: no negative zeros
+    mixed = lambda b: ((b + 0).view(whole).long()*r).sum(1)           # + 0: no negative zeros
+    code = torch.cat([mixed(b) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1
     kinds, place, n = code.unique(return_inverse=True, return_counts=True)
     if 2*len(kinds) > len(emb): return None
     kept = place.argsort(stable=True)[n.cumsum(0) - n]
@@ -276,7 +300,7 @@ def _merged(emb, labels):
 
 # %% ../nbs/05_metrics.ipynb #cd5f3c23
 def _matches(labels, gallery_labels, n):
-    "For each query: where its class begins in the gallery sorted by class, how many rows and how many points it has there; and the order that sorts the gallery"
+    "Of each query's class: its first row in the gallery sorted by class, its rows, its points; the order that sorts it"
     _, ids = torch.unique(torch.cat([labels, gallery_labels]), return_inverse=True)
     q, g = ids.split([len(labels), len(gallery_labels)])
     size = g.bincount(minlength=int(ids.max()) + 1)
@@ -299,21 +323,26 @@ def retrieval_metrics(
     gallery_labels=None,  # Labels (G) of the gallery
     entries:int=2**20,    # Largest number of entries of a block's distance matrix: bounds the memory
     per_query=False       # Add each query's own scores?
-)->dict:                  # `recall@k` for each k, `r_precision`, `map@r` in [0, 1] (NaN without queries), `queries` scored, `left_out`; `per_query`: a dict of tensors
+)->dict:                  # `recall@k`, `r_precision`, `map@r`, or NaN; `queries` scored, `left_out`, `per_query`
     "Recall@K, R-Precision and MAP@R by Euclidean distance, ties against the query: @eq-scores averaged over queries"
     ks = tuple(int(check_range(k, 'K of Recall@K', 1, 2**40, whole=True)) for k in ks)
     emb, labels = check_embeddings(emb, labels)
-    if gallery is None and gallery_labels is not None: raise UserError('gallery labels were given without a gallery: give both, or neither')
-    if gallery is not None and gallery_labels is None: raise UserError('a gallery was given without its labels: give both, or neither')
+    if gallery is None and gallery_labels is not None:
+        raise UserError('gallery labels were given without a gallery: give both, or neither')
+    if gallery is not None and gallery_labels is None:
+        raise UserError('a gallery was given without its labels: give both, or neither')
     alone = gallery is None
     gal, gal_labels = (emb, labels) if alone else _like(emb, *check_embeddings(gallery, gallery_labels, 'gallery'))
     names = [f'recall@{k}' for k in ks] + ['r_precision', 'map@r']
-    scores = _scores(_Lists(emb, labels, gal, gal_labels, alone), ks, max(1, int(entries)//len(gal)))
+    scores = _scores(_Lists(emb, labels, gal, gal_labels, alone), ks, entries)
     row = (~scores[:, 0].isnan()).nonzero()[:, 0]
     scores = scores[row]
     Q, asked = len(row), int((labels >= 0).sum())
-    res = {k: float(v.sum())/Q if Q else float('nan') for k, v in zip(names, scores.T)} | dict(queries=Q, left_out=asked - Q)
-    return res | dict(per_query=dict(row=row, **dict(zip(names, scores.T)))) if per_query else res
+    res = {k: float(v.sum())/Q if Q else float('nan')
+           for k, v in zip(names, scores.T)}
+    res |= dict(queries=Q, left_out=asked - Q)
+    if per_query: res['per_query'] = dict(row=row, **dict(zip(names, scores.T)))
+    return res
 
 class _Lists:
     "Ranked lists of a gallery for queries. Of equal points one stands for all, and `back` says which"
@@ -323,32 +352,37 @@ class _Lists:
         q, g, labels = emb[queries], gal[kept], labels[queries]
         self.first, self.size, points, order = _matches(labels, gal_labels[kept], n)
         self.own = order.argsort() if alone else None                 # where each query itself is in the gallery
-        self.R, self.longest = points - int(alone), len(gal) - int(alone)
+        self.R, self.total, self.longest = points - int(alone), len(gal), len(gal) - int(alone)
         self.scored = (labels >= 0) & (self.R > 0)
-        self.pairs, self.n, self.few = PairDistances(q, g[order]), n[order].cpu().numpy(), len(g) < len(gal)
+        self.pairs = PairDistances(q, g[order])
+        self.n, self.few = n[order].cpu().numpy(), len(g) < len(gal)
     def hits(self, i, k):
         "Do the `k` nearest of some queries match? (len(i), k)"
         own = None if self.own is None else self.own[i]
+        lists = self.pairs, i, self.first[i], self.size[i]
         if self.few:
-            col, hit = ranked_hits(self.pairs, i, self.first[i], self.size[i], min(k + 1, len(self.n)))
+            col, hit = ranked_hits(*lists, min(k + 1, len(self.n)))
             hit = _spread(col, hit, self.n, None if own is None else own.cpu().numpy(), k)
-        else: _, hit = ranked_hits(self.pairs, i, self.first[i], self.size[i], k, own)
+        else: _, hit = ranked_hits(*lists, k, own)
         return torch.from_numpy(hit[:, :k]).to(i.device)
 
-def _scores(lists, ks, rows):
+def _scores(lists, ks, entries):
     "Scores of every query (N, measures), a block of rows at a time; NaN where there is nothing to score"
     todo, R = lists.scored.nonzero()[:, 0], lists.R
     todo = todo[R[todo].argsort()]                                    # alike R together: little of a block is wasted
     res = torch.full((len(R), len(ks) + 2), torch.nan, dtype=torch.float64, device=R.device)
-    for i in todo.split(rows) if len(todo) else ():
-        hits = lists.hits(i, min(lists.longest, max(*ks, int(R[i[-1]]))))
+    for i in _blocks(todo, entries, lists.total):
+        k = max(*ks, int(R[i[-1]]))
+        hits = lists.hits(i, min(lists.longest, k))
         res[i] = torch.stack([*rank_scores(hits, R[i], ks).values()], 1)
     return res[lists.back]
 
 # %% ../nbs/05_metrics.ipynb #d35da7a6
 def _like(emb, other, labels):
     "Refuse a second set of another dimension, and move it to the first one's device"
-    if other.shape[1] != emb.shape[1]: raise UserError(f'the two sets of embeddings have {emb.shape[1]} and {other.shape[1]} columns: they must come from the same model')
+    if other.shape[1] != emb.shape[1]:
+        raise UserError(f'the two sets of embeddings have {emb.shape[1]} and {other.shape[1]} columns: they must come '
+                        'from the same model')
     return other.to(emb.device), labels.to(emb.device)
 
 # %% ../nbs/05_metrics.ipynb #22620951
@@ -362,8 +396,10 @@ def nearest_right(
     emb, labels = check_embeddings(emb, labels)
     lists = _Lists(emb, labels, emb, labels, alone=True)
     asked = lists.back if rows is None else lists.back[plain_labels(rows, 'rows').to(emb.device)]
-    todo, res = asked[lists.scored[asked]].unique(), torch.full((len(lists.R),), torch.nan, device=emb.device)
-    for i in todo.split(max(1, int(entries)//len(emb))) if len(todo) else (): res[i] = lists.hits(i, 1)[:, 0].float()
+    todo = asked[lists.scored[asked]].unique()
+    res = torch.full((len(lists.R),), torch.nan, device=emb.device)
+    for i in _blocks(todo, entries, len(emb)):
+        res[i] = lists.hits(i, 1)[:, 0].float()
     return res[asked].cpu()
 
 # %% ../nbs/05_metrics.ipynb #10f2532a
@@ -397,19 +433,25 @@ def knn_predict(
     emb = plain_tensor(emb, 'embeddings')
     emb, _ = check_embeddings(emb, torch.zeros(emb.shape[:1], dtype=torch.long))
     train_emb, train_labels = _like(emb, train_emb, train_labels)
-    check_range(k, 'k', 1, len(train_emb), whole=True)
+    k = int(check_range(k, 'k', 1, len(train_emb), whole=True))
     kept, _, n = _merged(train_emb, train_labels)
     classes, ids = torch.unique(train_labels[kept], return_inverse=True)
-    pairs, ids, n = PairDistances(emb, train_emb[kept]), ids.cpu().numpy(), n.cpu().numpy()
-    rows = torch.arange(len(emb), device=emb.device).split(max(1, int(entries)//len(train_emb)))
-    best = [_vote(*_neighbours(pairs, i, min(int(k), len(kept)), ids, n), len(classes), int(k)) for i in rows]
+    pairs = PairDistances(emb, train_emb[kept])
+    ids = ids.cpu().numpy()
+    n = n.cpu().numpy()
+    best = []
+    for i in _blocks(torch.arange(len(emb), device=emb.device), entries, len(train_emb)):
+        near = _neighbours(pairs, i, min(k, len(kept)), ids, n)
+        best.append(_vote(*near, len(classes), k))
     return classes[torch.from_numpy(np.concatenate(best)).to(classes.device)]
 
 def _neighbours(pairs, i, k, ids, n):
     "Squared distances, queries and classes of all that can be among the `k` nearest, each as often as it occurs"
     for fine in (False, True):
         col = pairs.near(i, k, fine=fine)[0]
-        if 20*np.count_nonzero(col >= 0) < len(i)*len(pairs.gallery): break      # differences cost that much more than products
+        # differences cost 20 times as much as products
+        few = len(i)*len(pairs.gallery)/20
+        if np.count_nonzero(col >= 0) < few: break
     row, at = np.nonzero(col >= 0)
     col = col[row, at]
     x = pairs.differences(i[row], torch.from_numpy(col).to(i), exact=True)
@@ -429,19 +471,22 @@ def knn_accuracy(
     emb, labels = check_embeddings(emb, labels)
     scored = labels >= 0
     if not scored.any(): return float('nan')
-    return (knn_predict(train_emb, train_labels, emb[scored], k) == labels[scored]).double().mean().item()
+    right = knn_predict(train_emb, train_labels, emb[scored], k) == labels[scored]
+    return right.double().mean().item()
 
 # %% ../nbs/05_metrics.ipynb #a8a410a9
 def _pairs_of(emb, labels, entries):
-    "Blocks of pairs, each pair once: bits of the distance, which sort as distances do; whether the classes are equal; the two labels"
+    "Each pair once, in blocks: bits of the distance, which sort as distances do; are classes equal? Both labels"
     emb = (emb.cpu() if emb.device.type == 'mps' else emb).double()
     labels = labels.to(emb.device)
     rows = max(1, entries//len(emb))
     for i in range(0, len(emb), rows):
         d = torch.cdist(emb[i:i + rows], emb[i:], compute_mode='donot_use_mm_for_euclid_dist')
-        later, known = torch.ones_like(d, dtype=torch.bool).triu_(1), labels[i:] >= 0
+        later = torch.ones_like(d, dtype=torch.bool).triu_(1)
+        known = labels[i:] >= 0
         a, b = (later & (known[:len(d), None] | known)).nonzero(as_tuple=True)
-        bits, la, lb = d[a, b].view(torch.int64), labels[i:][a], labels[i:][b]
+        bits = d[a, b].view(torch.int64)
+        la, lb = labels[i:][a], labels[i:][b]
         yield bits.cpu().numpy(), (la == lb).cpu().numpy(), la, lb
 
 def _passes(emb, labels, entries):
@@ -451,7 +496,7 @@ def _passes(emb, labels, entries):
     return lambda: kept
 
 def _cells(pairs, shift, first, width):
-    "Numbers of negative and positive pairs in the 2^width cells into which the one with the leading bits `first` is cut"
+    "Numbers of negative and positive pairs in 2^width cells, into which the one with the leading bits `first` is cut"
     n = np.zeros(2**(width + 1), np.int64)
     for bits, same, *_ in pairs():
         inside = bits >> shift == first
@@ -459,30 +504,38 @@ def _cells(pairs, shift, first, width):
         n += np.bincount(cell + (same[inside].astype(np.int64) << width), minlength=len(n))
     return n.reshape(2, -1)
 
+def _cut(n, below, met):
+    "The first cell up to which `met` holds, where n pairs are in each; pairs in the cells before it, and with it"
+    upto = below[:, None] + n.cumsum(1)
+    c = int(met(*upto).argmax())
+    return c, upto[:, c] - n[:, c], upto[:, c]
+
 def _crossing(pairs, held, met, entries):
     "The least distance v for which `met(negative, positive)` holds of the pairs with d ≤ v; how many have d < v, d ≤ v"
     shift, first, below = 63, 0, np.zeros(2, np.int64)
     while shift and held > entries:
         width = min(shift, 16)
         n = _cells(pairs, shift, first, width)
-        upto = below[:, None] + n.cumsum(1)
-        c = int(met(*upto).argmax())
-        first, shift, held, below, upto = (first << width) + c, shift - width, n[:, c].sum(), upto[:, c] - n[:, c], upto[:, c]
+        c, below, upto = _cut(n, below, met)
+        first = (first << width) + c
+        shift = shift - width
+        held = n[:, c].sum()
     if shift:
-        left = [(b[b >> shift == first], s[b >> shift == first]) for b, s, *_ in pairs()]
+        here = lambda bits: bits >> shift == first
+        left = [(b[here(b)], s[here(b)]) for b, s, *_ in pairs()]
         bits, same = (np.concatenate(o) for o in zip(*left))
         values, of = np.unique(bits, return_inverse=True)
         n = np.bincount(of + len(values)*same, minlength=2*len(values)).reshape(2, -1)
-        upto = below[:, None] + n.cumsum(1)
-        c = int(met(*upto).argmax())
-        first, below, upto = values[c], upto[:, c] - n[:, c], upto[:, c]
+        c, below, upto = _cut(n, below, met)
+        first = values[c]
     return float(np.int64(first).view(np.float64)), below, upto
 
 def _pair_counts(labels):
     "Numbers of negative and of positive pairs"
-    n = labels[labels >= 0].unique(return_counts=True)[1]
-    pairs, same, unknown = (int((m*(m - 1)//2).sum()) for m in (torch.tensor(len(labels)), n, (labels < 0).sum()))
-    return pairs - same - unknown, same
+    pairs = lambda n: int((n*(n - 1)//2).sum())
+    same = pairs(labels[labels >= 0].unique(return_counts=True)[1])
+    unknown = pairs((labels < 0).sum())
+    return pairs(torch.tensor(len(labels))) - same - unknown, same
 
 # %% ../nbs/05_metrics.ipynb #0957a9fb
 def verification_thresholds(
@@ -490,7 +543,7 @@ def verification_thresholds(
     labels,             # Labels (N); negative: different from every class
     fars=(.01, .001),   # Shares of false accepts
     entries:int=2**20   # Largest number of pairs in a block: bounds the memory
-)->dict:                # `threshold@1%`, …: the largest distance below which at most that share of the negative pairs lies; NaN where they are too few
+)->dict:                # `threshold@1%`, …: the largest distance that so few negative pairs are below; NaN: none
     "Thresholds that hold the share of false accepts: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
     negative, positive = _pair_counts(labels)
@@ -527,7 +580,7 @@ def _numbered(labels):
     return ids - outliers, len(classes) - outliers
 
 def _accepts(pairs, ids, C, thresholds):
-    "Negative and positive pairs, those accepted at each threshold (T, 2) and all (2); per class the false accepts at the first, and all its negative pairs"
+    "Negative and positive pairs accepted at each threshold (T, 2) and all (2); per class false accepts, negative pairs"
     ts = np.array([*thresholds.values()])[:, None]
     size = ids[ids >= 0].bincount(minlength=C)
     accepted, false = np.zeros((len(ts), 2)), torch.zeros_like(size)
@@ -545,8 +598,9 @@ def _rates(thresholds, accepted, pairs, false, possible):
     shares = accepted/np.where(pairs > 0, pairs, np.nan)
     names = [k.removeprefix('threshold') for k in thresholds]
     res = {f'{what}{at}': float(v) for at, row in zip(names, shares) for what, v in zip(('far', 'tar'), row)}
-    met = possible > 0
-    spread = float('nan') if np.isnan(shares[0, 0]) else _worst_over_median(false[met].double()/possible[met])
+    met, spread = possible > 0, float('nan')
+    if not np.isnan(shares[0, 0]):
+        spread = _worst_over_median(false[met].double()/possible[met])
     return res | dict(far_spread=spread)
 
 def verification_metrics(
@@ -554,7 +608,7 @@ def verification_metrics(
     labels,            # Labels (N); negative: different from every class
     thresholds:dict,   # From verification_thresholds on other points
     entries:int=2**20  # Largest number of pairs in a block: bounds the memory
-)->dict:               # Per threshold `tar@…` and `far@…`; `far_spread` at the first, `eer`, the thresholds, `positive_pairs` and `negative_pairs`
+)->dict:               # `tar@…`, `far@…` per threshold, `far_spread` at the first, `eer`, thresholds, numbers of pairs
     "True and false accepts at given thresholds: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
     N, P = _pair_counts(labels)
@@ -576,12 +630,13 @@ def crossed_verification(
     fold,              # (N) bool: which points are in the first of two folds
     fars=(.01, .001),  # Shares of false accepts
     entries:int=2**20  # Largest number of pairs in a block: bounds the memory
-)->dict:               # As verification_metrics, over the pairs within folds; without the thresholds, of which there are two each
+)->dict:               # As verification_metrics, over the pairs within folds; without thresholds: there are two of each
     "True and false accepts within each of two folds, at thresholds that the other fold sets"
     emb, labels = check_embeddings(emb, labels)
     ids, C = _numbered(labels)
     fold = plain_tensor(fold, 'folds').bool().to(ids.device)
-    if fold.shape != ids.shape: raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
+    if fold.shape != ids.shape:
+        raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
     counts = []
     for own in (fold, ~fold):
         thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
@@ -589,7 +644,8 @@ def crossed_verification(
         counts.append(_accepts(pairs, ids[own], C, thresholds))
     total = [a + b for a, b in zip(*counts)]
     N, P = map(int, total[1])
-    return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P, negative_pairs=N)
+    return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P,
+                                             negative_pairs=N)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
 def linear_accuracy(
@@ -605,7 +661,8 @@ def linear_accuracy(
     from sklearn.preprocessing import StandardScaler
     emb, labels = check_embeddings(emb, labels)
     train_emb, train_labels = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
-    (x, y), (xt, yt) = ((e[l >= 0].double().cpu().numpy(), l[l >= 0].cpu().numpy()) for e, l in ((train_emb, train_labels), (emb, labels)))
+    known = lambda e, l: (e[l >= 0].double().cpu().numpy(), l[l >= 0].cpu().numpy())
+    (x, y), (xt, yt) = known(train_emb, train_labels), known(emb, labels)
     if not len(y) or not len(yt): return float('nan')
     if (y == y[0]).all(): return float((yt == y[0]).mean())                # one class: nothing to fit
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000)).fit(x, y)
@@ -628,5 +685,7 @@ def nmi(
     if C < 2: return float('nan')
     start = int(torch.randint(2**31 - 1, (), generator=stream(seed, 'evaluation')))
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)               # fewer distinct points than classes: a low score says so
-        return float(normalized_mutual_info_score(y, KMeans(C, n_init=10, random_state=start).fit_predict(x)))
+        # fewer distinct points than classes: a low score says so
+        warnings.simplefilter('ignore', ConvergenceWarning)
+        found = KMeans(C, n_init=10, random_state=start).fit_predict(x)
+    return float(normalized_mutual_info_score(y, found))

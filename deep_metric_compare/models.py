@@ -32,18 +32,18 @@ def l2_normalize(
 def as_input(
     model,   # A module
     x        # Inputs: a tensor or a subclass of it, an array, a table, a list
-):           # A plain tensor, in the decimal type of the weights; bytes, and what indexes an embedding layer, stay whole
+):           # A plain tensor of the weights' decimal type; bytes, and what indexes an embedding layer, stay whole
     "What a caller hands over, as the weights of a model take it"
     x = plain_tensor(x)
     if x.is_complex():
         raise UserError(f'the inputs have dtype {x.dtype}, expected real numbers: use their absolute values, or real '
                         f'and imaginary parts as columns')
     if x.dtype == torch.uint8: return x
-    if not x.is_floating_point() and any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules()):
-        return x
+    tables = nn.Embedding, nn.EmbeddingBag
+    if not x.is_floating_point() and any(isinstance(m, tables) for m in model.modules()): return x
     p = next(model.parameters(), None)
-    if p is not None: return x if x.dtype == p.dtype or not p.is_floating_point() else x.to(p.dtype)
-    return x if x.is_floating_point() else x.float()
+    if p is None: return x if x.is_floating_point() else x.float()
+    return x.to(p.dtype) if p.is_floating_point() else x
 
 # %% ../nbs/07_models.ipynb #4a803148
 class Embedder(nn.Module):
@@ -66,14 +66,17 @@ class Embedder(nn.Module):
     def prepare(self, x  # Inputs
                ):
         "What the layers take: bytes become numbers in [0, 1], anything else stays as it is"
-        return x.to(getattr(next(self.parameters(), None), 'dtype', torch.float32))/255 if x.dtype == torch.uint8 else x
+        if x.dtype != torch.uint8: return x
+        return x.to(getattr(next(self.parameters(), None), 'dtype', torch.float32))/255
     def check(self, x  # Inputs
              ):
         "Refuse inputs of another shape than this model was built for"
         given, want = tuple(x.shape[1:]), self.in_shape
-        if given == want or (len(want) == 1 and given and math.prod(given) == want[0]): return
-        raise UserError(f"{type(self).__name__} was given inputs of shape {tuple(x.shape)}, expected (batch, {', '.join(map(str, want))}): "
-                        f"build the model with in_shape={given}, or reshape the inputs")
+        if given == want or (len(want) == 1 and given and math.prod(given) == want[0]):
+            return
+        raise UserError(f"{type(self).__name__} was given inputs of shape {tuple(x.shape)}, expected "
+                        f"(batch, {', '.join(map(str, want))}): build the model with in_shape={given}, or reshape "
+                        "the inputs")
 
 # %% ../nbs/07_models.ipynb #45e317c6
 class MLP(Embedder):
@@ -96,13 +99,17 @@ class ConvNetEmbedder(Embedder):
         normalize:bool=True         # Divide embeddings by their length?
     ):
         if len(in_shape) != 3 or min(in_shape[1:]) < 4:
-            raise UserError(f"in_shape was {tuple(in_shape)}, expected (channels, height, width) with images of at least 4×4: use MLP for vectors")
+            raise UserError(f"in_shape was {tuple(in_shape)}, expected (channels, height, width) with images of at "
+                            "least 4×4: use MLP for vectors")
         c, h, w = in_shape
-        def conv(i, o): return nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()  # halves height and width; ReLU last: the same numbers from a quarter of the pixels
+        # halves height and width; ReLU last: the same numbers from a quarter of the pixels
+        def conv(i, o):
+            return nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()
         layers = nn.Sequential(*conv(c, 32), *conv(32, 64), nn.Flatten(),
                                nn.Linear(64*(h//4)*(w//4), 128), nn.ReLU(), nn.Linear(128, embed_dim))
         super().__init__(layers, in_shape, embed_dim, normalize)
-        self.to(memory_format=torch.channels_last)    # channels of a pixel side by side: with that order 1.3 to 1.6 times as fast on a CPU
+        # channels of a pixel side by side: with that order 1.3 to 1.6 times as fast on a CPU
+        self.to(memory_format=torch.channels_last)
 
 # %% ../nbs/07_models.ipynb #b4b1e830
 VIT = 'google/vit-base-patch32-224-in21k'
@@ -119,18 +126,22 @@ def checkpoint_folder(
         with suppress(OSError, ValueError):
             kept = Path(get(local_files_only=True))
             if all(any(kept.glob(f)) for f in ('config.json', '*processor_config.json', '*.safetensors')): return kept
-        HfApi().model_info(str(checkpoint), revision=revision, timeout=5)  # fails at once where the download would go on trying
+        # fails at once where the download would go on trying
+        HfApi().model_info(str(checkpoint), revision=revision, timeout=5)
         return Path(get())
     except Exception as e:     # two HTTP libraries, each with errors of its own
-        raise UserError(f"checkpoint '{checkpoint}' is no folder, has no copy on this machine and could not be fetched ({type(e).__name__}): where there is a network run "
-                        f"`huggingface_hub.snapshot_download('{checkpoint}', local_dir='vit')`, bring that folder here and give its path as the checkpoint") from e
+        raise UserError(f"checkpoint '{checkpoint}' is no folder, has no copy on this machine and could not be fetched "
+                        f"({type(e).__name__}): where there is a network run "
+                        f"`huggingface_hub.snapshot_download('{checkpoint}', local_dir='vit')`, bring that folder here "
+                        "and give its path as the checkpoint") from e
 
 # %% ../nbs/07_models.ipynb #7907f865
 @contextmanager
 def _quiet():
     from transformers.utils import logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error(); logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try: yield
     finally:
         logging.set_verbosity(level)
@@ -148,12 +159,18 @@ def load_backbone(
             net, info = AutoModel.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **safe)
             how = AutoImageProcessor.from_pretrained(str(folder), **safe).to_dict()
     except Exception as e:
-        raise UserError(f"checkpoint '{checkpoint}' cannot be read ({type(e).__name__}: {str(e).strip().splitlines()[0][:150]}): expected config.json, "
+        why = str(e).strip().splitlines()[0][:150]
+        raise UserError(f"checkpoint '{checkpoint}' cannot be read ({type(e).__name__}: {why}): expected config.json, "
                         "preprocessor_config.json and weights as safetensors, as `save_pretrained` writes them") from e
-    lost = [k for k in map(str, (*info['missing_keys'], *info['mismatched_keys'])) if 'pooler' not in k]
-    if lost or not hasattr(net.config, 'hidden_size') or not any(n.endswith(('cls_token', 'class_embedding')) for n, _ in net.named_parameters()):
-        raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}{f' without {lost[0]}' if lost else ''}, expected a whole vision transformer with a CLS token: choose another checkpoint")
-    if net.config.model_type == 'vit_mae': raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}, which hides most of a picture at random, expected one that sees all of it: choose another checkpoint")
+    lost = [str(k) for k in (*info['missing_keys'], *info['mismatched_keys']) if 'pooler' not in str(k)]
+    has_cls = any(n.endswith(('cls_token', 'class_embedding')) for n, _ in net.named_parameters())
+    if lost or not hasattr(net.config, 'hidden_size') or not has_cls:
+        without = f' without {lost[0]}' if lost else ''
+        raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}{without}, expected a whole vision "
+                        "transformer with a CLS token: choose another checkpoint")
+    if net.config.model_type == 'vit_mae':
+        raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__}, which hides most of a picture at "
+                        "random, expected one that sees all of it: choose another checkpoint")
     net.pooler = None
     return net.float(), how
 
@@ -162,7 +179,8 @@ def _edges(size):
     size = {k: v for k, v in dict(size).items() if v is not None}
     if set(size) == {'shortest_edge'}: return [size['shortest_edge']]
     if set(size) == {'height', 'width'}: return [size['height'], size['width']]
-    raise UserError(f"the image processor of this checkpoint resizes to {size}, expected height and width, or shortest_edge: choose another checkpoint")
+    raise UserError(f"the image processor of this checkpoint resizes to {size}, expected height and width, or "
+                    "shortest_edge: choose another checkpoint")
 
 def to_pixels(
     x,          # Images, (B, 1 or 3, h, w): bytes, or decimal numbers in [0, 1]
@@ -173,12 +191,17 @@ def to_pixels(
     does = lambda step: how.get(f'do_{step}')
     if x.shape[1] == 1: x = x.expand(-1, 3, -1, -1)
     if x.dtype != torch.uint8: x = x.float()*255
-    if does('resize'): x = tv.resize(x, _edges(how['size']), interpolation=int(how['resample']), antialias=True)
+    if does('resize'):
+        x = tv.resize(x, _edges(how['size']), interpolation=int(how['resample']), antialias=True)
     if does('center_crop'):
         size = _edges(how['crop_size'])
-        x = tv.crop(x, *(int((n - m)/2) for n, m in zip(x.shape[-2:], size)), *size)   # rounded towards zero; zeros where the image is smaller
+        # rounded towards zero; zeros where the image is smaller
+        corner = [int((n - m)/2) for n, m in zip(x.shape[-2:], size)]
+        x = tv.crop(x, *corner, *size)
     x = x.float()*(how['rescale_factor'] if does('rescale') else 1)
-    return tv.normalize(x, list(how['image_mean']), list(how['image_std'])) if does('normalize') else x
+    if does('normalize'):
+        x = tv.normalize(x, list(how['image_mean']), list(how['image_std']))
+    return x
 
 # %% ../nbs/07_models.ipynb #8853e489
 class ClsToken(nn.Module):
@@ -205,7 +228,8 @@ class ClsToken(nn.Module):
 
 # %% ../nbs/07_models.ipynb #cbc22929
 def _check_images(shape, given):
-    if len(shape) != 3 or shape[0] not in (1, 3): raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(f'{given}, expected images (batch, 1 or 3, height, width): use MLP for vectors')
 
 class ViTEmbedder(Embedder):
     "A pretrained vision transformer, and a linear head on its CLS token"
@@ -219,8 +243,9 @@ class ViTEmbedder(Embedder):
         bf16:bool=False          # Let the transformer compute in bfloat16?
     ):
         net, how = load_backbone(checkpoint, revision)
-        if gradient_checkpointing and not freeze: # by its new name, or the one before
-            (getattr(net, 'activation_checkpointing_enable', None) or net.gradient_checkpointing_enable)(dict(use_reentrant=False))
+        if gradient_checkpointing and not freeze:     # by its new name, or the one before
+            enable = getattr(net, 'activation_checkpointing_enable', None) or net.gradient_checkpointing_enable
+            enable(dict(use_reentrant=False))
         layers = nn.Sequential(ClsToken(net, freeze, bf16), nn.Linear(net.config.hidden_size, embed_dim))
         super().__init__(layers, ('1 or 3', 'height', 'width'), embed_dim, normalize)
         self.how, self.checkpoint, self.revision = how, str(checkpoint), revision
@@ -262,7 +287,8 @@ def param_groups(
 )->list:                 # Groups for an optimiser of PyTorch
     "What `vit_splitter` gives, with a learning rate for each group"
     *backbone, head = vit_splitter(model)
-    return [*(dict(params=b, lr=lr/10 if backbone_lr is None else backbone_lr) for b in backbone), dict(params=head, lr=lr)]
+    if backbone_lr is None: backbone_lr = lr/10
+    return [*(dict(params=b, lr=backbone_lr) for b in backbone), dict(params=head, lr=lr)]
 
 # %% ../nbs/07_models.ipynb #5b58e4fe
 class RawInput(Embedder):
@@ -276,7 +302,8 @@ class RawInput(Embedder):
                ):
         "As they are; of pictures with more than 4,096 numbers the averages over 32×32 fields"
         x = super().prepare(x)
-        return nn.functional.adaptive_avg_pool2d(x, 32) if x.ndim == 4 and x[0].numel() > 4096 else x
+        large = x.ndim == 4 and x[0].numel() > 4096
+        return nn.functional.adaptive_avg_pool2d(x, 32) if large else x
 
 # %% ../nbs/07_models.ipynb #590b5cb6
 class Discriminant(RawInput):
@@ -290,12 +317,13 @@ class Discriminant(RawInput):
         self.most = most
         self.n_in = RawInput.prepare(self, torch.zeros(1, *in_shape))[0].numel()
         self.mean = nn.Parameter(torch.zeros(self.n_in), requires_grad=False)
-        self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)     # columns beyond what was found stay 0
+        # columns beyond those found stay 0
+        self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)
+    def _flat(self, x): return self.prepare(as_input(self, x)).flatten(1)       # (B, n_in)
     def forward(self, x  # Inputs, (B, *in_shape)
                ):
         "Embeddings, (B, most)"
-        x = self.prepare(as_input(self, x)).flatten(1)
-        z = (x - self.mean) @ self.axes
+        z = (self._flat(x) - self.mean) @ self.axes
         return l2_normalize(z) if self.normalize else z
 
 @patch
@@ -307,7 +335,7 @@ def fit(self:Discriminant,
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     y = plain_labels(y)
-    x = torch.cat([self.prepare(as_input(self, b)).flatten(1) for b in plain_tensor(x)[y >= 0].split(1024)])
+    x = torch.cat([self._flat(b) for b in plain_tensor(x)[y >= 0].split(1024)])
     x, y = x.double().numpy(), y[y >= 0].numpy()
     pca = PCA(min(self.most, *x.shape), random_state=0).fit(x)
     kept = pca.explained_variance_ > 1e-9*pca.explained_variance_[0]                 # what is constant cannot be scaled
@@ -315,7 +343,8 @@ def fit(self:Discriminant,
     lda = LinearDiscriminantAnalysis(solver='eigen', shrinkage='auto').fit((x - pca.mean_) @ white, y)
     axes = white @ lda.scalings_[:, :len(lda.classes_) - 1]
     self.mean.data = torch.from_numpy(x.mean(0)).float()
-    self.axes.data = nn.functional.pad(torch.from_numpy(axes).float(), (0, self.most - axes.shape[1]))
+    axes = torch.from_numpy(axes).float()
+    self.axes.data = nn.functional.pad(axes, (0, self.most - axes.shape[1]))
     return self
 
 # %% ../nbs/07_models.ipynb #8bac101c
@@ -339,20 +368,22 @@ def _vit(in_shape, checkpoint=VIT, **kw):
     _check_images(in_shape, f'model vit was given inputs of shape {in_shape}')
     return ViTEmbedder(checkpoint, **kw)
 
-MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'lda': _lda, 'vit': _vit, 'vit-b-32': _vit}
+MODELS = {'mlp': _mlp, 'linear': _linear, 'convnet': ConvNetEmbedder, 'identity': _raw, 'lda': _lda, 'vit': _vit,
+          'vit-b-32': _vit}
 
 # %% ../nbs/07_models.ipynb #12de3eaa
 def make_model(
     name:str='mlp',         # One of MODELS, or a vision transformer's checkpoint: a folder, or a name with a slash
     in_shape:tuple=(128,),  # Shape of one input, without the batch
-    embed_dim:int=None,     # Dimension of the embedding; None: the model's own (MLP 32, ConvNetEmbedder 64, ViTEmbedder and linear 128)
+    embed_dim:int=None,     # Of the embedding; None: the model's own (MLP 32, ConvNetEmbedder 64, ViT and linear 128)
     normalize:bool=True,    # Divide embeddings by their length?
     seed:int=0,             # The run's seed: weights come from its stream 'init'
     **kwargs                # Further arguments of the model, such as `freeze` of ViTEmbedder
 ):                          # A module on the CPU: (B, *in_shape) → (B, embed_dim)
     "Build a model whose initial weights depend on `seed` and on nothing else"
     name = str(name)
-    if name not in MODELS and ('/' in name or Path(name).is_dir()): build = partial(_vit, checkpoint=name)
+    if name not in MODELS and ('/' in name or Path(name).is_dir()):
+        build = partial(_vit, checkpoint=name)
     else: build = MODELS[check_choice(name, MODELS, 'model')]
     kw = {} if embed_dim is None else dict(embed_dim=check_range(embed_dim, 'embed_dim', 1, whole=True))
     with seeded(stream(seed, 'init')): return build(tuple(in_shape), normalize=normalize, **kw, **kwargs)
@@ -376,7 +407,8 @@ def register_backbone(
 )->str:                 # A name for make_model, such as 'vit-free:1f0c3a9be2d4'
     "Give a vision transformer a name made of what its weights are"
     weights = weights_hash(load_backbone(checkpoint)[0])[:12]
-    name = f"{Path(str(checkpoint)).name}{'' if kwargs.get('freeze', True) else '-free'}:{weights}"
+    free = '' if kwargs.get('freeze', True) else '-free'
+    name = f'{Path(str(checkpoint)).name}{free}:{weights}'
     MODELS[name] = partial(_vit, checkpoint=checkpoint, **kwargs)
     return name
 
@@ -399,11 +431,13 @@ def every_sample(
     shuffle:bool=False  # In an order that is drawn? Else as they stand
 ):                      # A loader
     "The same samples, each once, the last short batch included"
-    if hasattr(dl, 'new'): return dl.new(shuffle=shuffle, drop_last=False) if getattr(dl, 'indexed', True) else dl
-    if not isinstance(dl, torch.utils.data.DataLoader): return dl
-    if dl.batch_sampler is None or isinstance(dl.dataset, torch.utils.data.IterableDataset): return dl   # it has one order
-    return torch.utils.data.DataLoader(dl.dataset, dl.batch_size or 64, shuffle=shuffle, num_workers=dl.num_workers,
-                                       collate_fn=dl.collate_fn)
+    from torch.utils.data import DataLoader, IterableDataset
+    if hasattr(dl, 'new'):
+        return dl.new(shuffle=shuffle, drop_last=False) if getattr(dl, 'indexed', True) else dl
+    if not isinstance(dl, DataLoader): return dl
+    if dl.batch_sampler is None or isinstance(dl.dataset, IterableDataset): return dl       # it has one order
+    return DataLoader(dl.dataset, dl.batch_size or 64, shuffle=shuffle, num_workers=dl.num_workers,
+                      collate_fn=dl.collate_fn)
 
 def _blocks(x, batch_size, dim):
     "Inputs a block at a time: those of a loader, or of an array"
@@ -417,14 +451,16 @@ def _blocks(x, batch_size, dim):
     if x.ndim <= dim:
         raise UserError(f"embed was given inputs of shape {tuple(x.shape)}, expected ({'R, ' if dim else ''}N, …): "
                         f"one row for each")
-    size = batch_size or max(64, min(1024, 2**18//max(1, math.prod(x.shape[dim + 1:]))))
-    check_range(size, 'batch_size', 1, whole=True)
-    rows = [slice(None)]*dim
-    return (x[(*rows, slice(i, i + size))] for i in range(0, max(1, x.shape[dim]), size))
+    cached = 2**18//max(1, math.prod(x.shape[dim + 1:]))       # so many stay in a processor's cache
+    size = check_range(batch_size or max(64, min(1024, cached)), 'batch_size', 1, whole=True)
+    replicas = [slice(None)]*dim
+    return (x[(*replicas, slice(i, i + size))]
+            for i in range(0, max(1, x.shape[dim]), size))
 
 def _check_embeddings(z, n, model, dim):
     "Refuse what is not one vector for each input"
-    if torch.is_tensor(z) and z.ndim == dim + 2 and z.shape[dim] == n: return plain_tensor(z)
+    if torch.is_tensor(z) and z.ndim == dim + 2 and z.shape[dim] == n:
+        return plain_tensor(z)
     given = f'outputs of shape {tuple(z.shape)}' if torch.is_tensor(z) else f'a {type(z).__name__}'
     raise UserError(f"{type(model).__name__} gave {given} for {n} inputs, expected one vector for each, "
                     f"({'R, ' if dim else ''}{n}, D): squeeze or flatten what the model returns")
@@ -433,7 +469,7 @@ def _check_embeddings(z, n, model, dim):
 def embed(
     model,                 # A module, or a Learner that holds one
     x,                     # Inputs (N, …): tensor, array, table, list, or a loader
-    batch_size:int=None,   # Inputs per block; None: at most 1024, and of large inputs so few that they stay in a processor's cache
+    batch_size:int=None,   # Inputs per block; None: at most 1024, of large inputs so few that a cache holds them
     device=None            # Where to compute: the model is moved there; None: where its weights are
 ):                         # Embeddings, (N, D), on that device
     "The embeddings of all of `x`, a block at a time; of replicas (R, N, …), each its own"
@@ -441,11 +477,13 @@ def embed(
     if not isinstance(model, nn.Module):
         raise UserError(f'embed was given a {type(model).__name__} as model, expected a torch.nn.Module')
     if device is not None: model.to(device)
-    dim, p, zs = 1 if getattr(model, 'replicas', 0) else 0, next(model.parameters(), None), []
+    dim = 1 if getattr(model, 'replicas', 0) else 0
+    p, zs = next(model.parameters(), None), []
+    if p is not None: device = p.device
     with eval_mode(model):
         for b in _blocks(x, batch_size, dim):
-            b = as_input(model, b)
-            b = b.to(device if p is None and device is not None else b.device if p is None else p.device)
+            # without parameters and device, it stays where it is
+            b = as_input(model, b).to(device)
             zs.append(_check_embeddings(model(b), b.shape[dim], model, dim))
     if not zs: raise UserError('embed was given a loader without batches, expected at least one')
     return torch.cat(zs, dim)
@@ -458,23 +496,30 @@ class Replicas(nn.Module):
         super().__init__()
         models = list(models)
         weights, buffers = torch.func.stack_module_state(models)
-        if buffers: raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: statistics of batches cannot be kept for replicas")
-        self.names, self.replicas, self.normalize = list(weights), len(models), getattr(models[0], 'normalize', None)
-        self.weights = nn.ParameterList(nn.Parameter(w.detach(), w.requires_grad) for w in weights.values())   # (R, …) each
-        self.__dict__['one'] = copy.deepcopy(models[0]).to('meta')      # the plan of one model; its weights are elsewhere
+        if buffers:
+            raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: "
+                            "statistics of batches cannot be kept for replicas")
+        self.names, self.replicas = list(weights), len(models)
+        self.normalize = getattr(models[0], 'normalize', None)
+        params = [nn.Parameter(w.detach(), w.requires_grad) for w in weights.values()]    # (R, …) each
+        self.weights = nn.ParameterList(params)
+        # the plan of one model; its weights are elsewhere
+        self.__dict__['one'] = copy.deepcopy(models[0]).to('meta')
     def forward(self, x  # Inputs, (R, B, …)
                ):
         "Embeddings, (R, B, D)"
         w, one = dict(zip(self.names, self.weights)), self.one
         layers = dict(one.layers.named_children()) if type(one).forward is Embedder.forward else {}
-        if not layers or not all(type(l) in (nn.Flatten, nn.ReLU) or type(l) is nn.Linear and l.bias is not None for l in layers.values()):
+        plain = lambda l: type(l) in (nn.Flatten, nn.ReLU) or type(l) is nn.Linear and l.bias is not None
+        if not layers or not all(map(plain, layers.values())):
             return torch.vmap(lambda w, x: torch.func.functional_call(one, w, (x,)))(w, x)
         one.check(x[0])
         x = one.prepare(as_input(one, x))
         for k, l in layers.items():        # the same by hand, at half the overhead
             if isinstance(l, nn.Flatten): x = x.flatten(2)
             elif isinstance(l, nn.ReLU): x = x.relu()
-            else: x = torch.baddbmm(w[f'layers.{k}.bias'][:, None], x, w[f'layers.{k}.weight'].mT)   # (R, B, n)
+            else:
+                x = torch.baddbmm(w[f'layers.{k}.bias'][:, None], x, w[f'layers.{k}.weight'].mT)   # (R, B, n)
         return l2_normalize(x) if one.normalize else x
     def lone(self, r:int  # Which replica
             ):

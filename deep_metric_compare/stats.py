@@ -22,12 +22,15 @@ from .core import FORMAT, UserError, check_choice
 
 # %% ../nbs/12_stats.ipynb #8d63a809
 BASELINES = 'raw', 'lda', 'untrained'    # arms that train nothing
-ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input', 'lda': 'raw input + LDA', 'untrained': 'untrained network'}
+ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input',
+              'lda': 'raw input + LDA', 'untrained': 'untrained network'}
 
 def _join(parts):
     "A list in words"
     parts = list(parts)
-    return ' and '.join(parts) if len(parts) < 3 else ', '.join(parts[:-1]) + ' and ' + parts[-1]
+    if len(parts) > 2:
+        parts = [', '.join(parts[:-1]), parts[-1]]
+    return ' and '.join(parts)
 
 def arm_label(
     arm:str,         # Name of an arm
@@ -58,12 +61,15 @@ def arm_order(
 )->list:  # Each once: contrastive, triplet, other losses by name, baselines
     "The order of arms in every table and figure"
     known = ['contrastive', 'triplet', 'contrastive-sq', 'triplet-sq']
-    rank = lambda a: (a in BASELINES, known.index(a) if a in known else BASELINES.index(a) if a in BASELINES else len(known), a)
-    return sorted(set(arms), key=rank)
+    place = {a: i for group in (known, BASELINES) for i, a in enumerate(group)}
+    return sorted(set(arms), key=lambda a: (a in BASELINES, place.get(a, len(known)), a))
+
+def _losses(frame): return [a for a in arm_order(frame.arm) if a not in BASELINES]
 
 # %% ../nbs/12_stats.ipynb #855938c2
 PAIRING = 'data', 'init', 'order'    # what paired runs share, see `Run.pairing`
-MADE = 'format', 'deep_metric_compare', 'torch', 'device', 'threads'    # what a table says of how it was made, see `environment`
+# what a table says of how it was made, see `environment`
+MADE = 'format', 'deep_metric_compare', 'torch', 'device', 'threads'
 
 def _digest(v):
     s = v if isinstance(v, str) else json.dumps(v, sort_keys=True)
@@ -76,8 +82,9 @@ def _number(v):
 def _row(r):
     "What the table says of run `r`"
     c, made = r.config, getattr(r, 'environment', {})
-    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting, 'outcome': r.outcome,
-            'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash, 'backbone': backbone_of(r),
+    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting,
+            'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
+            'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
             **{f'made/{k}': made[k] for k in MADE if k in made}}
@@ -89,20 +96,22 @@ def _hard_gains(runs):
     told = {k: h for k, h in told.items() if 'hard/recall@1' in h and 'probe_loss' in h}
     if not told: return {}
     from deep_metric_compare.diagnostics import hard_gain, stall_epoch
-    stall = {key(r): stall_epoch(list(told[id(r)]['probe_loss'])) for r in runs if r.arm == 'contrastive' and id(r) in told}
+    stall = {key(r): stall_epoch(list(told[id(r)]['probe_loss']))
+             for r in runs if r.arm == 'contrastive' and id(r) in told}
     gain = lambda r: hard_gain(list(told[id(r)]['hard/recall@1']), stall[key(r)])
     return {id(r): gain(r) for r in runs if id(r) in told and key(r) in stall}
 
 def runs_frame(
     runs  # Finished runs, a list of Run
-)->pd.DataFrame:  # Columns dataset, arm, seed, outcome, strategy, margin, epochs, run, then pairing hashes, all metrics, and made/…
+)->pd.DataFrame:  # dataset, arm, seed, outcome, strategy, margin, epochs, run, …, pairing hashes, all metrics, made/…
     "One row per run"
     runs = list(runs)
     frame = pd.DataFrame([_row(r) for r in runs])
     gains = _hard_gains(runs)
     if gains: frame['hard/recall@1_gain'] = [_number(gains.get(id(r))) for r in runs]
     if not len(frame): raise UserError('no runs were given; a table needs at least one finished run')
-    twice = frame[frame.duplicated(['dataset', 'arm', 'seed'], keep=False)].sort_values(['dataset', 'arm', 'seed'], kind='stable')
+    key = ['dataset', 'arm', 'seed']
+    twice = frame[frame.duplicated(key, keep=False)].sort_values(key, kind='stable')
     if not len(twice): return frame
     a, b = twice.iloc[0], twice.iloc[1]
     raise UserError(f'runs {a.run} and {b.run} are both {a.dataset}, {a.arm}, seed {a.seed}; '
@@ -118,7 +127,8 @@ def format_note(
     old = sorted(made - {FORMAT})
     if not old: return ''
     names = _join(f'format {m}' if m else 'a format that they do not name' for m in old)
-    return f'{what} were made by {names}, the code is now at format {FORMAT}: the same settings may give other numbers today.'
+    return (f'{what} were made by {names}, the code is now at format {FORMAT}: '
+            'the same settings may give other numbers today.')
 
 # %% ../nbs/12_stats.ipynb #4fbc9e35
 def _halves(g):
@@ -141,14 +151,17 @@ def by_half(
     H, df = len(parts), x.shape[-1] - len(parts)
     means = np.stack([p.mean(-1) for p in parts], -1)
     squares = sum(((p - p.mean(-1, keepdims=True))**2).sum(-1) for p in parts)
-    within = squares/df*sum(1/p.shape[-1] for p in parts)/H**2 if df else np.full(x.shape[:-1], np.nan)
+    within = np.full(x.shape[:-1], np.nan)
+    if df:
+        within = squares/df*sum(1/p.shape[-1] for p in parts)/H**2
     between = means.var(-1, ddof=1)/H if H > 1 else 0.
     return means.mean(-1), np.sqrt(within + between), df
 
 # %% ../nbs/12_stats.ipynb #915b651a
 class Interval(namedtuple('Interval', 'mean half n missing')):
-    "A mean, the half-width of its interval (NaN where there is none), how many values it stands on and how many were missing"
-    low, high = property(lambda self: self.mean - self.half), property(lambda self: self.mean + self.half)
+    "A mean, the half-width of its interval (NaN: none), how many values it stands on and how many were missing"
+    low = property(lambda self: self.mean - self.half)
+    high = property(lambda self: self.mean + self.half)
 
 def mean_interval(
     values,          # Numbers; None and NaN are missing values
@@ -159,11 +172,15 @@ def mean_interval(
     from scipy.special import stdtrit
     x = np.array([_number(v) for v in values], float)
     known = ~np.isnan(x)
-    n, missing, x = int(known.sum()), int((~known).sum()), x[known]
+    n = int(known.sum())
+    missing = int((~known).sum())
+    x = x[known]
     if n == 0: return Interval(math.nan, math.nan, 0, missing)
-    if not np.isfinite(x).all(): return Interval(float(x.mean()), math.nan, n, missing)
+    if not np.isfinite(x).all():
+        return Interval(float(x.mean()), math.nan, n, missing)
     mean, error, df = by_half(x, None if halves is None else np.asarray(halves)[known])
-    return Interval(float(mean), float(stdtrit(df, (1+level)/2)*error) if df else math.nan, n, missing)
+    half = float(stdtrit(df, (1+level)/2)*error) if df else math.nan
+    return Interval(float(mean), half, n, missing)
 
 # %% ../nbs/12_stats.ipynb #bce19a29
 def prediction_interval(
@@ -174,7 +191,9 @@ def prediction_interval(
     "Where one more run is expected: for a published single run"
     x = np.array([v for v in map(_number, values) if not math.isnan(v)])
     if ratio:
-        if (x <= 0).any(): raise UserError(f'values from {x.min():g} were given, expected positive ones: only a positive scale has a ratio')
+        if (x <= 0).any():
+            raise UserError(f'values from {x.min():g} were given, expected positive ones: only a positive scale has a '
+                            'ratio')
         x = np.log(x)
     i = mean_interval(x, level)
     half = i.half*math.sqrt(i.n + 1)    # the interval of the mean, s/√n, widened to s·√(1 + 1/n)
@@ -197,7 +216,8 @@ class Measure:
     group:str='Other'         # Block of a table that it belongs to
     unit:str=''               # Such as 'epochs'; '' for a pure number
     meaning:str=''            # One sentence for readers
-    absent:str=''             # What a missing value means: 'late' (not reached within the run), 'no gain', or '' (nothing)
+    # What a missing value means: 'late' (not reached within the run), 'no gain', or '' (nothing)
+    absent:str=''
 
 KNOWN = {}
 
@@ -220,7 +240,8 @@ def measure_of(
     if column in KNOWN: return KNOWN[column]
     for place, where in PLACES.items():
         base = column.removeprefix(place)
-        if base != column and base in KNOWN: return replace(KNOWN[base], name=KNOWN[base].name + where)
+        if base != column and base in KNOWN:
+            return replace(KNOWN[base], name=KNOWN[base].name + where)
     return Measure(column, column)
 
 # %% ../nbs/12_stats.ipynb #79de370d
@@ -229,15 +250,18 @@ for k, *v in (
     ('share_between',  'share of variance between classes', 'between', 'difference', HELD_OUT),
     ('share_offset',   'share of the common offset',        'offset',  'difference', HELD_OUT),
     ('variance_ratio', 'within- over between-class variance', 'within/betw.', 'ratio', HELD_OUT, '',
-     'Variance within classes over the mean squared distance between class means: what is left of the variance when scale does not count.'),
+     'Variance within classes over the mean squared distance between class means: what is left of the variance when '
+     'scale does not count.'),
     ('knn_accuracy',   '5-NN accuracy', '5-NN acc.', 'difference', HELD_OUT, '',
      'Share of held-out points whose five nearest training points name the right class by majority.'),
-    ('recall@1',       'Recall@1', 'Recall@1', 'difference', HELD_OUT, '', 'Share of held-out points whose nearest other held-out point has the same class.'),
+    ('recall@1',       'Recall@1', 'Recall@1', 'difference', HELD_OUT, '',
+     'Share of held-out points whose nearest other held-out point has the same class.'),
     ('linear_accuracy', 'accuracy of a linear classifier', 'linear acc.', 'difference', RETRIEVAL),
     *((f'recall@{k}', f'Recall@{k}', '', 'difference', RETRIEVAL) for k in (2, 4, 8)),
     ('map@r',          'MAP@R', '', 'difference', RETRIEVAL),
     ('r_precision',    'R-Precision', '', 'difference', RETRIEVAL),
-    ('recall@1_gain',  'gain in Recall@1 by training', 'gain', 'difference', RETRIEVAL, '', 'Recall@1 at the end minus that of the untrained network.'),
+    ('recall@1_gain',  'gain in Recall@1 by training', 'gain', 'difference', RETRIEVAL, '',
+     'Recall@1 at the end minus that of the untrained network.'),
     ('intra_variance', 'within-class variance', 'var. within', 'ratio', GEOMETRY),
     ('inter_variance', 'between-class variance', 'var. between', 'ratio', GEOMETRY),
     ('inter_distance', 'mean distance of the class means', 'distance', 'ratio', GEOMETRY),
@@ -252,59 +276,84 @@ for k, *v in (
 EPOCHS = 'epochs'
 for k, *v in (
     ('participation', 'participation', '', 'ratio', TRAINING, '',
-     '(Σg)² / (B·Σg²) over the B samples of a step, g the length of the gradient that a sample receives along the sphere: the share of the batch that effectively moves. Mean over all steps.'),
+     '(Σg)² / (B·Σg²) over the B samples of a step, g the length of the gradient that a sample receives along the '
+     'sphere: the share of the batch that effectively moves. Mean over all steps.'),
     ('active_ratio',  'active ratio', '', 'difference', TRAINING, '',
-     'Pairs or triplets with a loss above zero over those evaluated. Positive pairs of the contrastive loss are always active, so the ratio compares losses only in part.'),
-    ('grad_norm',     'gradient norm per step', 'gradient norm', 'ratio', TRAINING, '', 'Length of the gradient of the loss with respect to all weights, mean over all steps.'),
-    ('update_size',   'update size per step', 'update size', 'ratio', TRAINING, '', 'Length of the step that the optimiser makes of the gradient, mean over all steps.'),
+     'Pairs or triplets with a loss above zero over those evaluated. Positive pairs of the contrastive loss are always '
+     'active, so the ratio compares losses only in part.'),
+    ('grad_norm',     'gradient norm per step', 'gradient norm', 'ratio', TRAINING, '',
+     'Length of the gradient of the loss with respect to all weights, mean over all steps.'),
+    ('update_size',   'update size per step', 'update size', 'ratio', TRAINING, '',
+     'Length of the step that the optimiser makes of the gradient, mean over all steps.'),
     ('epochs_to_decay', 'epochs to 10 % of the initial loss', 'epochs to 10 %', 'ratio', TRAINING, EPOCHS,
-     'First epoch at which the loss over all pairs or triplets of a fixed set of training points is at most a tenth of its value before training.', 'late'),
-    ('epochs_to_decay_first_epoch', 'epochs to 10 % of the mean loss of the first epoch', 'from 1st epoch', 'ratio', SPEED, EPOCHS,
+     'First epoch at which the loss over all pairs or triplets of a fixed set of training points is at most a tenth of '
+     'its value before training.', 'late'),
+    ('epochs_to_decay_first_epoch', 'epochs to 10 % of the mean loss of the first epoch', 'from 1st epoch', 'ratio',
+     SPEED, EPOCHS,
      'The same for the mean loss of each epoch, counted from that of the first: the published form.', 'late'),
     ('epochs_to_gain', 'epochs to 90 % of the gain in Recall@1', 'epochs to gain', 'ratio', SPEED, EPOCHS,
      'First epoch with 90 % of the final gain in held-out Recall@1 over the untrained network.', 'no gain'),
     ('hard/recall@1_gain', 'late gain in Recall@1 on hard points', 'hard, late', 'difference', SPEED, '',
-     'Leave-one-out Recall@1 of the hardest tenth of the training points at the end, minus that at the epoch from which contrastive hardly learns any more.'),
+     'Leave-one-out Recall@1 of the hardest tenth of the training points at the end, minus that at the epoch from '
+     'which contrastive hardly learns any more.'),
     ('decay_rate', 'decay rate of the loss', 'decay rate', 'difference', SPEED, '1/epoch'),
     *((f'grad/{k}', f'gradient of {k} points', k, 'ratio', GROUPS_OF_POINTS, '', meaning) for k, meaning in (
-        ('easy', 'Mean length of the gradient on the embedding of a training point that is neither hard nor mislabelled nor an outlier.'),
-        ('hard', 'The same for the tenth of clean-labelled points that lie, in the raw input, relatively farthest from their own class.'),
+        ('easy', 'Mean length of the gradient on the embedding of a training point that is neither hard nor '
+                 'mislabelled nor an outlier.'),
+        ('hard', 'The same for the tenth of clean-labelled points that lie, in the raw input, relatively farthest from '
+                 'their own class.'),
         ('mislabelled', 'The same for points whose label is wrong.'),
         ('outlier', 'The same for points that belong to no class.'))),
-    ('verify/tar@1%',   'true accepts at 1 % false accepts, threshold from other held-out points', 'TA at 1 %', 'difference', VERIFY, '',
-     'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out points set it for each other, '
+    ('verify/tar@1%',   'true accepts at 1 % false accepts, threshold from other held-out points', 'TA at 1 %',
+     'difference', VERIFY, '',
+     'Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out points '
+     'set it for each other, '
      'in two folds: half of the points or, where classes are unseen, half of the classes.'),
-    ('verify/far@1%',   'false accepts at the 1 % threshold of other held-out points', 'FA at 1 %', 'difference', VERIFY, '',
-     'Share of pairs of two classes that this threshold accepts in the fold that did not set it: 1 % where it carries over.'),
-    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts, threshold from other held-out points', 'TA at .1 %', 'difference', VERIFY, '',
+    ('verify/far@1%',   'false accepts at the 1 % threshold of other held-out points', 'FA at 1 %', 'difference',
+     VERIFY, '',
+     'Share of pairs of two classes that this threshold accepts in the fold that did not set it: 1 % where it carries '
+     'over.'),
+    ('verify/tar@0.1%', 'true accepts at 0.1 % false accepts, threshold from other held-out points', 'TA at .1 %',
+     'difference', VERIFY, '',
      'The same as at 1 %, at 0.1 %.'),
     ('verify/eer',      'equal error rate', 'EER', 'difference', VERIFY, '',
-     'The error of all held-out pairs at the threshold where false accepts and false rejects are equally frequent: less is better.'),
-    ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '', 'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')): register_measure(k, *v)
+     'The error of all held-out pairs at the threshold where false accepts and false rejects are equally frequent: '
+     'less is better.'),
+    ('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ratio', VERIFY, '',
+     'False accepts of the worst class over those of the median class, at one threshold: 1 is even.')):
+    register_measure(k, *v)
 
 # %% ../nbs/12_stats.ipynb #2547a6c7
-for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings', participation='participation').items():
+for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings',
+                    participation='participation').items():
     if k not in KNOWN: register_measure(k, f'{name} per step', name, 'ratio', TRAINING)
     register_measure(f'{k}_last', f'{name}, last tenth of the steps', '', 'ratio', TRAINING)
 for k in ('active_ratio', 'active_candidates', 'active_positive', 'active_negative'):
     if k not in KNOWN: register_measure(k, k.replace('_', ' '), '', 'difference', TRAINING)
     register_measure(f'{k}_last', k.replace('_', ' ') + ', last tenth of the steps', '', 'difference', TRAINING)
-register_measure('path_first_tenth', 'share of the path in the first tenth of the steps', 'path, first 10 %', 'difference', TRAINING)
+register_measure('path_first_tenth', 'share of the path in the first tenth of the steps', 'path, first 10 %',
+                 'difference', TRAINING)
 register_measure('displacement_over_path', 'displacement over path', '', 'difference', TRAINING)
-for k in ('seconds', 'probe_initial', 'probe_final', 'collapsed_at', 'path', 'samples_per_step', 'pairs_per_step', 'skipped_per_step', 'steps', 'queries', 'left_out'):
+for k in ('seconds', 'probe_initial', 'probe_final', 'collapsed_at', 'path', 'samples_per_step', 'pairs_per_step',
+          'skipped_per_step', 'steps', 'queries', 'left_out'):
     register_measure(k, k.replace('_', ' '), '', 'ratio', COST)
 
 MAIN = ('share_within', 'share_between', 'share_offset', 'variance_ratio', 'knn_accuracy', 'recall@1')
-MEASURES = {k: measure_of(k) for k in (*(f'test/{m}' for m in MAIN), 'participation', 'active_ratio', 'grad_norm', 'update_size', 'epochs_to_decay')}    # the main table
+# the main table
+MEASURES = {k: measure_of(k) for k in (*(f'test/{m}' for m in MAIN), 'participation', 'active_ratio', 'grad_norm',
+                                       'update_size', 'epochs_to_decay')}
 _accuracy = ('knn_accuracy', 'linear_accuracy', 'recall@1', 'recall@2', 'recall@4', 'recall@8', 'map@r')
-ACCURACY = {f'test/{k}': measure_of(f'test/{k}') for k in _accuracy}                                # one of further measures
+# one of further measures
+ACCURACY = {f'test/{k}': measure_of(f'test/{k}') for k in _accuracy}
 
 def _ratio(m): return measure_of(m).compare == 'ratio'
 
-def _cells(frame):
-    for d in frame.dataset.unique():
-        g = frame[frame.dataset == d]
-        for a in arm_order(g.arm): yield d, a, g[g.arm == a].sort_values('seed')
+def _by_dataset(frame): return frame.groupby('dataset', sort=False)    # in the order in which they come
+
+def _by_arm(frame):
+    for d, g in _by_dataset(frame):
+        for a in arm_order(g.arm):
+            yield d, a, g[g.arm == a].sort_values('seed')
 
 # %% ../nbs/12_stats.ipynb #ea06d856
 def summarise(
@@ -314,11 +363,12 @@ def summarise(
 )->pd.DataFrame:              # Columns dataset, arm, measure, mean, half, n, missing, over (epochs, where not reached)
     "Mean and interval over seeds of every data set, arm and measure"
     rows = []
-    for d, a, g in _cells(frame):
+    for d, a, g in _by_arm(frame):
         halves = _halves(g)
         alive = g.outcome != 'diverged'    # a run that diverged has no end values, whatever it measured on the way
         for m in measures:
-            i, over = mean_interval(g[m].where(alive) if m in g else [None]*len(g), level, halves), math.nan
+            values = g[m].where(alive) if m in g else [None]*len(g)
+            i, over = mean_interval(values, level, halves), math.nan
             absent = measure_of(m).absent if m in g and a not in BASELINES else ''
             lost = int(g[m][alive].isna().sum()) if absent else 0
             if lost: i = Interval(math.nan, math.nan, i.n, lost)
@@ -329,7 +379,9 @@ def summarise(
 # %% ../nbs/12_stats.ipynb #66651c64
 def _refuse_unpaired(a, b, who):
     other = [k for k in PAIRING if a.get(k) != b.get(k)]
-    if other: raise UserError(f"{who} differ in {' and '.join(other)}; paired runs share data, initial weights and order of samples: repeat both with the same settings except the loss")
+    if other:
+        raise UserError(f"{who} differ in {' and '.join(other)}; paired runs share data, initial weights and order of "
+                        "samples: repeat both with the same settings except the loss")
 
 def check_paired(
     run_a,  # A Run
@@ -345,13 +397,20 @@ def _pairs(g, a, b):
     x, y = (g[g.arm == k].set_index('seed').sort_index() for k in (a, b))
     seeds = x.index.intersection(y.index)
     x, y = x.loc[seeds], y.loc[seeds]
-    row = lambda r: {k: r.get(f'pairing/{k}') for k in PAIRING if isinstance(r.get(f'pairing/{k}'), str)}
-    for s in seeds: _refuse_unpaired(row(x.loc[s]), row(y.loc[s]), f'{a} and {b} on {g.dataset.iloc[0]}, seed {s},')
+    hashes = lambda r: {k: v for k in PAIRING if isinstance(v := r.get(f'pairing/{k}'), str)}
+    who = f'{a} and {b} on {g.dataset.iloc[0]}'
+    for s in seeds:
+        _refuse_unpaired(hashes(x.loc[s]), hashes(y.loc[s]), f'{who}, seed {s},')
     return x, y
+
+def _dead(x, y):
+    "Pairs of runs of which one diverged"
+    return ((x.outcome == 'diverged') | (y.outcome == 'diverged')).to_numpy(bool)
 
 def _contrast(u, v, m):
     "Per pair of values: log ratio or difference, as measure `m` is compared; NaN where it does not exist"
-    with np.errstate(all='ignore'): d = np.log(u) - np.log(v) if _ratio(m) else u - v
+    with np.errstate(all='ignore'):
+        d = np.log(u) - np.log(v) if _ratio(m) else u - v
     return np.where(np.isfinite(d), d, np.nan)
 
 def _differences(x, y, m):
@@ -362,7 +421,7 @@ def _differences(x, y, m):
 HALVES = 'half_0', 'half_1'    # the estimates of the two halves of the classes, as columns
 
 def _estimate(d, m, halves=None, level=.95):
-    "Estimate, low, high and the estimate of each half from contrasts `d`, in the units of measure `m`; NaN where a pair has no value"
+    "Estimate, low, high and that of each half from contrasts `d`, in the units of `m`; NaN where a pair has no value"
     names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, level, halves)
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
     of_half = [math.nan]*2 if halves is None else [mean_interval(d[halves == h]).mean for h in (0, 1)]
@@ -376,12 +435,12 @@ def paired_differences(
     a:str='triplet',          # The arm in the numerator
     b:str='contrastive',      # The arm in the denominator
     level:float=.95           # Level of the intervals
-)->pd.DataFrame:              # Columns dataset, measure, a, b, compare, estimate, low, high, half_0, half_1, n, left_out, undefined
+)->pd.DataFrame:  # dataset, measure, a, b, compare, estimate, low, high, half_0, half_1, n, left_out, undefined
     "Ratio or difference of two arms over the seeds both have, with its interval"
     rows = []
-    for ds in frame.dataset.unique():
-        x, y = _pairs(frame[frame.dataset == ds], a, b)
-        dead = ((x.outcome == 'diverged') | (y.outcome == 'diverged')).to_numpy(bool)
+    for ds, g in _by_dataset(frame):
+        x, y = _pairs(g, a, b)
+        dead = _dead(x, y)
         halves = _halves(x[~dead])
         for m in measures:
             d = _differences(x, y, m)[~dead]
@@ -396,9 +455,11 @@ def t_test(
 )->float:  # Two-sided p-value
     "Paired t test: is the mean difference zero?"
     from scipy.special import stdtr
-    d = np.asarray(d, float); s = d.std(ddof=1)
+    d = np.asarray(d, float)
+    s = d.std(ddof=1)
     if s == 0: return float(d.mean() == 0)
-    return float(2*stdtr(len(d)-1, -abs(d.mean())/s*math.sqrt(len(d))))
+    t = d.mean()/s*math.sqrt(len(d))
+    return float(2*stdtr(len(d)-1, -abs(t)))
 
 def sign_flip_test(
     d,               # Differences of the pairs, one per seed
@@ -406,9 +467,12 @@ def sign_flip_test(
     seed:int=0       # Seed of those
 )->float:            # Two-sided p-value, exact where 2ⁿ <= flips
     "Share of sign patterns whose mean is at least as far from zero as the one observed"
-    d = np.asarray(d, float); n = len(d)
+    d = np.asarray(d, float)
+    n = len(d)
     exact = 2**n <= flips
-    signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1) if exact else np.random.default_rng(seed).choice([-1, 1], (flips, n))
+    if exact:
+        signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else: signs = np.random.default_rng(seed).choice([-1, 1], (flips, n))
     far = np.abs(signs@d) >= abs(d.sum())*(1 - 1e-12)
     return float(far.mean() if exact else (far.sum() + 1)/(flips + 1))
 
@@ -421,21 +485,24 @@ def bca_interval(
 )->tuple:            # Low and high
     "Bias-corrected and accelerated bootstrap interval of the mean"
     from scipy.special import ndtr, ndtri
-    d = np.asarray(d, float); n = len(d)
+    d = np.asarray(d, float)
+    n = len(d)
     if np.ptp(d) == 0: return d[0], d[0]
     means = d[np.random.default_rng(seed).integers(0, n, (B, n))].mean(1)
     less = ((means < d.mean()).mean() + (means <= d.mean()).mean())/2           # ties count half
-    z0, za = ndtri(np.clip(less, 1/B, 1 - 1/B)), ndtri([(1-level)/2, (1+level)/2])
+    z0 = ndtri(np.clip(less, 1/B, 1 - 1/B))
+    za = ndtri([(1-level)/2, (1+level)/2])
     jack = (d.sum() - d)/(n-1)
     u = jack.mean() - jack
     acc = (u**3).sum() / (6*(u**2).sum()**1.5)
-    return tuple(np.quantile(means, ndtr(z0 + (z0 + za)/(1 - acc*(z0 + za)))))
+    z = z0 + za
+    return tuple(np.quantile(means, ndtr(z0 + z/(1 - acc*z))))
 
 # %% ../nbs/12_stats.ipynb #8d09517e
 def holm(
     p  # p-values, along the last axis
 )->np.ndarray:  # Adjusted p-values, in the same order
-    "Holm's adjustment: reject where it is below alpha, and no true hypothesis is rejected with probability more than alpha"
+    "Holm's adjustment: rejecting where it is below alpha rejects any true hypothesis with a chance of at most alpha"
     p = np.asarray(p, float)
     order = np.argsort(p, -1)
     steps = np.take_along_axis(p, order, -1)*np.arange(p.shape[-1], 0, -1)
@@ -465,7 +532,8 @@ CLAIMS = [Claim(*c) for c in (    # sign +1: triplet is claimed to have more
      'both retrieve about equally well', ('test/recall@1',), 1, _points, 0),
     ('C8', 'triplet keeps learning on hard examples', 'contrastive gains more on hard examples late in training',
      'both gain about the same on hard examples late in training', ('hard/recall@1_gain',), 1, _points, 50))]
-TRIPLETS = 'triplet', 'triplet-sq'    # both are judged: the paper prints squared distances, public code trains plain ones
+# both are judged: the paper prints squared distances, public code trains plain ones
+TRIPLETS = 'triplet', 'triplet-sq'
 MIN_SEEDS = 10                        # fewer seeds than this get no verdict
 ALPHA = .05                           # chance of any wrong verdict in a table, at most
 
@@ -481,7 +549,8 @@ def border_tests(
     from scipy.special import stdtr
     mean, se, df = by_half(d, halves)
     def t(border):
-        with np.errstate(all='ignore'): return np.round(mean - border, 12)/se    # an effect at the border is not beyond it
+        # an effect at the border is not beyond it
+        with np.errstate(all='ignore'): return np.round(mean - border, 12)/se
     over, under = t(delta), t(-delta)
     p = [stdtr(df, -over), stdtr(df, under), np.maximum(stdtr(df, over), stdtr(df, -under))]
     return np.nan_to_num(np.stack(p, -1), nan=1.)
@@ -522,6 +591,8 @@ def sign_tests(
 
 def _bounded(g, m):
     "Values of measure `m`; where one was not reached its bound, the reading after the last, and which these are"
+    if m not in g:
+        return np.full(len(g), np.nan), np.zeros(len(g), bool)
     v = g[m].to_numpy(float)
     late = np.isnan(v) & (g.outcome != 'diverged').to_numpy(bool) & (measure_of(m).absent == 'late')
     return np.where(late, g.epochs.to_numpy(float) + 1, v), late
@@ -529,13 +600,12 @@ def _bounded(g, m):
 # %% ../nbs/12_stats.ipynb #5aeae1d2
 def _evidence(x, y, m, c):
     "What pairs of runs say about claim `c` on measure `m`: a row of the table, and the p-values of the three words"
-    u, v, late = np.full(len(x), np.nan), np.full(len(x), np.nan), np.zeros(len(x), bool)
-    if m in x: (u, late_u), (v, late_v) = _bounded(x, m), _bounded(y, m)
-    if m in x: late = late_u | late_v
-    d, halves = _contrast(u, v, m), _halves(x)
+    (u, late_u), (v, late_v) = _bounded(x, m), _bounded(y, m)
+    d, halves, late = _contrast(u, v, m), _halves(x), late_u | late_v
     seen = np.where(late, np.nan, d)
-    row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves), n=int(np.isfinite(seen).sum()),
-               missing=int(np.isnan(d).sum()), late=int(late.sum()), beyond=int((c.sign*d > c.delta).sum()), test='', p=math.nan, p_flip=math.nan)
+    row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves),
+               n=int(np.isfinite(seen).sum()), missing=int(np.isnan(d).sum()), late=int(late.sum()),
+               beyond=int((c.sign*d > c.delta).sum()), test='', p=math.nan, p_flip=math.nan)
     if len(d) < MIN_SEEDS or row['missing']: return row, np.ones(3)
     test = sign_tests if late.any() else border_tests
     p = test(c.sign*d, c.delta, halves)
@@ -545,8 +615,9 @@ def _evidence(x, y, m, c):
 
 def _unjudged(x, y, c, rows):
     "Why claim `c` gets no word of a test, as (word, reason); None where it is judged"
-    alive = ((x.outcome != 'diverged') & (y.outcome != 'diverged')).to_numpy(bool)
-    known = lambda m: m in x and bool(measure_of(m).absent or not alive.any() or x[m][alive].notna().any())
+    alive = ~_dead(x, y)
+    def known(m):
+        return m in x and (measure_of(m).absent or not alive.any() or x[m][alive].notna().any())
     absent = [measure_of(m).name for m in c.measures if not known(m)]
     if not len(x): return 'not measured', 'no pair of runs'
     if len(absent) == len(c.measures): return 'not measured', f'{_join(absent)} not in the records'
@@ -557,7 +628,8 @@ def _unjudged(x, y, c, rows):
         return 'no verdict', f'fewer than {MIN_SEEDS//2} seeds of a half of the classes'
     if absent: return 'no verdict', f'{_join(absent)} not in the records'
     gained = [m for m in c.measures if measure_of(m).absent == 'no gain']
-    if any(g[m][alive].isna().any() for g in (x, y) for m in gained): return 'no verdict', 'training gained nothing'
+    if any(g[m][alive].isna().any() for g in (x, y) for m in gained):
+        return 'no verdict', 'training gained nothing'
     lost = max(r['missing'] for r in rows)
     return ('inconclusive', f'{lost} of {len(x)} pairs without a value') if lost else None
 
@@ -565,13 +637,13 @@ def verdicts(
     frame:pd.DataFrame,     # From runs_frame: one setting of the study (one strategy, one set of margins)
     arms=TRIPLETS,          # What the claims call triplet, those that were trained
     base:str='contrastive'  # What they call contrastive
-)->pd.DataFrame:            # Columns dataset, arm, claim, text, measure, compare, estimate, low, high, half_0, half_1, n, missing, late, beyond, test, p, p_flip, p_holm, verdict, why
+)->pd.DataFrame:            # Estimate, counts of pairs, p-values, verdict and why
     "Every claim about every triplet loss on every data set, one row per measure"
     arms = [a for a in arms if a in set(frame.arm)] or list(arms)[:1]
     rows, p, known = [], [], []
-    for ds in frame.dataset.unique():
+    for ds, g in _by_dataset(frame):
         for a in arms:
-            x, y = _pairs(frame[frame.dataset == ds], a, base)
+            x, y = _pairs(g, a, base)
             for c in CLAIMS:
                 found, tests = zip(*(_evidence(x, y, m, c) for m in c.measures))
                 known.append(_unjudged(x, y, c, found))
@@ -580,7 +652,8 @@ def verdicts(
     adjusted = holm(np.ravel(p)).reshape(-1, 3)    # one family: three words for every cell
     for cell, q, unjudged in zip(rows, adjusted, known):
         word, why = unjudged or (str(decide(q)), '')
-        for r in cell: r.update(p_holm=math.nan if word in ('no verdict', 'not measured') else q.min(), verdict=word, why=why)
+        p_holm = math.nan if word in ('no verdict', 'not measured') else q.min()
+        for r in cell: r.update(p_holm=p_holm, verdict=word, why=why)
     return pd.DataFrame([r for cell in rows for r in cell])
 
 # %% ../nbs/12_stats.ipynb #c1bc261f
@@ -593,7 +666,8 @@ def overall(
     return {c: w.pop() if len(w) == 1 else 'inconclusive' for c, w in words.items()}
 
 # %% ../nbs/12_stats.ipynb #eb58a0f0
-FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}', 'inconclusive': 'it is undecided whether {0.text}',
+FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}',
+         'inconclusive': 'it is undecided whether {0.text}',
          'no verdict': 'no verdict on whether {0.text}', 'not measured': 'it was not measured whether {0.text}'}
 
 def finding(
@@ -603,7 +677,8 @@ def finding(
 )->str:                # A clause
     "What a verdict says about a claim: the claim, its opposite, or that neither is known"
     c = next((c for c in CLAIMS if claim in (c, c.id)), None)
-    if c is None: raise UserError(f"claim was '{claim}', expected one of {', '.join(c.id for c in CLAIMS)}")
+    if c is None:
+        raise UserError(f"claim was '{claim}', expected one of {', '.join(c.id for c in CLAIMS)}")
     check_choice(word, FOUND, 'verdict')
     text = FOUND[word].format(c)
     return text if arm == 'triplet' else text.replace('triplet', arm_label(arm))
@@ -612,10 +687,12 @@ def _found(v, claim, arm, names, at):
     "What was found about a claim for one triplet loss, and where"
     where = {}
     for r in v[(v.claim == claim) & (v.arm == arm)].drop_duplicates('dataset').itertuples():
-        text = f'**{finding(claim, r.verdict, arm)}**' if r.verdict in WORDS else r.verdict.replace('inconclusive', 'undecided')
+        if r.verdict in WORDS: text = f'**{finding(claim, r.verdict, arm)}**'
+        else: text = r.verdict.replace('inconclusive', 'undecided')
         where.setdefault((text, r.why), []).append((names or {}).get(r.dataset, data_label(r.dataset)))
     place = lambda ds: f' {at} {_join(ds)}' if v.dataset.nunique() > 1 else ''
-    parts = [text + place(ds) + (f' ({why})' if why and text == 'no verdict' else '') for (text, why), ds in where.items()]
+    reason = lambda text, why: f' ({why})' if why and text == 'no verdict' else ''
+    parts = [text + place(ds) + reason(text, why) for (text, why), ds in where.items()]
     return '; '.join(parts) or 'not measured'
 
 def findings(
@@ -624,13 +701,15 @@ def findings(
     arms=('triplet',),   # Which triplet losses
     names=None,          # Data set → what readers call it; None: its own name
     at:str='on'          # Stands before these names
-)->str:                  # In Markdown: the claim as a claim, then what was found and where; bold only where a test decided
+)->str:                  # In Markdown: the claim as a claim, what was found and where; bold only where a test decided
     "A claim and what was found, for a page"
     claimed = next(c.text for c in CLAIMS if c.id == claim)
     found = {}
-    for a in arms: found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
+    for a in arms:
+        found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
     who = lambda labels: '' if labels == ['triplet'] and len(arms) == 1 else f' for {_join(labels)}'
-    return f'Claim: {claimed}. ' + ' '.join(f'Found{who(labels)}: {text}.' for text, labels in found.items())
+    return f'Claim: {claimed}. ' + ' '.join(f'Found{who(labels)}: {text}.'
+                                            for text, labels in found.items())
 
 # %% ../nbs/12_stats.ipynb #2f5429dc
 def _places(*x, digits=3, most=4):
@@ -645,12 +724,18 @@ def fmt(
     "Write a number as tables do"
     if x is None or math.isnan(x): return '–'
     if math.isinf(x): return '∞' if x > 0 else '−∞'
-    s = f"{x:{'+' if sign else ''}.{_places(x) if places is None else places}f}"
+    if places is None: places = _places(x)
+    s = f'{x:+.{places}f}' if sign else f'{x:.{places}f}'
     if not float(s): s = s.lstrip('-')
-    return s.replace('-', '−').replace('0.', '.', 1) if abs(float(s)) < 1 and '.' in s else s.replace('-', '−')
+    if abs(float(s)) < 1 and '.' in s:
+        s = s.replace('0.', '.', 1)
+    return s.replace('-', '−')
 
 # %% ../nbs/12_stats.ipynb #c535c887
-def _raws(g, of=False): return ('the frozen backbone' + "'s"*of) if _backbone(g) else 'the raw inputs' + "'"*of
+def _raws(g, of=False):
+    "What is compared with, in words"
+    name, s = ('the frozen backbone', "'s") if _backbone(g) else ('the raw inputs', "'")
+    return name + s*of
 
 def _end_means(g, measures):
     "Arm → measure → mean over the runs that have end values"
@@ -669,7 +754,8 @@ def _not_beaten(g, mean, losses, measures):
         ours = [(f"{arm_label(l)}'s " if whose else '') + fmt(mean[l][m], 3) for l in losses]
         return f"{measure_of(m).name} {_join(fmt(mean[b][m], 3) for b in bs)} against {_join(ours)}"
     for lost, bs in bases.items():
-        yield f"{none} {' or '.join(name[b] for b in bs)} ({'; '.join(values(bs, m, m == lost[0]) for m in lost)})"
+        shown = '; '.join(values(bs, m, m == lost[0]) for m in lost)
+        yield f"{none} {' or '.join(name[b] for b in bs)} ({shown})"
 
 def _baseline_clause(g, losses):
     "Which losses beat what trains nothing, on 5-NN accuracy and Recall@1"
@@ -681,55 +767,72 @@ def _baseline_clause(g, losses):
     if first := '; '.join(_not_beaten(g, mean, losses, measures)): return first
     if 'raw' not in mean: return ''
     m, raw = measures[0], mean['raw'][measures[0]]
-    show = lambda won: _join(f'{arm_label(l)} ({fmt(mean[l][m], 3)})' for l in losses if (mean[l][m] > raw) == won)
-    return f'{_raws(g, True)} {measure_of(m).name} of {fmt(raw, 3)} is beaten by {show(True)}' + (f', not by {show(False)}' if show(False) else '')
+    def show(won):
+        named = [l for l in losses if (mean[l][m] > raw) == won]
+        return _join(f'{arm_label(l)} ({fmt(mean[l][m], 3)})' for l in named)
+    rest = f', not by {show(False)}' if show(False) else ''
+    return f'{_raws(g, True)} {measure_of(m).name} of {fmt(raw, 3)} is beaten by {show(True)}{rest}'
 
 # %% ../nbs/12_stats.ipynb #5fc322e4
-def _range(low, high, places): return '' if math.isnan(low) else f" ({fmt(low, places)} to {fmt(high, places)})"
+def _range(low, high, places):
+    return '' if math.isnan(low) else f" ({fmt(low, places)} to {fmt(high, places)})"
 
 def _points_text(p):
     "A difference of accuracies in points, in words"
     low, est, high = 100*p.low, 100*p.estimate, 100*p.high
     signed = lambda v: fmt(v, 1, sign=True)
-    if math.isnan(low): return f'differs by {signed(est)} points' if not est else f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'}"
-    if low <= 0 <= high: return f'differs by {signed(est)} points ({signed(low)} to {signed(high)})'
+    differs = f'differs by {signed(est)} points'
+    beyond = f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'}"
+    if math.isnan(low): return beyond if est else differs
+    if low <= 0 <= high:
+        return f'{differs} ({signed(low)} to {signed(high)})'
     near, far = sorted((abs(low), abs(high)))
-    return f"is {fmt(abs(est), 1)} points {'lower' if est < 0 else 'higher'} ({fmt(near, 1)} to {fmt(far, 1)})"
+    return f'{beyond} ({fmt(near, 1)} to {fmt(far, 1)})'
 
 def _contrast_clause(g, a, b):
     "How arm `a` differs from arm `b`, and over how many seeds"
-    p = paired_differences(g, ['test/intra_variance', 'test/variance_ratio', 'test/knn_accuracy'], a, b).set_index('measure')
-    (v, r, k), parts, A, B = (p.iloc[i] for i in range(3)), [], arm_label(a), arm_label(b)
+    p = paired_differences(g, ['test/intra_variance', 'test/variance_ratio', 'test/knn_accuracy'], a, b)
+    v, r, k = p.itertuples()
+    A, B, parts = arm_label(a), arm_label(b), []
     n = max(v.n, k.n)
     if not n: return f'no seed has an end value of both {A} and {B}', 0
     times = lambda q: f'{fmt(q.estimate, 2)}{_range(q.low, q.high, 2)} times'
     if not math.isnan(v.estimate + r.estimate):     # a variance says nothing without its scale-free form
-        parts.append(f"{A} ends with {times(v)} {B}'s within-class variance, {times(r)} relative to the variance between classes")
-    if not math.isnan(k.estimate): parts.append(('its' if parts else f"{A}'s") + f' 5-NN accuracy {_points_text(k)}')
+        parts.append(f"{A} ends with {times(v)} {B}'s within-class variance, {times(r)} relative to the variance "
+                     "between classes")
+    if not math.isnan(k.estimate):
+        parts.append(('its' if parts else f"{A}'s") + f' 5-NN accuracy {_points_text(k)}')
     return ', and '.join(parts) or f'{A} and {B} have no within-class variance or accuracy to compare', n
 
 # %% ../nbs/12_stats.ipynb #5c8f0d33
 def _alone_clause(g, a):
     "What one loss reaches, where there is nothing to compare it with"
     s = summarise(g[g.arm == a], ['test/knn_accuracy', 'test/recall@1', 'test/share_within'])
-    acc, recall, within = (fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}') for i in s[['mean', 'half']].itertuples())
     n = int(s.n.max())
     if not n: return f'no run of {arm_label(a)} has end values', 0
-    return f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, with {within} of its variance within classes', n
+    def say(i):
+        return fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}')
+    acc, recall, within = map(say, s.itertuples())
+    return (f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, '
+            f'with {within} of its variance within classes'), n
 
 def _outcome_clauses(g):
     for a in arm_order(g.arm):
         o = g[g.arm == a].outcome
         for word, note in dict(collapsed='', diverged=', without end values').items():
-            if (o == word).any(): yield f"{(o == word).sum()} of {len(o)} {arm_label(a)} runs {word}{note}"
+            n = (o == word).sum()
+            if n:
+                yield f'{n} of {len(o)} {arm_label(a)} runs {word}{note}'
 
 def _verdict_clause(judged, a):
     "Which claims about triplet loss `a` got which word; '' where nothing was judged"
     groups = {}
     for c, word in overall(judged, a).items(): groups.setdefault(word, []).append(c)
     if not set(groups) & {*WORDS, 'inconclusive'}: return ''
-    verb = lambda word, ids: ('gets ' if len(ids) == 1 else 'get ') if word == 'no verdict' else 'is ' if len(ids) == 1 else 'are '
-    return f'of the claims about {arm_label(a)}, ' + ', '.join(f'{_join(ids)} {verb(word, ids)}{word}' for word, ids in groups.items())
+    def said(word, ids):
+        one, many = ('gets', 'get') if word == 'no verdict' else ('is', 'are')
+        return f'{_join(ids)} {one if len(ids) == 1 else many} {word}'
+    return f'of the claims about {arm_label(a)}, ' + ', '.join(said(word, ids) for word, ids in groups.items())
 
 def sentence(
     frame:pd.DataFrame,       # From runs_frame
@@ -739,18 +842,19 @@ def sentence(
     "What was found on a data set, in words"
     check_choice(dataset, set(frame.dataset), 'data set')
     g = frame[frame.dataset == dataset]
-    losses = [a for a in arm_order(g.arm) if a not in BASELINES]
+    losses = _losses(g)
     if not losses: return f'On {data_label(dataset)}, no loss was trained.'
     first = _baseline_clause(g, losses[::-1])
     found = [_contrast_clause(g, a, losses[0]) for a in losses[1:]] or [_alone_clause(g, losses[0])]
     n = min(n for _, n in found)
-    over = f' over {n} seeds (95 % intervals)' if n > 1 else ' on one seed, which has no interval' if n else ''
+    over = {0: '', 1: ' on one seed, which has no interval'}.get(n, f' over {n} seeds (95 % intervals)')
     judged = verdicts(frame) if judged is None else judged
     judged = judged[judged.dataset == dataset]
     words = list(filter(None, [_verdict_clause(judged, a) for a in judged.arm.unique()]))
     few = f': no verdict below {MIN_SEEDS} seeds' if len(losses) > 1 and 0 < n < MIN_SEEDS and not words else ''
     main = '; '.join(t for t, _ in found) + over + few
-    return f"On {data_label(dataset)}, " + '; '.join(filter(None, [first, main, *words, *_outcome_clauses(g)])) + '.'
+    clauses = [first, main, *words, *_outcome_clauses(g)]
+    return f"On {data_label(dataset)}, {'; '.join(filter(None, clauses))}."
 
 # %% ../nbs/12_stats.ipynb #f6f48f12
 def _value_cell(s):
@@ -758,14 +862,18 @@ def _value_cell(s):
     m = measure_of(s.measure)
     lost = '' if not s.n else f' in {int(s.missing)} of {int(s.n + s.missing)}'
     if not math.isnan(s.over): return f'>{int(s.over)}{lost}'
-    if math.isnan(s['mean']): return 'no gain' + lost if m.absent == 'no gain' and s.missing and s.arm not in BASELINES else '–'
-    places = 1 if m.unit == EPOCHS else _places(s['mean'], s.half) if m.compare == 'ratio' else 3
+    if math.isnan(s['mean']):
+        gained = m.absent != 'no gain' or not s.missing or s.arm in BASELINES
+        return '–' if gained else 'no gain' + lost
+    places = _places(s['mean'], s.half) if m.compare == 'ratio' else 3
+    if m.unit == EPOCHS: places = 1
     return fmt(s['mean'], places) + ('' if math.isnan(s.half) else f' ±{fmt(s.half, places)}')
 
 def _pair_places(estimate, compare):
     "Decimal places of a ratio or a difference"
     if compare != 'ratio': return 3
-    return 4 if estimate < .1 else 0 if estimate >= 100 else 2
+    if estimate >= 100: return 0
+    return 4 if estimate < .1 else 2
 
 def _estimate_text(estimate, compare):
     "Text of a ratio or a difference"
@@ -778,8 +886,9 @@ def _pair_cells(p):
     if math.isnan(p.estimate): return '–', ''
     compare = p['compare']    # `Series.compare` is a method
     ratio, places = compare == 'ratio', _pair_places(p.estimate, compare)
-    f = lambda v: fmt(v, places, sign=not ratio)
-    interval = '' if math.isnan(p.low) else f(p.low) + ('–' if ratio else '…') + f(p.high)
+    low, high = (fmt(v, places, sign=not ratio) for v in (p.low, p.high))
+    to = '–' if ratio else '…'
+    interval = '' if math.isnan(p.low) else low + to + high
     return _estimate_text(p.estimate, compare), interval
 
 # %% ../nbs/12_stats.ipynb #69ad9d28
@@ -795,29 +904,33 @@ def _pair_rows(g, measures, a, b, constant):
     p = paired_differences(g, measures, a, b).set_index('measure')
     n = int(p.n.max())
     if not n: return []
-    cells = {m: ('–', '') if m == 'active_ratio' and constant & {a, b} else _pair_cells(p.loc[m]) for m in measures}
+    cells = {m: _pair_cells(p.loc[m]) for m in measures}
+    if 'active_ratio' in cells and constant & {a, b}: cells['active_ratio'] = '–', ''
     row = dict(dataset=g.dataset.iloc[0], kind='pair', arm=a, label=f'{arm_label(a)} vs {arm_label(b)}', n=n)
     rows = [dict(row, cells={m: estimate for m, (estimate, _) in cells.items()})]
-    if n > 1: rows.append(dict(row, kind='interval', label='95 % interval', cells={m: interval for m, (_, interval) in cells.items()}))
+    if n > 1:
+        rows.append(dict(row, kind='interval', label='95 % interval',
+                         cells={m: interval for m, (_, interval) in cells.items()}))
     seen = [h for h in HALVES if p[h].notna().any()]
-    known = lambda m: cells[m][0] != '–'
-    of_half = lambda h: {m: _estimate_text(p[h][m], p['compare'][m]) if known(m) else '–' for m in measures}
+    def of_half(h):
+        return {m: '–' if cells[m][0] == '–' else _estimate_text(p[h][m], p['compare'][m]) for m in measures}
     return rows + [dict(row, kind='half', label=_half_name(h), cells=of_half(h)) for h in seen]
 
 def table_rows(
     frame:pd.DataFrame,       # From runs_frame
     measures=tuple(MEASURES)  # Columns
-)->list:                      # Dicts: dataset, kind ('arm', 'pair', 'interval' or 'half'), arm, label, n, cells (measure → text)
+)->list:  # Dicts: dataset, kind ('arm', 'pair', 'interval' or 'half'), arm, label, n, cells (measure → text)
     "The table as text, row by row, before it is laid out"
     out, measures = [], list(measures)
-    for ds, g in ((d, frame[frame.dataset == d]) for d in frame.dataset.unique()):
+    for ds, g in _by_dataset(frame):
         s, constant = summarise(g, measures), _constant_arms(g)
         for a in arm_order(g.arm):
             cells = {r.measure: _value_cell(r) for _, r in s[s.arm == a].iterrows()}
             if a in constant and cells.get('active_ratio', '–') != '–': cells['active_ratio'] += '*'
-            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=int((g.arm == a).sum()), cells=cells))
-        losses = [a for a in arm_order(g.arm) if a not in BASELINES]
-        for a in losses[1:]: out += _pair_rows(g, measures, a, losses[0], constant)
+            n = int((g.arm == a).sum())
+            out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=n, cells=cells))
+        base, *others = _losses(g) or [None]
+        for a in others: out += _pair_rows(g, measures, a, base, constant)
     return out
 
 # %% ../nbs/12_stats.ipynb #87b3a041
@@ -827,14 +940,20 @@ def table_notes(
     "What a reader must know to read the table, as far as it applies"
     rows, notes = table_rows(frame), []
     text = [c for r in rows for c in r['cells'].values()]
-    kinds, first = {r['kind'] for r in rows}, _join(dict.fromkeys(arm_label(arm_order(frame[frame.dataset == d].arm)[0]) for d in frame.dataset.unique()))
+    kinds = {r['kind'] for r in rows}
+    first = _join(dict.fromkeys(arm_label(arm_order(g.arm)[0]) for _, g in _by_dataset(frame)))
     if any('±' in t for t in text): notes.append('± is half of the 95 % interval of the mean over seeds (Student t).')
-    if 'pair' in kinds: notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference" + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
+    if 'pair' in kinds:
+        notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference"
+                     + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
     if 'half' in kinds:
-        notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an interval holds both.')
+        notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an '
+                     'interval holds both.')
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
-    if any(t.startswith('>') for t in text): notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
-    for ds in frame.dataset.unique(): notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(frame[frame.dataset == ds])]
+    if any(t.startswith('>') for t in text):
+        notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')
+    for ds, g in _by_dataset(frame):
+        notes += [f'{data_label(ds)}: {t}.' for t in _outcome_clauses(g)]
     return notes
 
 # %% ../nbs/12_stats.ipynb #c9444cdc
@@ -848,18 +967,31 @@ def told(
 def _block(rows, measures, title):
     rows = told(rows, measures)
     heads = [measure_of(m).short for m in measures]
-    label = lambda r: {'arm': '  ' + r['label'], 'pair': f"  {arm_label(r['arm'])}, paired"}.get(r['kind'], '    ' + r['label'])
+    def label(r):
+        if r['kind'] == 'arm': return f"  {r['label']}"
+        return f"  {arm_label(r['arm'])}, paired" if r['kind'] == 'pair' else f"    {r['label']}"
+    def line(first, cells):
+        padded = ''.join(f'  {c:>{w}}' for c, w in zip(cells, width))
+        return f'{first:<{left}}{padded}'.rstrip()
     left = max((len(label(r)) for r in rows), default=0)
-    width = [max(len(h), *(len(r['cells'][m]) for r in rows)) if rows else len(h) for h, m in zip(heads, measures)]
-    line = lambda first, cells: (f'{first:<{left}}' + ''.join(f'  {c:>{w}}' for c, w in zip(cells, width))).rstrip()
+    width = [max([len(h), *(len(r['cells'][m]) for r in rows)])
+             for h, m in zip(heads, measures)]
     out, seen = [title, line('', heads)], None
     for r in rows:
         if r['dataset'] != seen:
-            seen, n = r['dataset'], [q['n'] for q in rows if q['dataset'] == r['dataset'] and q['kind'] == 'arm']
-            seeds = f"{min(n)} to {max(n)}" if min(n) < max(n) else f'{n[0]}'
+            seen = r['dataset']
+            n = [q['n'] for q in rows if q['dataset'] == seen and q['kind'] == 'arm']
+            seeds = f'{min(n)} to {max(n)}' if min(n) < max(n) else n[0]
             out.append(f"{data_label(seen)}, {seeds} seed{'s' if max(n) > 1 else ''}")
         out.append(line(label(r), [r['cells'][m] for m in measures]))
     return '\n'.join(out)
+
+def _pieces(measures, fits):
+    "The fewest even parts of a block's columns that all fit; single columns where none do"
+    for k in range(1, len(measures)):
+        parts = [list(p) for p in np.array_split(measures, k)]
+        if all(map(fits, parts)): return parts
+    return [[m] for m in measures]
 
 def table_text(
     frame:pd.DataFrame,        # From runs_frame
@@ -867,15 +999,16 @@ def table_text(
     width:int=100              # Columns of the terminal
 )->str:                        # Lines of text
     "The table, for a terminal"
-    rows, todo, blocks = table_rows(frame, measures), list(measures), []
+    rows, measures, blocks = table_rows(frame, measures), list(measures), []
     notes = '\n'.join(textwrap.fill(n, width) for n in table_notes(frame))
     fits = lambda ms: max(map(len, _block(rows, ms, '').splitlines())) <= width
     groups = list(dict.fromkeys(measure_of(m).group for m in measures))
-    if fits(todo): return '\n'.join([_block(rows, todo, '; '.join([groups[0], *(g.lower() for g in groups[1:])])), '', notes])
+    if fits(measures):
+        title = '; '.join([groups[0], *map(str.lower, groups[1:])])
+        return '\n'.join([_block(rows, measures, title), '', notes])
     for group in groups:
         ms = [m for m in measures if measure_of(m).group == group]
-        parts = next((k for k in range(1, len(ms)) if all(fits(list(p)) for p in np.array_split(ms, k))), len(ms))
-        blocks += [_block(rows, list(p), group) for p in np.array_split(ms, parts)]
+        blocks += [_block(rows, part, group) for part in _pieces(ms, fits)]
     return '\n\n'.join([*blocks, notes])
 
 # %% ../nbs/12_stats.ipynb #151d0f75
@@ -885,8 +1018,8 @@ def tables(
     "Everything the text table says, as numbers"
     other = 'seed', 'half', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
     measures = [c for c in frame.select_dtypes('number').columns if c not in other and not c.startswith('made/')]
-    losses = [a for a in arm_order(frame.arm) if a not in BASELINES]
-    pairs = [paired_differences(frame, measures, a, losses[0]) for a in losses[1:]]
+    base, *others = _losses(frame) or [None]
+    pairs = [paired_differences(frame, measures, a, base) for a in others]
     cols = 'dataset measure a b compare estimate low high half_0 half_1 n left_out undefined'.split()
     differences = pd.concat(pairs) if pairs else pd.DataFrame(columns=cols)
     return dict(runs=frame, summary=summarise(frame, measures), differences=differences, verdicts=verdicts(frame))
@@ -898,7 +1031,8 @@ def markdown_table(
 )->str:   # In Markdown
     "A table for a page"
     cell = lambda v: ' '.join(str(v).split()).replace('|', '\\|')     # neither may end a cell or a line
-    return '\n'.join('| ' + ' | '.join(map(cell, r)) + ' |' for r in [head, ['---']*len(head), *rows])
+    lines = [' | '.join(map(cell, r)) for r in [head, ['---']*len(head), *rows]]
+    return '\n'.join(f'| {l} |' for l in lines)
 
 def cell_text(
     frame:pd.DataFrame, # From runs_frame, one data set
@@ -922,16 +1056,19 @@ def paired_text(
     ratio = r['compare'] == 'ratio'
     f = 100 if points and not ratio else 1
     say = lambda v: fmt(f*v, 1 if f == 100 else None, sign=not ratio)
-    return ('×' if ratio else '') + say(r.estimate) + ('' if math.isnan(r.low) else f' ({say(r.low)} to {say(r.high)})')
+    interval = '' if math.isnan(r.low) else f' ({say(r.low)} to {say(r.high)})'
+    return '×'*ratio + say(r.estimate) + interval
 
 def verdict_text(
     r  # A row of verdicts
-)->str:  # Ratio or difference with its interval, and of each half of the classes; in how many pairs the effect is beyond δ, where values were not reached
+)->str:  # Estimate, interval and halves of the classes; where values were not reached, how many pairs are beyond δ
     "What a verdict rests on, for a table"
-    if r.late: return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
+    if r.late:
+        return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
     estimate, interval = _pair_cells(r)
     parts = [interval] if interval else []
-    of_half = [_estimate_text(r[h], r['compare']) for h in HALVES if h in r and not math.isnan(r[h])]
+    of_half = [_estimate_text(r[h], r['compare'])
+               for h in HALVES if h in r and not math.isnan(r[h])]
     if of_half: parts.append(f'halves {_join(of_half)}')
     return f"{estimate} ({'; '.join(parts)})" if parts else estimate
 
@@ -939,10 +1076,14 @@ def verdict_text(
 def table_runs(
     frame:pd.DataFrame,        # From runs_frame, one data set
     history:pd.DataFrame=None  # Columns arm, seed and those of the runs' histories; None: no histories
-)->list:                       # With `arm`, `outcome`, `metrics`, `history`, `pairing`, and `dataset`, `seed` and `strategy` in `config`; without weights and embeddings
+)->list:                       # Of objects that have what figures read of a run, except weights and embeddings
     "The rows of a table, as runs"
     about = dict(description=dict(backbone=_backbone(frame)))
     def one(r):
-        h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed']) if history is not None else pd.DataFrame(dict(epoch=[0]))
-        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about, config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy), metrics=r.to_dict(), history=h.reset_index(drop=True))
+        h = pd.DataFrame(dict(epoch=[0]))
+        if history is not None:
+            h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed'])
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about,
+                               config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy),
+                               metrics=r.to_dict(), history=h.reset_index(drop=True))
     return [one(r) for _, r in frame.iterrows()]

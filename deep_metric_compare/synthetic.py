@@ -19,8 +19,9 @@ def cluster_shapes(
     "Draw a centre and a covariance for each class: @eq-shape"
     mu = 5*torch.randn(n_classes, dim, generator=gen, dtype=torch.float64)             # (C, D)
     A = torch.randn(n_classes, dim, dim, generator=gen, dtype=torch.float64)           # (C, D, D)
-    for a in A.split(max(1, 2**22//dim**2)):                                           # in place: of ten thousand classes one copy is enough
-        a.copy_(torch.linalg.cholesky(a @ a.mT + 1e-3*torch.eye(dim, dtype=A.dtype)))
+    ridge = 1e-3*torch.eye(dim, dtype=A.dtype)
+    for a in A.split(max(1, 2**22//dim**2)):         # in place: of ten thousand classes one copy is enough
+        a.copy_(torch.linalg.cholesky(a @ a.mT + ridge))
     return mu, A
 
 # %% ../nbs/04_synthetic.ipynb #feb0503e
@@ -57,8 +58,10 @@ def realised_noise(
     return (labels != clean)[clean >= 0].double().mean().item()
 
 # %% ../nbs/04_synthetic.ipynb #994339b5
-def _check_settings(n_classes, samples_per_class, dim, mode_spread, overlap_prob, outlier_frac, seed, samples_per_class_test):
-    for k, v in dict(n_classes=n_classes, samples_per_class=samples_per_class, dim=dim).items(): check_range(v, k, 1, 10**6, whole=True)
+def _check_settings(n_classes, samples_per_class, dim, mode_spread, overlap_prob, outlier_frac, seed,
+                    samples_per_class_test):
+    for k, v in dict(n_classes=n_classes, samples_per_class=samples_per_class, dim=dim).items():
+        check_range(v, k, 1, 10**6, whole=True)
     check_range(samples_per_class_test, 'samples_per_class_test', 0, 10**6, whole=True)
     check_range(seed, 'seed', -2**62, 2**62, whole=True)
     check_range(mode_spread, 'mode_spread', 0, 10**6)
@@ -76,7 +79,7 @@ def make_clusters(
     seed:int=0,                   # Seed of the stream 'data', from which everything is drawn
     samples_per_class_test:int=0  # Held-out points per class; 0: none
 )->tuple:                         # `x, y, clean`; with held-out points `x, y, clean, x_test, y_test, clean_test`
-    "Draw the toy data: inputs (N, D) float32 of unit length, labels (N) int64, and true classes (N) int64; −1 is an outlier"
+    "Draw the toy data: inputs (N, D) float32 of unit length, labels and true classes (N) int64, −1 for outliers"
     _check_settings(**locals())
     C, n, D, n_test = (int(o) for o in (n_classes, samples_per_class, dim, samples_per_class_test))
     gen = stream(seed, 'data')
@@ -88,7 +91,8 @@ def make_clusters(
     m = int(outlier_frac*C*n)
     out = 15*torch.randn(m, D, generator=gen, dtype=x.dtype)
     none = torch.full((m,), -1)
-    train = F.normalize(torch.cat([x, out]), dim=1).float(), torch.cat([y, none]), torch.cat([clean, none])
+    unit = lambda x: F.normalize(x, dim=1).float()
+    train = unit(torch.cat([x, out])), torch.cat([y, none]), torch.cat([clean, none])
     if not n_test: return train
     x, y, clean = points(n_test)
-    return *train, F.normalize(x, dim=1).float(), y, clean
+    return *train, unit(x), y, clean

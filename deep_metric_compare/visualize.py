@@ -8,7 +8,7 @@ __all__ = ['COLORS', 'LINES', 'MARKERS', 'STYLE', 'Spec', 'FIGURES', 'arm_styles
            'plot_tsne', 'plot_neighbours', 'plot_paired', 'draw_figures', 'save_figures']
 
 # %% ../nbs/13_visualize.ipynb #5c800353
-import inspect, math
+import math
 from collections import namedtuple
 from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +21,27 @@ from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .core import UserError
 from .diagnostics import OptimizationDiagnostics, GeometryHistory
-from .stats import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt, mean_interval, paired_differences
+from .stats import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt, mean_interval
+from .stats import paired_differences
 from fastai.learner import Learner
 
 # %% ../nbs/13_visualize.ipynb #57f52ebc
-COLORS = {'contrastive': '#0072B2', 'triplet': '#D55E00', 'triplet-sq': '#CC79A7', 'contrastive-sq': '#56B4E9', 'raw': '#888888', 'lda': '#888888', 'untrained': '#888888'}
-_more = ['#009E73', '#E69F00', '#000000', '#999933', '#882255']
-LINES = {'contrastive': '-', 'triplet': (0, (5, 1.5)), 'triplet-sq': (0, (5, 1.5, 1, 1.5)), 'contrastive-sq': (0, (1, 1))}
+COLORS = {'contrastive': '#0072B2', 'triplet': '#D55E00', 'triplet-sq': '#CC79A7', 'contrastive-sq': '#56B4E9',
+          'raw': '#888888', 'lda': '#888888', 'untrained': '#888888'}
+LINES = {'contrastive': '-', 'triplet': (0, (5, 1.5)), 'triplet-sq': (0, (5, 1.5, 1, 1.5)),
+         'contrastive-sq': (0, (1, 1))}
 MARKERS = {'contrastive': 'o', 'triplet': '^', 'triplet-sq': 'v', 'contrastive-sq': 'P'}
-STYLE = {'font.size': 9.5, 'axes.titlesize': 10, 'axes.titlelocation': 'left', 'axes.labelsize': 9.5, 'legend.fontsize': 9, 'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.frameon': False,
-         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'lines.linewidth': 1.8, 'hatch.linewidth': .6, 'svg.hashsalt': 'deep_metric_compare', 'image.composite_image': False, 'figure.facecolor': 'white'}
+STYLE = {'font.size': 9.5, 'axes.titlesize': 10, 'axes.titlelocation': 'left', 'axes.labelsize': 9.5,
+         'legend.fontsize': 9, 'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.frameon': False,
+         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'lines.linewidth': 1.8,
+         'hatch.linewidth': .6, 'svg.hashsalt': 'deep_metric_compare', 'image.composite_image': False,
+         'figure.facecolor': 'white'}
+
+def _own_style(i):
+    "How the i-th loss of the user's own is drawn"
+    colors = '#009E73', '#E69F00', '#000000', '#999933', '#882255'
+    dashes = (0, (1+i, 1)), (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1))
+    return dict(color=colors[i % 5], ls=dashes[i % 3], marker='sDXph'[i % 5])
 
 def arm_styles(
     arms  # Names of the arms of one figure
@@ -38,12 +49,12 @@ def arm_styles(
     "How each arm is drawn"
     arms = arm_order(arms)
     own = [a for a in arms if a not in COLORS]
-    more = {a: dict(color=_more[i % 5], ls=((0, (1+i, 1)), (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)))[i % 3], marker='sDXph'[i % 5]) for i, a in enumerate(own)}
-    return {a: more.get(a) or dict(color=COLORS[a], ls=LINES.get(a, '-'), marker=MARKERS.get(a, 's')) for a in arms}
+    known = lambda a: dict(color=COLORS[a], ls=LINES.get(a, '-'), marker=MARKERS.get(a, 's'))
+    return {a: known(a) if a in COLORS else _own_style(own.index(a)) for a in arms}
 
 @contextmanager
 def styled():
-    "This package's fonts and lines inside the block; only these are put back: a backend that is chosen inside stays chosen"
+    "This package's fonts and lines inside the block; only these are put back: a backend chosen inside stays chosen"
     before = {k: mpl.rcParams[k] for k in STYLE}
     mpl.rcParams.update(STYLE)
     try: yield
@@ -62,18 +73,32 @@ def literal(
     "Text that is drawn as it stands: matplotlib takes what is between two dollars for a formula"
     return str(text).replace('$', r'\$')
 
-def _grid(fig, n, size, rows=1, **kw):
-    "`n` axes a row in `fig` (a figure, a part of one, or None: a new one)"
+def _sized(fig, size):
+    "`fig`, a new one for None; a whole figure, not a part of one, takes the size, in inches"
     if fig is None: fig = plt.figure()
-    if isinstance(fig, Figure): fig.set_size_inches(*size); fig.set_layout_engine('constrained')
-    return np.atleast_1d(fig.subplots(rows, n, **kw)).ravel()
+    if isinstance(fig, Figure):
+        fig.set_size_inches(*size)
+        fig.set_layout_engine('constrained')
+    return fig
+
+def _grid(fig, n, size, rows=1, **kw):
+    "`n` axes a row in `fig`"
+    return np.atleast_1d(_sized(fig, size).subplots(rows, n, **kw)).ravel()
+
+def _key(axs, handles):
+    "One legend below all axes"
+    axs[0].get_figure(root=False).legend(handles=handles, loc='outside lower center', ncols=len(handles))
+
+def _of_losses(runs): return [r for r in runs if r.arm not in BASELINES]
 
 def _trained(runs):
     "Runs that have a history, by arm"
-    runs = [r for r in runs if r.arm not in BASELINES]
+    runs = _of_losses(runs)
     if not runs: raise UserError('no trained run was given; a figure needs at least one run of a loss')
     names = {r.config.dataset for r in runs}
-    if len(names) > 1: raise UserError(f"runs of {len(names)} data sets were given ({', '.join(sorted(names))}); a figure shows one: select them by run.config.dataset")
+    if len(names) > 1:
+        raise UserError(f"runs of {len(names)} data sets were given ({', '.join(sorted(names))}); a figure shows one: "
+                        "select them by run.config.dataset")
     return {a: [r for r in runs if r.arm == a] for a in arm_order(r.arm for r in runs)}
 
 # %% ../nbs/13_visualize.ipynb #6ca2a15a
@@ -81,9 +106,11 @@ def _matrix(runs, column, relative=False, log=False, floor=0):
     "One row per run, one column per epoch; NaN where there is no value"
     hs = [r.history.set_index('epoch')[column].astype(float) for r in runs if column in r.history]
     if not hs: return np.zeros((0, 0)), np.zeros(0)
-    m = pd.concat([h/h.iloc[0] if relative else h for h in hs], axis=1).sort_index().T
+    if relative: hs = [h/h.iloc[0] for h in hs]
+    m = pd.concat(hs, axis=1).sort_index().T
     m = m.where(np.isfinite(m)).dropna(axis=1, how='all')
-    if log: m = np.log(m.clip(lower=floor) if floor else m.where(m > 0))
+    if log:
+        m = np.log(m.clip(lower=floor) if floor else m.where(m > 0))
     return m.to_numpy(float), m.columns.to_numpy(float)
 
 def _band(m):
@@ -93,10 +120,18 @@ def _band(m):
     with np.errstate(all='ignore'):
         mean = np.nansum(m, 0)/n
         sd = np.sqrt(np.nansum((m - mean)**2, 0)/(n-1))
-        half = np.where(n > 1, stdtrit(np.maximum(n-1, 1), .975)*sd/np.sqrt(n), np.nan)
+        t = stdtrit(np.maximum(n-1, 1), .975)
+        half = np.where(n > 1, t*sd/np.sqrt(n), np.nan)
     return np.where(n > 0, mean, np.nan), mean - half, mean + half
 
 # %% ../nbs/13_visualize.ipynb #3cb78d45
+def _from_zero(ax):
+    "Let an axis begin at 0 where no line lies below it, and end at the lines: with two seeds a band can dwarf them"
+    seen = np.concatenate([l.get_ydata() for l in ax.lines] or [[np.nan]])
+    low, high = np.nanmin(seen, initial=0), np.nanmax(seen, initial=0)
+    if low >= 0 and high > 0:
+        ax.set_ylim(0, min(ax.get_ylim()[1], 1.3*high))
+
 @_styled
 def plot_history(
     runs,                # Runs of one data set
@@ -118,13 +153,13 @@ def plot_history(
         mean, low, high = map(f, _band(m))
         c = {k: v for k, v in {**st, **style}.items() if k != 'marker'}
         if len(m) > 1:
-            for row in m: ax.plot(e, f(row), color=c['color'], lw=.6, alpha=.35)
+            ax.plot(e, f(m).T, color=c['color'], lw=.6, alpha=.35)
             ax.fill_between(e, low, high, color=c['color'], alpha=.16, lw=0)
         ax.plot(e, mean, label=literal(labels(a)) if labels else None, **c)
-    seen = np.concatenate([l.get_ydata() for l in ax.lines] or [[np.nan]])
     if log: ax.set_yscale('log')
-    elif np.nanmin(seen, initial=0) >= 0 and np.nanmax(seen, initial=0) > 0: ax.set_ylim(0, min(ax.get_ylim()[1], 1.3*np.nanmax(seen)))    # with two seeds a band can dwarf its line
-    ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' ')); ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
+    else: _from_zero(ax)
+    ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' '))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
     if not ax.lines: ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
     if labels and ax.get_legend_handles_labels()[0]: ax.legend(frameon=True, framealpha=.8, edgecolor='none')
     return ax
@@ -139,13 +174,17 @@ def plot_loss(
     _trained(runs)    # refuse before a figure is made
     a, b = _grid(fig, 2, (8.4, 2.9))
     plot_history(runs, 'loss', a, 'mean loss, each in its own unit')
-    plot_history(runs, 'probe_loss', b, 'share of the initial probe loss', relative=True, log=True, floor=1e-4, labels=None)
+    plot_history(runs, 'probe_loss', b, 'share of the initial probe loss', relative=True, log=True, floor=1e-4,
+                 labels=None)
     b.axhline(.1, color='.35', lw=.8, zorder=0)
     low = min(b.get_ylim()[0], .08)
-    ticks = [t for t in (1, .5, .2, .1, .05, .02, .01, .001, 1e-4) if t >= max(low, 1e-4) and (low > .005 or t in (1, .1, .01, .001, 1e-4))]
-    low = max(low, .9e-4)
-    b.yaxis.set_minor_locator(mpl.ticker.NullLocator()); b.set_yticks(ticks, [f'{100*t:g} %' for t in ticks]); b.set_ylim(low, None)
-    a.set_title('Training loss'); b.set_title('Probe loss, relative to before training')
+    ticks = (1, .5, .2, .1, .05, .02, .01) if low > .005 else (1, .1, .01, .001, 1e-4)
+    ticks = [t for t in ticks if t >= max(low, 1e-4)]
+    b.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    b.set_yticks(ticks, [f'{100*t:g} %' for t in ticks])
+    b.set_ylim(max(low, .9e-4), None)
+    a.set_title('Training loss')
+    b.set_title('Probe loss, relative to before training')
     return a, b
 
 # %% ../nbs/13_visualize.ipynb #ea7e5c1b
@@ -157,13 +196,18 @@ def plot_activity(
     "Participation and active ratio over the epochs"
     arms = _trained(runs)
     a, b = _grid(fig, 2, (8.4, 2.9))
+    ratio = 'active terms / evaluated terms'
     fixed = {k for k, rs in arms.items() if rs[0].metrics.get('active_constant')}
     plot_history(runs, 'participation', a, 'effective share of the batch')
-    plot_history(runs, 'active_ratio', b, 'active terms / evaluated terms', labels=lambda k: arm_label(k) + (' (by definition)' if k in fixed else ''))
-    apart = [r for k, rs in arms.items() if k.startswith('contrastive') and k not in fixed for r in rs]
-    if apart: plot_history(apart, 'active_negative', b, 'active terms / evaluated terms', labels=lambda k: f'{arm_label(k)}, negatives only', lw=1.2, ls=':')
+    plot_history(runs, 'active_ratio', b, ratio,
+                 labels=lambda k: arm_label(k) + (' (by definition)' if k in fixed else ''))
+    apart = [k for k in arms if k.startswith('contrastive') and k not in fixed]
+    if apart:
+        plot_history([r for k in apart for r in arms[k]], 'active_negative', b, ratio,
+                     labels=lambda k: f'{arm_label(k)}, negatives only', lw=1.2, ls=':')
     for ax in (a, b): ax.set_ylim(0, 1.02)
-    a.set_title('Participation'); b.set_title('Active ratio')
+    a.set_title('Participation')
+    b.set_title('Active ratio')
     return a, b
 
 # %% ../nbs/13_visualize.ipynb #8827f10d
@@ -177,10 +221,16 @@ def plot_steps(
     a, b = _grid(fig, 2, (8.4, 2.9))
     plot_history(runs, 'grad_norm', a, 'gradient norm per step')
     plot_history(runs, 'update_size', b, 'length of a step, ‖Δθ‖', labels=None)
-    a.set_title('Gradient norm'); b.set_title('Update size')
+    a.set_title('Gradient norm')
+    b.set_title('Update size')
     return a, b
 
 # %% ../nbs/13_visualize.ipynb #8907078a
+def _stacked(draws, runs, fig, height):
+    "The axes of several figures, one below the other in `fig`"
+    parts = np.atleast_1d(_sized(fig, (8.4, height)).subfigures(len(draws), 1))
+    return [ax for draw, part in zip(draws, parts) for ax in draw(runs, part)]
+
 @_styled
 def plot_optimisation(
     runs,     # Runs of one data set
@@ -188,34 +238,46 @@ def plot_optimisation(
 ):            # Six axes
     "Loss and its decay, participation and active ratio, gradient norm and update size"
     _trained(runs)
-    if fig is None: fig = plt.figure()
-    fig.set_size_inches(8.4, 8.4); fig.set_layout_engine('constrained')
-    return [ax for f, part in zip((plot_loss, plot_activity, plot_steps), fig.subfigures(3, 1)) for ax in f(runs, part)]
+    return _stacked([plot_loss, plot_activity, plot_steps], runs, fig, 8.4)
 
 # %% ../nbs/13_visualize.ipynb #d936ea44
 _shares = {'share_within': 'within classes', 'share_between': 'between classes', 'share_offset': 'offset'}
 
-def _tint(color, w): return tuple(w*c + 1 - w for c in mpl.colors.to_rgb(color))
-def _tints(color): return [_tint(color, w) for w in (1, .5, .14)]
+def _tints(color):
+    "A colour in full, at half and nearly white"
+    rgb = np.array(mpl.colors.to_rgb(color))
+    return [tuple(w*rgb + 1 - w) for w in (1, .5, .14)]
 
 def _area(ax, runs, color, label):
     cols = [_band(_matrix(runs, c)[0])[0] for c in _shares]
     e = _matrix(runs, 'share_within')[1]
     ax.stackplot(e, *cols, colors=_tints(color), edgecolor='white', lw=.5)
-    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), max(e.max(), e.min() + 1)), yticks=(0, .25, .5, .75, 1)); ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    end = max(e.max(), e.min() + 1)
+    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), end), yticks=(0, .25, .5, .75, 1))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+
+def _bar(ax, k, shares, color):
+    "A stacked bar in row `k`, with the shares that have room written on it"
+    for x, left, tint in zip(shares, np.cumsum([0, *shares]), _tints(color)):
+        ax.barh(k, x, left=left, color=tint, edgecolor='white', lw=.8, height=.62)
+        if x <= .1: continue
+        ink = 'white' if np.dot(tint, (.3, .59, .11)) < .55 else 'black'
+        ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color=ink)
 
 def _bars(ax, runs, styles):
     arms = arm_order(r.arm for r in runs)
     for k, a in enumerate(arms):
-        v = [mean_interval([r.metrics.get(f'test/{c}') for r in runs if r.arm == a]).mean for c in _shares]
-        if not np.isfinite(v).all(): continue
-        for x, left, tint in zip(v, np.cumsum([0, *v]), _tints(styles[a]['color'])):
-            ax.barh(k, x, left=left, color=tint, edgecolor='white', lw=.8, height=.62)
-            dark = np.dot(mpl.colors.to_rgb(tint), (.3, .59, .11)) < .55
-            if x > .1: ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color='white' if dark else 'black')
-        if v[0] <= .1: ax.text(0, k - .35, f'{fmt(v[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color='#555555' if a in BASELINES else styles[a]['color'])
-    ax.set(yticks=range(len(arms)), yticklabels=[literal(arm_label(a, backbone_of(runs[0]))) for a in arms], ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
-    ax.tick_params(axis='y', left=False); ax.spines['left'].set_visible(False)
+        ends = [r.metrics for r in runs if r.arm == a]
+        shares = [mean_interval([m.get(f'test/{c}') for m in ends]).mean for c in _shares]
+        if not np.isfinite(shares).all(): continue
+        _bar(ax, k, shares, styles[a]['color'])
+        if shares[0] > .1: continue
+        ink = '#555555' if a in BASELINES else styles[a]['color']
+        ax.text(0, k - .35, f'{fmt(shares[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color=ink)
+    labels = [literal(arm_label(a, backbone_of(runs[0]))) for a in arms]
+    ax.set(yticks=range(len(arms)), yticklabels=labels, ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
+    ax.tick_params(axis='y', left=False)
+    ax.spines['left'].set_visible(False)
 
 # %% ../nbs/13_visualize.ipynb #8d58b09f
 @_styled
@@ -227,17 +289,28 @@ def plot_shares(
     arms, styles = _trained(runs), arm_styles(r.arm for r in runs)
     over = [a for a, rs in arms.items() if len(_matrix(rs, 'share_within')[1]) > 1]
     end = any(r.metrics.get('test/share_within') is not None for r in runs)
-    axs = _grid(fig, len(over) + end or 1, (8.4, 3.1 + .3*max(0, len(styles) - 4)), width_ratios=[1]*len(over) + [1.25]*end or None)
-    for ax, a in zip(axs, over): _area(ax, arms[a], styles[a]['color'], literal(arm_label(a)))
+    widths = [1]*len(over) + [1.25]*end
+    height = 3.1 + .3*max(0, len(styles) - 4)
+    axs = _grid(fig, len(widths) or 1, (8.4, height), width_ratios=widths or None)
+    for ax, a in zip(axs, over):
+        _area(ax, arms[a], styles[a]['color'], literal(arm_label(a)))
     for ax in axs[1:len(over)]: ax.set_yticklabels([])
     if over: axs[0].set_ylabel('share of 1')
-    if end: _bars(axs[-1], runs, styles); axs[-1].set_title('At the end')
-    key = [mpl.patches.Patch(fc=c, ec='.5', lw=.5, label=l) for c, l in zip(_tints('#444444'), _shares.values())]
-    axs[0].get_figure(root=False).legend(handles=key, loc='outside lower center', ncols=3)
+    if end:
+        _bars(axs[-1], runs, styles)
+        axs[-1].set_title('At the end')
+    named = zip(_tints('#444444'), _shares.values())
+    _key(axs, [mpl.patches.Patch(fc=c, ec='.5', lw=.5, label=l) for c, l in named])
     return axs
 
 # %% ../nbs/13_visualize.ipynb #32d8a0fb
 _VARIANCE = 'intra_variance'    # column of `Run.per_class`
+
+def _class_variances(runs):
+    "A row per class, a column per run that did not diverge; None where all did"
+    tabs = [r.per_class for r in runs if _VARIANCE in r.per_class]
+    cols = [t[t.label >= 0].set_index('label')[_VARIANCE] for t in tabs]
+    return pd.concat(cols, axis=1) if cols else None
 
 @_styled
 def plot_class_variance(
@@ -246,32 +319,43 @@ def plot_class_variance(
 ):            # The axes
     "Variance within each class at the end of training: mean and interval over seeds"
     arms, ax = _trained(runs), _grid(fig, 1, (8.4, 2.9))[0]
-    part = lambda r: r.per_class[r.per_class.label >= 0].set_index('label')[_VARIANCE] if _VARIANCE in r.per_class else None    # None: it diverged
-    tab = {a: pd.concat(ps, axis=1) for a, rs in arms.items() if (ps := [p for p in map(part, rs) if p is not None])}
-    if not tab: ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes); return ax
+    tab = {a: t for a, rs in arms.items() if (t := _class_variances(rs)) is not None}
+    if not tab:
+        ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes)
+        return ax
     order = next(iter(tab.values())).mean(axis=1).sort_values().index
-    many = len(order) > 25
-    for k, (a, st) in enumerate((a, st) for a, st in arm_styles(arms).items() if a in tab):
-        t = tab[a].reindex(order)
+    styles, many = arm_styles(arms), len(order) > 25
+    for k, (a, t) in enumerate(tab.items()):
+        color, marker = styles[a]['color'], styles[a]['marker']
+        t = t.reindex(order)
+        several = t.shape[1] > 1
         x = np.arange(len(order)) + (0 if many else (k - (len(tab)-1)/2)*.22)
         mean, low, high = _band(t.to_numpy(float).T)
-        if not many and t.shape[1] > 1: ax.vlines(x, np.maximum(low, 0), high, color=st['color'], lw=1.6, alpha=.55)
-        for col in t: ax.plot(x, t[col], st['marker'], color=st['color'], ms=3, alpha=.5, mew=0) if t.shape[1] > 1 else None
-        ax.plot(x, mean, st['marker'], color=st['color'], ms=3 if many else 6, mec='white', mew=.5, label=literal(arm_label(a)))
-    ax.set(xticks=[] if many else range(len(order)), xlabel='class' + (f' ({len(order)}, sorted)' if many else ', sorted by the first loss'), ylabel='variance within the class')
+        if several and not many:
+            ax.vlines(x, np.maximum(low, 0), high, color=color, lw=1.6, alpha=.55)
+        if several:
+            for col in t:
+                ax.plot(x, t[col], marker, color=color, ms=3, alpha=.5, mew=0)
+        ax.plot(x, mean, marker, color=color, ms=3 if many else 6, mec='white', mew=.5, label=literal(arm_label(a)))
+    xlabel = f'class ({len(order)}, sorted)' if many else 'class, sorted by the first loss'
+    ax.set(xticks=[] if many else range(len(order)), xlabel=xlabel, ylabel='variance within the class')
     if not many: ax.set_xticklabels([f'{c:g}' for c in order])
-    top = np.nanmax([np.nanmax(t.to_numpy(float), initial=0) for t in tab.values()])
-    ax.set_ylim(0, min(ax.get_ylim()[1], 1.5*top) or 1); ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
+    top = max(np.nanmax(t.to_numpy(float), initial=0) for t in tab.values())
+    ax.set_ylim(0, min(ax.get_ylim()[1], 1.5*top) or 1)
+    ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
     return ax
 
 # %% ../nbs/13_visualize.ipynb #75e36c69
-def _tsne(z, seed=0):
+def _tsne(z):
     "Two coordinates per row of `z`; one place for all where the embedding has collapsed"
     from sklearn.manifold import TSNE
     z = z - z.mean(0)
-    if len(z) < 4 or not np.isfinite(z).all() or np.abs(z).max() < 1e-5: return None
-    xy = TSNE(init='pca', perplexity=min(30, (len(z)-1)/3), random_state=seed, max_iter=500).fit_transform(z)
-    return (xy - xy.mean(0))/np.abs(xy - xy.mean(0)).max()
+    if len(z) < 4 or not np.isfinite(z).all(): return None
+    if np.abs(z).max() < 1e-5: return None
+    tsne = TSNE(init='pca', perplexity=min(30, (len(z)-1)/3), random_state=0, max_iter=500)
+    xy = tsne.fit_transform(z)
+    xy = xy - xy.mean(0)
+    return xy/np.abs(xy).max()
 
 def _tsnes(zs):
     "`_tsne` of several embeddings at once, one thread each: threads within one would mostly wait for each other"
@@ -283,16 +367,39 @@ def _balanced(y, n):
     rng, order = np.random.default_rng(0), np.argsort(y, kind='stable')
     order = order[y[order] >= 0]
     members = np.split(order, np.flatnonzero(np.diff(y[order])) + 1)        # of each class
-    return np.sort(np.concatenate([rng.permutation(i)[:max(1, n//len(members))] for i in members]))[:n]
+    most = max(1, n//len(members))
+    return np.sort(np.concatenate([rng.permutation(i)[:most] for i in members]))[:n]
 
-def _tsne_runs(runs):
-    "The first seed that every loss has, else each loss's first"
+def _one_seed(runs):
+    "A run of each loss: of the first seed that every loss has, else of its own first"
     arms = _trained(runs)
     common = set.intersection(*({r.config.seed for r in rs if r.outcome != 'diverged'} for rs in arms.values()))
     # a diverged run has no embedding: the last choice
-    return {a: min(rs, key=lambda r: (r.config.seed not in common, r.outcome == 'diverged', r.config.seed)) for a, rs in arms.items()}
+    rank = lambda r: (r.config.seed not in common, r.outcome == 'diverged', r.config.seed)
+    return {a: min(rs, key=rank) for a, rs in arms.items()}
+
+def _tiles(fig, one, cols, size):
+    "Axes for each of `one` loss, with its name above, in `cols` columns; `size`: of a row, in inches"
+    rows = math.ceil(len(one)/cols)
+    axs = _grid(fig, cols, (size[0], size[1]*rows), rows)
+    for ax in axs[len(one):]: ax.set_axis_off()
+    for ax, (a, st) in zip(axs, arm_styles(one).items()):
+        ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
+    return axs
 
 # %% ../nbs/13_visualize.ipynb #439dec4a
+def _scatter(ax, xy, y):
+    "Points with the colours and markers of their classes, and numbers where these are few"
+    ids = np.unique(y)
+    cmap = mpl.colormaps['tab10'] if len(ids) <= 10 else lambda k: mpl.colormaps['hsv'](k/len(ids))
+    halo = mpl.patheffects.withStroke(linewidth=2.5, foreground='white')
+    for k, c in enumerate(ids):
+        p = xy[y == c]
+        ax.scatter(*p.T, s=9, color=cmap(k), marker='o^sDvP'[k % 6], lw=0, alpha=.85)
+        if len(ids) > 20: continue
+        ax.text(*np.median(p, 0), f'{c}', ha='center', va='center', fontsize=10, fontweight='bold', zorder=5,
+                path_effects=[halo])
+
 @_styled
 def plot_tsne(
     runs,           # Runs of one data set; one seed of each loss is drawn
@@ -300,69 +407,79 @@ def plot_tsne(
     points:int=300  # Most points per embedding
 ):                  # One axes per loss
     "t-SNE of the held-out embeddings, side by side"
-    one = _tsne_runs(runs)
+    one = _one_seed(runs)
     cols = len(one) if len(one) < 4 else 2
-    rows = -(-len(one)//cols); side = 4.2 if cols < 3 else 2.8
-    axs, cmap = _grid(fig, cols, (side*cols, (side + .2)*rows), rows), mpl.colormaps['tab10']
-    for ax in axs[len(one):]: ax.set_axis_off()
-    ok = [r for r in one.values() if 'test' in r.embeddings]
-    pick = {a: _balanced(r.embeddings['test_labels'].numpy(), points) for a, r in one.items() if r in ok}
-    xys = dict(zip(pick, _tsnes([one[a].embeddings['test'].numpy()[i].astype(np.float64) for a, i in pick.items()])))
-    for ax, (a, r), st in zip(axs, one.items(), arm_styles(one).values()):
-        ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08)); ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
+    side = 4.2 if cols < 3 else 2.8
+    axs = _tiles(fig, one, cols, (side*cols, side + .2))
+    held = {a: r.embeddings for a, r in one.items() if 'test' in r.embeddings}
+    pick = {a: _balanced(e['test_labels'].numpy(), points) for a, e in held.items()}
+    xys = _tsnes([e['test'].numpy()[pick[a]].astype(np.float64)
+                  for a, e in held.items()])
+    xys = dict(zip(held, xys))
+    for ax, a in zip(axs, one):
+        ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
         ax.spines[:].set(visible=True, color='.8')
-        xy = xys.get(a)
-        if xy is None: ax.text(0, 0, 'all points coincide' if r in ok else 'diverged: no embedding', ha='center'); continue
-        y = r.embeddings['test_labels'].numpy()[pick[a]]
-        ids = np.unique(y)
-        for k, c in enumerate(ids):
-            color = cmap(k) if len(ids) <= 10 else mpl.colormaps['hsv'](k/len(ids))
-            p = xy[y == c]
-            ax.scatter(*p.T, s=9, color=color, marker='o^sDvP'[k % 6], lw=0, alpha=.85)
-            if len(ids) <= 20: ax.text(*np.median(p, 0), f'{c}', ha='center', va='center', fontsize=10, fontweight='bold', zorder=5,
-                                       path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground='white')])
+        if xys.get(a) is not None:
+            _scatter(ax, xys[a], held[a]['test_labels'].numpy()[pick[a]])
+        else: ax.text(0, 0, 'all points coincide' if a in held else 'diverged: no embedding', ha='center')
     return axs
 
 # %% ../nbs/13_visualize.ipynb #d1300002
-_FRAMES = {True: dict(edgecolor='#00704A', linestyle='-'), False: dict(edgecolor='#C8102E', linestyle=(0, (1.6, 1)))}
+_FRAMES = {True: dict(edgecolor='#00704A', linestyle='-'),
+           False: dict(edgecolor='#C8102E', linestyle=(0, (1.6, 1)))}
 
 def _class_name(run, c, most=14):
-    "What a class is called, without its middle where that is long; its number where it has no name that the font can write"
+    "A class's name, without its middle where it is long; its number where it has none that the font can write"
     names = (run.pairing.get('description') or {}).get('names') or []
     s = str(names[c]) if 0 <= c < len(names) else str(c)
-    s = s if all(ord(k) < 0x530 for k in s) else f'class {c}'
+    if any(ord(k) >= 0x530 for k in s): s = f'class {c}'
     half = most//2
-    return literal(s if len(s) <= most else f'{s[:most - half - 1]}…{s[-half:]}')       # names often differ at their ends
+    if len(s) > most:
+        s = f'{s[:most - half - 1]}…{s[-half:]}'       # names often differ at their ends
+    return literal(s)
 
 def _tile(ax, picture, x, y, right=None):
     "One picture in a square of .9, with a frame if it is right or wrong"
     p = picture.numpy().transpose(1, 2, 0)
+    if p.shape[2] == 1: p = p.repeat(3, 2)
     h, w = (.9*k/max(p.shape[:2]) for k in p.shape[:2])
-    x0, y0 = x + (.9 - w)/2, y + (.9 - h)/2
-    ax.imshow(p.repeat(3, 2) if p.shape[2] == 1 else p, extent=(x0, x0 + w, y0 + h, y0), interpolation='none')
-    if right is not None: ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **_FRAMES[bool(right)]))
+    x0 = x + (.9 - w)/2
+    y0 = y + (.9 - h)/2
+    ax.imshow(p, extent=(x0, x0 + w, y0 + h, y0), interpolation='none')
+    if right is None: return
+    frame = _FRAMES[bool(right)]
+    ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **frame))
 
 def _neighbour_rows(ax, run):
     "Queries and neighbours, hardest negatives, the most spread-out class, one below the other"
     e = run.embeddings
-    pics, y, name = e['pictures'], e['picture_labels'].tolist(), lambda i: _class_name(run, y[i])
-    write = lambda x, y, s, **kw: ax.text(x, y, s, **dict(fontsize=8, va='bottom', in_layout=False) | kw)      # or long names would shrink the pictures
-    write(0, -.08, 'query'); write(1.25, -.08, 'five nearest, the nearest first')
+    pics, y = e['pictures'], e['picture_labels'].tolist()
+    def write(x, y, s, **kw):
+        style = dict(fontsize=8, va='bottom', in_layout=False)      # in the layout long names would shrink the pictures
+        ax.text(x, y, s, **style | kw)
+    write(0, -.08, 'query')
+    write(1.25, -.08, 'five nearest, the nearest first')
     for r, (q, near) in enumerate(zip(e['queries'].tolist(), e['near'].tolist())):
-        _tile(ax, pics[q], 0, r); write(-.12, r + .45, name(q), fontsize=7, ha='right', va='center')
-        for k, i in enumerate(near): _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
+        _tile(ax, pics[q], 0, r)
+        write(-.12, r + .45, _class_name(run, y[q]), fontsize=7, ha='right', va='center')
+        for k, i in enumerate(near):
+            _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
     top = len(e['queries']) + .55
     write(0, top - .08, 'hardest negatives: nearest pairs of different classes')
-    for k, (i, j) in enumerate(e['hard'].tolist()):
-        for l, m in enumerate((i, j)):
-            _tile(ax, pics[m], x := 2.1*k + .98*l, top); write(x + .45, top + 1.02, _class_name(run, y[m], 10), fontsize=5.5, ha='center', va='top')
-    last, s = top + 1.95, e['spread'].tolist()
-    write(0, last - .08, f'most spread out: {name(s[0])}, from its mean outwards')
-    for k, i in enumerate(s): _tile(ax, pics[i], 1.05*k, last)
-    ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5)); ax.set_axis_off()
+    for k, pair in enumerate(e['hard'].tolist()):
+        for x, i in zip((2.1*k, 2.1*k + .98), pair):
+            _tile(ax, pics[i], x, top)
+            write(x + .45, top + 1.02, _class_name(run, y[i], 10), fontsize=5.5, ha='center', va='top')
+    last, spread = top + 1.95, e['spread'].tolist()
+    write(0, last - .08, f'most spread out: {_class_name(run, y[spread[0]])}, from its mean outwards')
+    for k, i in enumerate(spread): _tile(ax, pics[i], 1.05*k, last)
+    ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5))
+    ax.set_axis_off()
 
 # %% ../nbs/13_visualize.ipynb #d1300003
-def _pictured(runs): return {a: r for a, r in _tsne_runs([r for r in runs if r.arm not in BASELINES]).items() if 'pictures' in r.embeddings}
+def _pictured(runs):
+    "A run of each loss whose record holds pictures"
+    return {a: r for a, r in _one_seed(runs).items() if 'pictures' in r.embeddings}
 
 @_styled
 def plot_neighbours(
@@ -371,17 +488,16 @@ def plot_neighbours(
 ):            # One axes per loss
     "Held-out pictures with their nearest neighbours, hardest negatives, and the most spread-out class"
     one = _pictured(runs)
-    if not one: raise UserError('the records hold no pictures; this figure needs runs on pictures that did not diverge')
-    cols = min(len(one), 2); rows = -(-len(one)//cols)
-    axs = _grid(fig, cols, (8.4, 5.7*rows), rows)
-    for ax in axs[len(one):]: ax.set_axis_off()
-    for ax, (a, r), st in zip(axs, one.items(), arm_styles(one).values()):
-        _neighbour_rows(ax, r); ax.set_title(literal(arm_label(a)), color=st['color'], fontweight='bold')
+    if not one:
+        raise UserError('the records hold no pictures; this figure needs runs on pictures that did not diverge')
+    axs = _tiles(fig, one, min(len(one), 2), (8.4, 5.7))
+    for ax, r in zip(axs, one.values()): _neighbour_rows(ax, r)
     return axs
 
 def _right_neighbours(run):
     "How many of the neighbours that are shown have the query's class, and how many are shown"
-    e = run.embeddings; y = e['picture_labels']
+    e = run.embeddings
+    y = e['picture_labels']
     same = y[e['near']] == y[e['queries']][:, None]
     return int(same.sum()), same.numel()
 
@@ -389,7 +505,7 @@ def _right_neighbours(run):
 def _loss_name(loss):
     "The arm that a loss function belongs to"
     n = getattr(loss, '__name__', type(loss).__name__)
-    n = n.removesuffix('Loss').lower() if n.endswith('Loss') and n != 'Loss' else n
+    if n.endswith('Loss') and n != 'Loss': n = n.removesuffix('Loss').lower()
     return n + ('-sq' if getattr(loss, 'distance', '') == 'sqeuclidean' else '')
 
 @patch
@@ -400,15 +516,31 @@ def plot_diagnostics(
 ):                 # The axes
     "Loss and probe, participation and active ratio, gradient norm and update size, and the shares of variance"
     rows = self.history
-    if len(rows) < 2: raise UserError('the Learner has no diagnostics to plot; fit it with cbs=OptimizationDiagnostics(), or make it with metric_learner')
+    if len(rows) < 2:
+        raise UserError('the Learner has no diagnostics to plot; fit it with cbs=OptimizationDiagnostics(), or make it '
+                        'with metric_learner')
     h = pd.DataFrame(rows)
-    run = SimpleNamespace(arm=_loss_name(self.loss_func), config=SimpleNamespace(dataset='', seed=0), history=h, metrics={}, outcome='finished')
-    fs = [f for f, c in ((plot_loss, 'probe_loss'), (plot_activity, 'participation'), (plot_steps, 'grad_norm'), (plot_shares, 'share_within')) if c in h]
-    if fig is None: fig = plt.figure()
-    fig.set_size_inches(8.4, 2.8*len(fs)); fig.set_layout_engine('constrained')
-    return [ax for f, part in zip(fs, np.atleast_1d(fig.subfigures(len(fs), 1))) for ax in f([run], part)]
+    run = SimpleNamespace(arm=_loss_name(self.loss_func), config=SimpleNamespace(dataset='', seed=0), history=h,
+                          metrics={}, outcome='finished')
+    needs = {plot_loss: 'probe_loss', plot_activity: 'participation', plot_steps: 'grad_norm',
+             plot_shares: 'share_within'}
+    draws = [f for f, column in needs.items() if column in h]
+    return _stacked(draws, [run], fig, 2.8*len(draws))
 
 # %% ../nbs/13_visualize.ipynb #d13f0002
+def _paired_axis(ax, measures, log):
+    "A row per measure, and the line of no difference"
+    ax.axvline(1 if log else 0, color='.4', lw=.8, zorder=0)
+    for i in range(1, len(measures)):
+        ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
+    ax.set_ylim(len(measures) - .5, -.5)
+    ax.set_yticks(range(len(measures)), list(measures))
+    if not log: return
+    ax.set_xscale('log')
+    ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
+    ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else '')
+    ax.tick_params(axis='x', which='minor', labelsize=8)
+
 @_styled
 def plot_paired(
     frames:dict,    # Strategy → table from runs_frame
@@ -419,71 +551,120 @@ def plot_paired(
     fig=None        # Figure, or part of one, to draw in
 ):                  # Axes, one per data set
     "Ratios or differences of losses, paired by seed: mean and 95 % interval"
-    d = pd.concat([paired_differences(f, list(measures.values()), a, base).assign(strategy=s) for s, f in frames.items() for a in arms if a in set(f.arm)])
-    if len(kinds := set(d['compare'])) > 1: raise UserError(f"measures were {', '.join(measures)}, expected ratios only or differences only: draw them in two figures")
-    log, sets, styles = 'ratio' in kinds, list(dict.fromkeys(d.dataset)), arm_styles([*arms, base])
+    lanes = [(s, a) for s in frames for a in arms]
+    columns = list(measures.values())
+    d = pd.concat([paired_differences(frames[s], columns, a, base).assign(strategy=s)
+                   for s, a in lanes if a in set(frames[s].arm)])
+    if len(kinds := set(d['compare'])) > 1:
+        raise UserError(f"measures were {', '.join(measures)}, expected ratios only or differences only: draw them in "
+                        "two figures")
+    log, sets = 'ratio' in kinds, list(dict.fromkeys(d.dataset))
+    f, gap = 1 if log else 100, .8/len(lanes)
+    colors = {a: st['color'] for a, st in arm_styles([*arms, base]).items()}
+    marks = {s: 'os^Dv'[i % 5] for i, s in enumerate(frames)}
     axs = _grid(fig, len(sets), (8.4, 1.1 + .46*len(measures)), sharey=True, sharex=log)
-    f, gap = 1 if log else 100, .8/(len(frames)*len(arms))
     for ax, ds in zip(axs, sets):
-        for i, col in enumerate(measures.values()):
-            for j, (s, a) in enumerate((s, a) for s in frames for a in arms):
-                for r in d[(d.dataset == ds) & (d.measure == col) & (d.strategy == s) & (d.a == a)].itertuples():
-                    pos, c = i + (j - (len(frames)*len(arms) - 1)/2)*gap, styles[a]['color']
-                    ax.plot([f*r.low, f*r.high], [pos, pos], color=c, lw=1.4); ax.plot(f*r.estimate, pos, 'os^Dv'[list(frames).index(s) % 5], color=c, ms=5, mec='white', mew=.5)
-        ax.axvline(1 if log else 0, color='.4', lw=.8, zorder=0)
-        for i in range(1, len(measures)): ax.axhline(i - .5, color='.9', lw=.6, zorder=0)
-        ax.set(title=(names or {}).get(ds, literal(data_label(ds))) if len(sets) > 1 else '', ylim=(len(measures) - .5, -.5), xlabel=f"ratio to {literal(base)}" if log else f'minus {literal(base)}, points'); ax.set_yticks(range(len(measures)), list(measures))
-        if log:
-            ax.set_xscale('log'); ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}'); ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else ''); ax.tick_params(axis='x', which='minor', labelsize=8)
-    key = [mpl.lines.Line2D([], [], color='.35', ls='', marker='os^Dv'[i % 5], label=s) for i, s in enumerate(frames)] + [mpl.patches.Patch(color=styles[a]['color'], label=literal(arm_label(a))) for a in arms]
-    axs[0].get_figure(root=False).legend(handles=key, loc='outside lower center', ncols=len(key))
+        found = {(r.measure, r.strategy, r.a): r for r in d[d.dataset == ds].itertuples()}
+        for i, column in enumerate(columns):
+            for j, (s, a) in enumerate(lanes):
+                if (r := found.get((column, s, a))) is None: continue
+                y = i + (j - (len(lanes) - 1)/2)*gap
+                ax.plot([f*r.low, f*r.high], [y, y], color=colors[a], lw=1.4)
+                ax.plot(f*r.estimate, y, marks[s], color=colors[a], ms=5, mec='white', mew=.5)
+        _paired_axis(ax, measures, log)
+        if len(sets) > 1:
+            ax.set_title((names or {}).get(ds, literal(data_label(ds))))
+        ax.set_xlabel(f'ratio to {literal(base)}' if log else f'minus {literal(base)}, points')
+    dots = [mpl.lines.Line2D([], [], color='.35', ls='', marker=m, label=s) for s, m in marks.items()]
+    _key(axs, dots + [mpl.patches.Patch(color=colors[a], label=literal(arm_label(a))) for a in arms])
     return axs
 
 # %% ../nbs/13_visualize.ipynb #24af35a1
 def _seeds(runs):
+    "How many seeds the losses have, in words"
     n = [len(rs) for rs in _trained(runs).values()]
-    return f"{min(n)} to {max(n)} seeds" if min(n) < max(n) else f"{n[0]} seed{'s' if n[0] > 1 else ''}"
+    if min(n) < max(n):
+        return f'{min(n)} to {max(n)} seeds'
+    return f'{n[0]} seeds' if n[0] > 1 else '1 seed'
+
+def _several(runs): return max(map(len, _trained(runs).values())) > 1
 
 def _lines(runs):
-    n = max(len(rs) for rs in _trained(runs).values())
-    return f' Lines: means over {_seeds(runs)}; bands: 95 % intervals; thin lines: single seeds.' if n > 1 else ' One seed.'
+    "What the lines of a chart are"
+    if not _several(runs): return ' One seed.'
+    return f' Lines: means over {_seeds(runs)}; bands: 95 % intervals; thin lines: single seeds.'
 
-def _ends(runs, column, when='ends at'):
+def _measured(run, column): return column in run.history and run.history[column].notna().any()
+
+def _each(runs, say):
+    return ', '.join(f'{say(rs)} ({arm_label(a)})'
+                     for a, rs in _trained(runs).items())
+
+def _ends(runs, column):
     "What each loss's mean is in the last epoch, in words"
-    def end(rs):
-        v = [r.history[column].dropna().iloc[-1] for r in rs if column in r.history and r.history[column].notna().any()]
-        return fmt(mean_interval(v).mean)
-    return f"{when} " + ', '.join(f'{end(rs)} ({arm_label(a)})' for a, rs in _trained(runs).items())
+    last = lambda rs: [r.history[column].dropna().iloc[-1] for r in rs if _measured(r, column)]
+    return 'ends at ' + _each(runs, lambda rs: fmt(mean_interval(last(rs)).mean))
+
+def _class_means(runs):
+    "The variance within classes at the end, mean over classes, in words"
+    return _each(runs, lambda rs: fmt(mean_interval([r.metrics.get('test/intra_variance') for r in rs]).mean))
+
+def _right_words(runs):
+    "How many neighbours are right, in words"
+    say = '{} of {} have the class of the query ({})'.format
+    return ', '.join(say(*_right_neighbours(r), arm_label(a)) for a, r in _pictured(runs).items())
+
+def _seed_words(runs):
+    return ' and '.join(sorted({str(r.config.seed) for r in _one_seed(runs).values()}))
 
 # %% ../nbs/13_visualize.ipynb #1209db91
 Spec = namedtuple('Spec', 'name draw has caption alt')
-_has = lambda c: lambda runs: any(c in r.history and r.history[c].notna().any() for r in runs if r.arm not in BASELINES)
-FIGURES = [Spec(*s) for s in (
-    ('loss', plot_loss, _has('probe_loss'),
-     lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets of a fixed probe, pulls and pushes weighed as in the batches of the strategy, as a share of its value before training, on a logarithmic axis (right). It is drawn once per epoch, while the epochs to 10 % also know the ten readings within each of the first five; the thin horizontal line marks 10 %, and anything below .01 % is drawn there.' + _lines(rs),
-     lambda rs: f"Line charts over the epochs. The mean training loss {_ends(rs, 'loss')}; the probe loss {_ends(rs, 'probe_loss')}."),
-    ('activity', plot_activity, _has('participation'),
-     lambda rs: 'Participation, the effective share of a batch that moves in a step (left), and the share of evaluated pairs or triplets that are active (right), means over the steps of an epoch. '
-                'Positive pairs of the contrastive loss are always active.' + _lines(rs),
-     lambda rs: f"Line charts over the epochs. Participation {_ends(rs, 'participation')}; the active ratio {_ends(rs, 'active_ratio')}."),
-    ('steps', plot_steps, _has('grad_norm'),
-     lambda rs: 'Norm of the gradient of the loss with respect to all weights (left), and length of the step that the optimiser takes (right), means over the steps of an epoch.' + _lines(rs),
-     lambda rs: f"Line charts over the epochs. The gradient norm {_ends(rs, 'grad_norm')}; the update size {_ends(rs, 'update_size')}."),
-    ('shares', plot_shares, _has('share_within'),
-     lambda rs: f'Shares of variance within classes, between classes and in the offset of the common mean on held-out points with clean labels: over the epochs (a fixed sample of at most {rs[0].config.probe_size}) and at the end (all), means over {_seeds(rs)}.',
-     lambda rs: f"Stacked areas over the epochs and stacked bars at the end. The share within classes {_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}."),
-    ('class-variance', plot_class_variance, lambda rs: any(_VARIANCE in r.per_class for r in rs if r.arm not in BASELINES),
-     lambda rs: 'Variance within each class on held-out points at the end of training' + (f': means over {_seeds(rs)} with 95 % intervals, single seeds small.' if max(map(len, _trained(rs).values())) > 1 else ', one seed.'),
-     lambda rs: 'One point per class and loss. The mean over classes is ' + ', '.join(f'{fmt(mean_interval([r.metrics.get("test/intra_variance") for r in v]).mean)} ({arm_label(a)})' for a, v in _trained(rs).items()) + '.'),
-    ('tsne', plot_tsne, lambda rs: any('test' in r.embeddings for r in rs if r.arm not in BASELINES),
-     lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_join_seeds(rs)}. Colours, markers and numbers are classes. Sizes of groups and distances between them mean little.',
-     lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points coloured by class.'),
-    ('neighbours', plot_neighbours, lambda rs: bool(_pictured(rs)),
-     lambda rs: f'Five held-out pictures and their nearest neighbours among all that were measured, seed {_join_seeds(rs)}: solid green frames have the class of the query, dashed red ones another. Below, the nearest pairs of different classes (hardest negatives), '
-                'and three members of the class with the largest variance that are nearest to its mean, then the three farthest from it. The queries are the same for each loss.',
-     lambda rs: 'Small pictures in rows, a block per loss. Of the neighbours shown, ' + ', '.join('{} of {} have the class of the query ({})'.format(*_right_neighbours(r), arm_label(a)) for a, r in _pictured(rs).items()) + '.'))]
 
-def _join_seeds(runs): return ' and '.join(sorted({str(r.config.seed) for r in _tsne_runs(runs).values()}))
+def _has(column): return lambda runs: any(_measured(r, column) for r in _of_losses(runs))
+
+FIGURES = [
+    Spec('loss', plot_loss, _has('probe_loss'),
+         lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets '
+                    'of a fixed probe, pulls and pushes weighed as in the batches of the strategy, as a share of its '
+                    'value before training, on a logarithmic axis (right). It is drawn once per epoch, while the epochs '
+                    'to 10 % also know the ten readings within each of the first five; the thin horizontal line marks '
+                    '10 %, and anything below .01 % is drawn there.' + _lines(rs),
+         lambda rs: f"Line charts over the epochs. The mean training loss {_ends(rs, 'loss')}; "
+                    f"the probe loss {_ends(rs, 'probe_loss')}."),
+    Spec('activity', plot_activity, _has('participation'),
+         lambda rs: 'Participation, the effective share of a batch that moves in a step (left), and the share of '
+                    'evaluated pairs or triplets that are active (right), means over the steps of an epoch. Positive '
+                    'pairs of the contrastive loss are always active.' + _lines(rs),
+         lambda rs: f"Line charts over the epochs. Participation {_ends(rs, 'participation')}; "
+                    f"the active ratio {_ends(rs, 'active_ratio')}."),
+    Spec('steps', plot_steps, _has('grad_norm'),
+         lambda rs: 'Norm of the gradient of the loss with respect to all weights (left), and length of the step that '
+                    'the optimiser takes (right), means over the steps of an epoch.' + _lines(rs),
+         lambda rs: f"Line charts over the epochs. The gradient norm {_ends(rs, 'grad_norm')}; "
+                    f"the update size {_ends(rs, 'update_size')}."),
+    Spec('shares', plot_shares, _has('share_within'),
+         lambda rs: 'Shares of variance within classes, between classes and in the offset of the common mean on held-out '
+                    'points with clean labels: over the epochs (a fixed sample of at most '
+                    f'{rs[0].config.probe_size}) and at the end (all), means over {_seeds(rs)}.',
+         lambda rs: 'Stacked areas over the epochs and stacked bars at the end. The share within classes '
+                    f"{_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}."),
+    Spec('class-variance', plot_class_variance, lambda rs: any(_VARIANCE in r.per_class for r in _of_losses(rs)),
+         lambda rs: 'Variance within each class on held-out points at the end of training'
+                    + (f': means over {_seeds(rs)} with 95 % intervals, single seeds small.' if _several(rs)
+                       else ', one seed.'),
+         lambda rs: f'One point per class and loss. The mean over classes is {_class_means(rs)}.'),
+    Spec('tsne', plot_tsne, lambda rs: any('test' in r.embeddings for r in _of_losses(rs)),
+         lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_seed_words(rs)}. Colours, '
+                    'markers and numbers are classes. Sizes of groups and distances between them mean little.',
+         lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points '
+                    'coloured by class.'),
+    Spec('neighbours', plot_neighbours, lambda rs: bool(_pictured(rs)),
+         lambda rs: 'Five held-out pictures and their nearest neighbours among all that were measured, seed '
+                    f'{_seed_words(rs)}: solid green frames have the class of the query, dashed red ones another. '
+                    'Below, the nearest pairs of different classes (hardest negatives), and three members of the class '
+                    'with the largest variance that are nearest to its mean, then the three farthest from it. The '
+                    'queries are the same for each loss.',
+         lambda rs: f'Small pictures in rows, a block per loss. Of the neighbours shown, {_right_words(rs)}.')]
 
 # %% ../nbs/13_visualize.ipynb #4620b664
 def draw_figures(
@@ -493,7 +674,8 @@ def draw_figures(
     "The figures of a report, in its order"
     for s in FIGURES:
         if (names is None or s.name in names) and s.has(runs):
-            fig = Figure(); s.draw(runs, fig)
+            fig = Figure()
+            s.draw(runs, fig)
             yield s.name, fig, s.caption(runs), s.alt(runs)
 
 def save_figures(
@@ -503,10 +685,13 @@ def save_figures(
     dpi:int=150    # Dots per inch of PNG
 )->list:           # Paths written
     "Write the figures as files, `<data set>-NAME.png`"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); out = []
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    data, out = runs[0].config.dataset.replace('/', '-'), []
     for name, fig, *_ in draw_figures(runs):
-        out.append(folder/f"{runs[0].config.dataset.replace('/', '-')}-{name}{suffix}")
-        part = out[-1].with_name(f'.part-{out[-1].name}')
+        path = folder/f'{data}-{name}{suffix}'
+        part = path.with_name(f'.part-{path.name}')
         with styled(): fig.savefig(part, dpi=dpi)
-        part.replace(out[-1])
+        part.replace(path)
+        out.append(path)
     return out
