@@ -819,11 +819,12 @@ def own_data(
     size:int=None,   # Pixels per side of pictures; None: as folder_data chooses
     say=print,       # Called with what was found
     vectors:str=None,# Columns or arrays of that file that are the vector, such as 'e*'; None: the only ones that can be
-    level:int=1      # How deep in the folder those lie that are classes
+    level:int=1,     # How deep in the folder those lie that are classes
+    groups:str=None  # What samples of one source share: a regular expression for names of pictures, or a column of the file
 )->list:             # Names for compare
     "Read data of one's own, say what was found, and give each a name"
-    data = [folder_data(folder, size, level=level)] if folder else []
-    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors))
+    data = [folder_data(folder, size, level=level, groups=groups)] if folder else []
+    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors, groups=groups))
     few = [d.class_disjoint and not d.laid_out for d in data]
     note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
     data = [replace(d, found=d.found + note*f) for d, f in zip(data, few)]
