@@ -100,6 +100,7 @@ class Panel {
     this.top = make('svg:text', {x: -2, y: 4, 'text-anchor': 'end'}, this.curve);
     const force = this.counted ? 'force: how many rivals' : 'force: by its own distance';
     make('svg:text', {x: -2, y: -4}, this.curve, force);
+    make('p', {class: 'dmc-key'}, f, 'variance within classes, between them, offset');
     this.bar = make('div', {class: 'dmc-shares', role: 'img'}, f);
     this.parts = ['within', 'between', 'offset'].map(k => make('span', {class: `dmc-${k}`}, this.bar));
   }
@@ -347,6 +348,7 @@ class Explorer extends Player {
     this.choice(rest, 'start', 'kind', {cap: 'cap', 'whole circle': 'circle'}, true);
     this.press(rest, 'other points', () => this.set('seed', this.s.seed + 1, true));
     const charts = make('div', {class: 'dmc-charts'}, this.more);
+    make('p', {class: 'dmc-key'}, this.more, 'each step; solid: contrastive, dashed: triplet');
     this.charts = ['loss', 'active share', 'gradient norm'].map(title => new Chart(charts, title));
     this.more.ontoggle = () => this.drawCharts();
   }

@@ -126,10 +126,10 @@ class RunReplay(AnyWidget):
     _esm = _scripts('new RunExplorer(el, model.get("settings"))')
     settings = Dict().tag(sync=True)
     def __init__(self,
-        *runs,           # One Run, or two that began alike; or their folders
+        *runs,           # One Run, or two that began alike; or their folders; contrastive is shown on the left
         play:bool=True   # Begin at once?
     ):
-        runs = [run if isinstance(run, Run) else Run(run) for run in runs]
+        runs = sorted((run if isinstance(run, Run) else Run(run) for run in runs), key=lambda run: run.config.loss)
         if len(runs) not in (1, 2): raise UserError(f'RunReplay was given {len(runs)} runs, expected one or two')
         paths = [_path(run) for run in runs]
         if paths[0].shape[1:] != paths[-1].shape[1:] or not torch.allclose(paths[0][0], paths[-1][0], atol=.01):
