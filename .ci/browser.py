@@ -281,11 +281,12 @@ def jupyter(cells):
         try: yield f'http://127.0.0.1:{port}/lab/tree/e.ipynb?token=explorer'
         finally:
             server.terminate()
-            server.wait(30)
+            try: server.wait(60)
+            except subprocess.TimeoutExpired: server.kill()
 
 def opened(b, address):
     "Open the notebook, and wait until its first cell has been run"
-    from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
     for _ in range(60):
@@ -297,7 +298,7 @@ def opened(b, address):
     for _ in range(20):                                        # the page is still being laid out, and takes cells away
         time.sleep(2)
         try: run_cell(b, 0)
-        except StaleElementReferenceException: continue
+        except (WebDriverException, IndexError): continue
         if b.find_elements(By.CSS_SELECTOR, '.jp-OutputArea-output, .dmc-explorer'): break
     shown = "return !!document.querySelector('.dmc-explorer')?.dmc?.frames"
     WebDriverWait(b, 120).until(lambda b: b.execute_script(shown))

@@ -13,7 +13,7 @@ const DEFAULTS = {
   margin: .7, balance: false, reduction: 'mean', strategy: 'all',                  // the losses
   rate: 7, noise: 0, pace: 3,                                                      // steps; pace is steps a second
 };
-const AT = Array.from({length: 201}, (_, k) => k/100);    // distances at which the force on the marked pair is drawn
+const AT = Array.from({length: 101}, (_, k) => k/50);     // distances at which the force on the marked pair is drawn
 const GLIDE = 250;                                        // milliseconds that a point takes to its next place
 const STILL = 1e-4;                                       // a gradient below this moves nothing
 
