@@ -30,9 +30,9 @@ def browser(width=1280, height=1000):
         try: yield b
         finally: b.quit()
 
-def phone(b, width=390, height=844):
+def phone(b, width=390, height=844, scale=2):
     "The same page on a small screen that is touched"
-    size = dict(width=width, height=height, deviceScaleFactor=2, mobile=True)
+    size = dict(width=width, height=height, deviceScaleFactor=scale, mobile=True)
     b.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
 
 def reduced_motion(b):
@@ -227,11 +227,13 @@ def fits(b, width):
 def pictures(b):
     "The figure of the page, and the part of it that the landing page shows"
     b.find_element('css selector', '.dmc-explorer').screenshot(str(NBS/'explorer.png'))
+    phone(b, 460, scale=1)
     clip = b.execute_script("""const top = document.querySelector('.dmc-panels').getBoundingClientRect();
         const end = document.querySelector('.dmc-gauge').getBoundingClientRect();
         return {x: top.x, y: top.y, width: top.width, height: end.bottom - top.y + 4, scale: 1};""")
     shot = b.execute_cdp_cmd('Page.captureScreenshot', dict(format='png', clip=clip))['data']
     (NBS/'explorer_small.png').write_bytes(base64.b64decode(shot))
+    b.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
 
 def page(picture=False):
     with tempfile.TemporaryDirectory() as folder, browser(760, 1000) as b:
