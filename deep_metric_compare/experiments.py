@@ -302,7 +302,7 @@ def _learner(parts, configs, notify, cbs):
     return learn
 
 def _train(parts, configs, notify, cbs, path, saved):
-    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome, readings of the probe) for each r, and the seconds it took"
+    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome, readings of the probe, its path) for each r, and the seconds it took"
     c, R = configs[0], len(configs)
     learn = _learner(parts, configs, notify, cbs)
     if saved and not _resumed(learn, saved, notify):
@@ -318,7 +318,7 @@ def _train(parts, configs, notify, cbs, path, saved):
     except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
     seconds, diag, model = time.perf_counter() - start, learn.optimization_diagnostics, learn.model
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
-    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r])
+    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r], diag.probe_path(r))
     return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], seconds
 
 # %% ../nbs/15_experiments.ipynb #20abeb7a
@@ -402,12 +402,12 @@ def run_together(
         if isinstance(model, Discriminant): model.fit(data.x, data.y)
     if configs[0].validation or configs[0].scored: return _write_scores(configs, folders, parts, pairing, cbs)
     if configs[0].trained: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, _saved(folders, configs, notify))
-    else: done, seconds = [(m.to(dls.device), {}, [], 'finished', []) for _, m, _, dls in parts], 0.
-    for c, folder, pair, (data, *_), (model, summary, history, outcome, readings) in zip(configs, folders, pairing, parts, done):
+    else: done, seconds = [(m.to(dls.device), {}, [], 'finished', [], {}) for _, m, _, dls in parts], 0.
+    for c, folder, pair, (data, *_), (model, summary, history, outcome, readings, path) in zip(configs, folders, pairing, parts, done):
         m, rows, emb = evaluate(model, data, c.seed) if outcome != 'diverged' else ({}, [], {})
         if readings: emb = emb | dict(probe_readings=torch.tensor(readings, dtype=torch.float64))       # (n, 2): epoch, value
         metrics = dict(outcome=outcome, seconds=seconds/len(configs)) | summary | m
-        write_run(folder, c, metrics, history, rows, pair, emb, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
+        write_run(folder, c, metrics, history, rows, pair, emb | path, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
 
 def run_one(
     config:RunConfig,     # What to run
