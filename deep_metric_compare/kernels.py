@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from .core import check_choice
 from .distances import DISTANCES, check_batch, distance_blocks, pair_force, pairwise_distances, safe_sqrt
 from .distances import _full, _wide
-from .sampling import class_members, count_rows, count_triplets
+from .sampling import class_members, count_rows, count_triplets, _stretches
 
 # %% ../nbs/02a_kernels.ipynb #67692e73
 class _How(NamedTuple):
@@ -32,8 +32,6 @@ def _per(margin, δ):
     "A margin in a form that meets distances: the number it is, or one for each replica"
     if not torch.is_tensor(margin): return margin
     return margin.to(δ.dtype).view(-1, *[1]*(δ.ndim - 1))
-
-def _replicas(margin): return len(margin) if torch.is_tensor(margin) and margin.ndim else 0
 
 # %% ../nbs/02a_kernels.ipynb #4e662136
 def _one_pass(sums, again, n):
@@ -77,7 +75,8 @@ def _function(compute, keep, back):
 def _ask(kernel, emb, labels, margin, distance, semi_hard, limit):
     "A kernel's answer for a batch in whatever form it is given, in float32 or float64"
     check_choice(distance, DISTANCES, 'distance')
-    emb, labels = check_batch(emb, labels, _replicas(margin))
+    replicas = len(margin) if torch.is_tensor(margin) and margin.ndim else 0
+    emb, labels = check_batch(emb, labels, replicas)
     needed = emb.requires_grad and torch.is_grad_enabled()
     how = _How(margin, distance == 'sqeuclidean', semi_hard, limit, needed)
     with torch.autocast(emb.device.type, enabled=False): return kernel(_full(emb), labels, how)
@@ -136,7 +135,7 @@ def _class_scatter(x, start, n):
 def _blocks_of_pairs(emb, labels, how):
     "The same, sorted by class: positives through their mean, negatives once each, some rows at a time"
     x, labels, order = _sorted_by_class(emb, labels)
-    start, end = (torch.searchsorted(labels, labels, right=r) for r in (False, True))
+    start, end = _stretches(labels, labels)
     pos, pull = _class_scatter(x, start, (end - start)[..., None])
     push, neg, active = torch.zeros_like(x), 0, 0
     cols = torch.arange(x.shape[1], device=x.device)
@@ -204,7 +203,7 @@ def _weigh_rows(δ, labels, rows, how):
 
 # %% ../nbs/02a_kernels.ipynb #6eb3846e
 def _anchors(emb, how, limit, weigh):
-    "T, its active terms and, if needed, its gradient of (R, B, D), block by block; `weigh` gives w and the active terms of some rows"
+    "T, its active terms and, if needed, its gradient, block by block; `weigh` gives w and the active terms of some rows"
     total, active, grad = 0, 0, torch.zeros_like(emb)
     for s, d, x in distance_blocks(emb, limit):
         δ = d if how.squared else d.sqrt_()

@@ -156,8 +156,9 @@ def _begin(self:PairLoss, emb, labels):
     emb, labels = self._batch(emb, labels)
     if torch.is_grad_enabled() and emb.requires_grad:
         if self.schedule.moves and not self.moved:
-            raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training batch: train "
-                            'with metric_learner, or set loss.margin = loss.schedule(share of training done) before each batch')
+            raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training batch: "
+                            'train with metric_learner, or set loss.margin = loss.schedule(share of training done) '
+                            'before each batch')
         self.moved = False
     if not self.looked: self._look(emb)
     return emb, labels
@@ -167,11 +168,12 @@ def _look(self:PairLoss, emb):
     "Say it, once, where embeddings are far from the unit length that the margin is meant for"
     self.looked, m = True, self.schedule.start
     farthest = 2 if self.distance == 'euclidean' else 4                     # of two points on the sphere
-    if m == 'soft' or m > farthest or self.strategy == 'distance-weighted': return   # that strategy refuses other lengths
+    if m == 'soft' or m > farthest or self.strategy == 'distance-weighted': return   # that one refuses other lengths
     norm = emb.detach().float().norm(dim=-1).mean().item()                  # only here the host waits for the device
     if norm < .5 or norm > 2:
         warnings.warn(f'{type(self).__name__} was given embeddings with a mean length of {norm:.3g}, and losses do not '
-                      f'normalise: a margin of {self.spec} is meant for unit length; normalise them, or choose a margin that fits')
+                      f'normalise: a margin of {self.spec} is meant for unit length; normalise them, '
+                      'or choose a margin that fits')
 
 # %% ../nbs/03_losses.ipynb #dc03adef
 @patch
@@ -370,13 +372,14 @@ def pair_weights(
     emb,                # (B, D)
     labels              # (B)
 )->Tensor:              # (B, B), symmetric; sizes sum to 1 unless all are 0
-    "How strongly a loss pulls (> 0) or pushes (< 0) each pair of all, whatever its strategy: ∂L/∂d, both directions added"
+    "How strongly a loss pulls (> 0) or pushes (< 0) each pair, whatever its strategy: ∂L/∂d, both directions added"
     if not isinstance(loss, (ContrastiveLoss, TripletLoss)):
         raise UserError(f'pair_weights was given {loss}, expected a contrastive or a triplet loss')
     emb, labels = check_batch(emb, labels)
     loss = loss.over_all()
     if loss.margin == 'soft':
-        raise UserError("pair_weights was given a loss with margin 'soft', expected a number: soft triplets have no counts")
+        raise UserError("pair_weights was given a loss with margin 'soft', expected a number: "
+                        'soft triplets have no counts')
     d = pairwise_distances(emb.detach().double()).requires_grad_()
     if isinstance(loss, ContrastiveLoss):
         same = labels[:, None] == labels
