@@ -11,8 +11,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 from .core import check_choice
-from .distances import DISTANCES, check_batch, distance_blocks, pair_force, pairwise_distances, safe_sqrt
-from .distances import _full, _wide
+from .distances import DISTANCES, check_batch, distance_blocks, pair_force, pairwise_distances
+from .distances import safe_sqrt, _full, _no_autocast, _wide
 from .sampling import class_members, count_rows, count_triplets, _stretches
 
 # %% ../nbs/02a_kernels.ipynb #67692e73
@@ -79,7 +79,7 @@ def _ask(kernel, emb, labels, margin, distance, semi_hard, limit):
     emb, labels = check_batch(emb, labels, replicas)
     needed = emb.requires_grad and torch.is_grad_enabled()
     how = _How(margin, distance == 'sqeuclidean', semi_hard, limit, needed)
-    with torch.autocast(emb.device.type, enabled=False): return kernel(_full(emb), labels, how)
+    with _no_autocast(emb): return kernel(_full(emb), labels, how)
 
 # %% ../nbs/02a_kernels.ipynb #160244ce
 def _by_distance_(w, δ, squared):
@@ -203,20 +203,22 @@ def _weigh_rows(δ, labels, rows, how):
 
 # %% ../nbs/02a_kernels.ipynb #6eb3846e
 def _anchors(emb, how, limit, weigh):
-    "T, its active terms and, if needed, its gradient, block by block; `weigh` gives w and the active terms of some rows"
-    total, active, grad = 0, 0, torch.zeros_like(emb)
+    "T, its active terms and, if needed, its gradient, in blocks; `weigh` gives w and the active terms of some rows"
+    totals, actives = [], []
     for s, d, x in distance_blocks(emb, limit):
         δ = d if how.squared else d.sqrt_()
-        w, a = weigh(δ, s)
-        active = active + a
-        total = total + _wide((w*δ).sum(2)).sum(1)                      # @eq-weighted
+        w, active = weigh(δ, s)
+        actives.append(active)
+        totals.append(_wide((w*δ).sum(2)).sum(1))                       # @eq-weighted
         if not how.needed: continue
         v = _by_distance_(w, δ, how.squared)
         if v.shape == v.mT.shape:                                       # one block that holds everything
             grad = pair_force(v + v.mT, x, x)                           # @eq-pass
             continue
+        if s.start == 0: grad = torch.zeros_like(emb)
         grad[:, s] += pair_force(v, x[:, s], x)                         # the rows of a block, then its columns
         grad += pair_force(v.mT, x, x[:, s])
+    total, active = (sum(t[1:], t[0]) for t in (totals, actives))
     total = total + how.margin*active.to(total.dtype)
     return (total, active, grad) if how.needed else (total, active)
 

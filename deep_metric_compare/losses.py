@@ -14,9 +14,10 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import UserError, check_choice, RunConfig, stream
-from .distances import DISTANCES, check_batch, pair_distances, pairwise_distances, safe_sqrt, _full, _wide
-from .sampling import (STRATEGIES, all_triplets, class_sizes, count_triplets, distinct_pairs, margin_schedule,
-                                          n_triplets, published_pairs, random_pairs, select_triplets)
+from .distances import DISTANCES, check_batch, pair_distances, pairwise_distances, safe_sqrt
+from .distances import _full, _wide
+from .sampling import STRATEGIES, all_triplets, class_sizes, count_triplets, distinct_pairs
+from .sampling import margin_schedule, n_triplets, published_pairs, random_pairs, select_triplets
 from .kernels import contrastive_sums, soft_total, triplet_sums, _per
 
 # %% ../nbs/03_losses.ipynb #cab7f9ee
@@ -154,8 +155,8 @@ def _batch(self:PairLoss, emb, labels):
 def _begin(self:PairLoss, emb, labels):
     "The same, and a look at what goes wrong without an error"
     emb, labels = self._batch(emb, labels)
-    if torch.is_grad_enabled() and emb.requires_grad:
-        if self.schedule.moves and not self.moved:
+    if self.schedule.moves and torch.is_grad_enabled() and emb.requires_grad:
+        if not self.moved:
             raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training batch: "
                             'train with metric_learner, or set loss.margin = loss.schedule(share of training done) '
                             'before each batch')
@@ -254,7 +255,7 @@ def _listed_pairs(self:ContrastiveLoss, emb, labels):
     elif self.strategy == 'published': pairs = published_pairs(labels, replicas=True)
     else: pairs = distinct_pairs(self._select(emb, labels), labels.shape[-1])
     i, j, chosen = pairs
-    own = self.strategy in ('random', 'published')           # a pair for each anchor; in a triplet it needs both partners
+    own = self.strategy in ('random', 'published')           # a pair for each anchor; a triplet needs both partners
     skipped = (~chosen).sum(-1) if own else _held(labels)[1]
     same = labels.gather(-1, i) == labels.gather(-1, j)
     return _between(emb, i, j, 'sqeuclidean'), same, chosen, skipped

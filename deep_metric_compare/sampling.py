@@ -111,7 +111,7 @@ def count_rows(
     if semi_hard:                                                           # minus the triplets with δ_an ≤ δ_ap
         s = row_ranks(near, far, right=False)
         k, c = k - nearer(s), s - r
-    return torch.zeros_like(k).scatter_(1, o, k), c
+    return torch.empty_like(k).scatter_(1, o, k), c
 
 # %% ../nbs/02_sampling.ipynb #b20c0006
 def _matched(d, labels):
