@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'PURPOSES', 'FORMAT', 'CHECKPOINT', 'UserError', 'check_choice', 'check_range', 'printable',
-           'plain_tensor', 'plain_labels', 'out_folder', 'command', 'tell', 'patiently', 'stream_seed', 'stream',
-           'RunConfig', 'Run', 'write_json', 'write_whole', 'part_path', 'write_run', 'environment', 'locked',
+           'plain_tensor', 'plain_labels', 'out_folder', 'with_config', 'command', 'tell', 'patiently', 'stream_seed',
+           'stream', 'RunConfig', 'Run', 'write_json', 'write_whole', 'part_path', 'write_run', 'environment', 'locked',
            'RunStore']
 
 # %% ../nbs/00_core.ipynb #3a93147b
@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, asdict, replace
 from contextlib import ExitStack
 from functools import cache, cached_property, wraps
 from pathlib import Path
-from fastcore.basics import patch
+from fastcore.basics import AttrDict, patch
 from fastcore.docments import docments
 
 # %% ../nbs/00_core.ipynb #f3bedb2b
@@ -155,16 +155,53 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 # %% ../nbs/00_core.ipynb #81a804aa
+def with_config(
+    *names,         # Fields of RunConfig that become options of a command, which gets them as keyword arguments
+    unset='',       # What stands before a field's own default where the command has None for it
+    more=None,      # Field → what else it may be here
+    **defaults      # Fields whose default is another one here
+):                  # A decorator
+    "Options that are fields of RunConfig: type, default and description are written there, once"
+    def wrap(f):
+        f.fields, f.defaults = [*names, *defaults], defaults
+        f.unset, f.more = unset, more or {}
+        return f
+    return wrap
+
+def _of_config(f):
+    "Name → option, for the fields of RunConfig that a command takes"
+    if not hasattr(f, 'fields'): return {}
+    known = docments(RunConfig, full=True, returns=False)
+    options = {n: AttrDict(known[n]) for n in f.fields}
+    for n, text in f.more.items(): options[n].docment += f'; {text}'
+    for n, default in f.defaults.items():
+        if default is None: options[n].docment += f' (default: {f.unset}{options[n].default})'
+        options[n].default = default
+    return options
+
+def _own_options(f):
+    "Name → option, for the parameters of a command"
+    kinds = {n: p.kind for n, p in inspect.signature(f).parameters.items()}
+    documented = docments(f, full=True, returns=False)
+    return {n: d for n, d in documented.items() if kinds[n] != inspect.Parameter.VAR_KEYWORD}
+
+def _single(anno):
+    "A type, without a None beside it"
+    kinds = [t for t in typing.get_args(anno) if t is not types.NoneType]
+    return kinds[0] if len(kinds) == 1 else anno
+
 def _parser(f, name):
     p = _Parser(prog=name, description=f.__doc__, allow_abbrev=False)
-    for n, d in docments(f, full=True, returns=False).items():
+    for n, d in (_own_options(f) | _of_config(f)).items():
         default = None if d.default is inspect.Parameter.empty else d.default
-        shown = '' if '(default:' in (d.docment or '') else f' (default: {default})'
-        kw = dict(default=default, dest=n, help=f"{d.docment or ''}{shown}".replace('%', '%%'))
-        if d.anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
+        about = ' '.join((d.docment or '').split())
+        shown = '' if '(default:' in about else f' (default: {default})'
+        kw = dict(default=default, dest=n, help=f'{about}{shown}'.replace('%', '%%'))
+        anno = _single(d.anno)
+        if anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
         else:
-            read = _out if (n, d.anno) == ('out', str) else {int: int, float: float}.get(d.anno, _text)
-            kw.update(type=read, metavar=getattr(d.anno, '__name__', 'str').upper())
+            read = _out if (n, anno) == ('out', str) else {int: int, float: float}.get(anno, _text)
+            kw.update(type=read, metavar=getattr(anno, '__name__', 'str').upper())
         p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p
@@ -326,15 +363,21 @@ class RunConfig:
     dataset:str = 'toy'              # Name of the data
     loss:str = 'triplet'             # Name of the loss
     distance:str = 'euclidean'       # 'euclidean' or 'sqeuclidean'
-    strategy:str = 'all'             # Which pairs or triplets of a batch are used
-    margin:float|str = 1.            # A number, 'soft', or a schedule such as 'linear:1:0.2'
-    reduction:str = 'mean'           # 'mean', 'active' or 'sum'
-    balance:bool = False             # Contrastive: average positives and negatives apart?
+    # Which pairs and triplets of a batch: all, matched, random, hard, semi-hard or distance-weighted; published:
+    # with partners from the whole training set, as in the original study
+    strategy:str = 'all'
+    # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO or uniform:LOW:HIGH;
+    # triplet also without one: soft
+    margin:float|str = 1.
+    reduction:str = 'mean'           # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
+    balance:bool = False
     seed:int = 0                     # Seed of every random stream
-    data_seed:int|None = None        # Seed of synthetic data, training samples, classes held out; None: the run's own
+    # Seed of synthetic data, of a training sample and of the classes held out, in every run; None: the run's own
+    data_seed:int|None = None
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
-    batch_size:int = 64              # Anchors per step
-    lr:float = 1e-3                  # Learning rate of Adam
+    batch_size:int = 64              # Samples per step
+    lr:float = 1e-3                  # Learning rate of Adam; a backbone that is trained has a tenth of it
     model:str = 'mlp'                # 'mlp', 'convnet' or 'identity' (the raw input)
     embed_dim:int|None = None        # Dimension of the embedding; None: the model's own
     normalize:bool = True            # L2-normalise embeddings, in training and in evaluation alike?
@@ -342,14 +385,15 @@ class RunConfig:
     samples_per_class:int = 200      # Synthetic: training points per class
     samples_per_class_test:int = 200 # Synthetic: held-out points per class
     dim:int = 128                    # Synthetic: input dimension
-    mode_spread:float = 1.4          # Synthetic: scale of each class's Gaussian
-    overlap_prob:float = .1          # Synthetic: probability that a label is redrawn
-    outlier_frac:float = .05         # Synthetic: outliers per training point
+    mode_spread:float = 1.4          # Synthetic: scale of each class's Gaussian, 0 or more
+    overlap_prob:float = .1          # Synthetic: probability that a label is redrawn, 0 to 1
+    outlier_frac:float = .05         # Synthetic: outliers per training point, 0 or more
     outliers:str = 'as_class'        # Outliers in training: 'as_class', 'drop' or 'negatives'
     probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
-    train_size:int = 0               # Training samples, as many of each class as there are, anew for each seed; 0: all
+    # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
+    train_size:int = 0
     validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
     # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
     half:int|None = None
