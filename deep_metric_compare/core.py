@@ -354,7 +354,7 @@ class RunConfig:
     # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
     half:int|None = None
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
-    scored:str = ''                  # Validation: the one measure that is recorded after each epoch; '': all of them
+    scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
 
     def __post_init__(self):
         for f in fields(self):

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'EACH', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'SCORED',
-           'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL', 'measured',
-           'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew', 'data_of',
-           'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
-           'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'write_results',
-           'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
-           'picture_size', 'retrieval_task', 'train_retrieval']
+           'SCORES', 'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL',
+           'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew',
+           'data_of', 'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
+           'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'check_jobs',
+           'write_results', 'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy',
+           'train_classification', 'frozen_data', 'picture_size', 'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
-import hashlib, math, os, signal, threading, time, warnings
+import hashlib, math, os, signal, tempfile, threading, time, warnings
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_che
 from .losses import LOSSES, make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy, retrieval_metrics
 from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
-from .report import write_report
+from .report import keep_report
 from .stats import data_label, runs_frame, tables
 from fastai.torch_core import default_device
 
@@ -235,6 +235,7 @@ def _checked_loss(c):
     check_range(c.lr, 'lr', 0, open_low=True)
     check_range(c.train_size, 'train_size', 0, whole=True)
     check_choice(c.reduction, ('mean', 'active', 'sum'), 'reduction')         # 'none' is no single number to train on
+    check_choice(c.scored, ('', *SCORES), 'measure that is recorded')
     loss = make_loss(c) if c.epochs else None
     _check_batch(c.batch_size, c.k_per_class, c.strategy, getattr(loss, 'groups', 3))
     return loss
@@ -321,7 +322,8 @@ def _train(parts, configs, notify, cbs, path, saved):
     return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], seconds
 
 # %% ../nbs/15_experiments.ipynb #20abeb7a
-SCORED = 2_000     # Most points a validation run is scored on after each epoch, and most that vote
+SCORED = 2_000     # Most points such a run is scored on after each epoch, and most that vote
+SCORES = 'recall@1', 'map@r', 'r_precision', 'knn_accuracy', 'linear_accuracy', 'verify'    # What `scored` may be
 
 def _one_score(measure, z, y, zt, labels, seed):
     "One measure of held-out points: a name of `retrieval_metrics`, the accuracy of a probe, or 'verify'"
@@ -334,7 +336,7 @@ def validation_scores(
     model,          # Inputs → embeddings
     data,           # LabelledData whose held-out points are validation points
     seed:int=0,     # Of the samples
-    measure:str=''  # The only one that is wanted: 'recall@1', 'map@r', 'r_precision', 'knn_accuracy', 'linear_accuracy' or 'verify'
+    measure:str=''  # The only one that is wanted, of SCORES
 )->dict:            # Recall@K, MAP@R, 5-NN accuracy, …; empty where embeddings are not finite
     "What a choice can be made by"
     i, j = measured(data.y, SCORED, seed), measured(data.clean_test, SCORED, seed)
@@ -344,10 +346,11 @@ def validation_scores(
     return {measure: _one_score(measure, *points)} if measure else _scores(*points)[0]
 
 def _scored(parts, configs, cbs):
-    "Train one run, or several as replicas, for the scores after each epoch: a list of them for each"
+    "Train one run, or several as replicas, for the scores after each epoch: a list of them for each, and the models"
     c, (_, model, loss, dls) = configs[0], parts[0]
     score = lambda model, r: validation_scores(model, parts[r][0], configs[r].seed, configs[r].scored)
-    if not c.trained: return [[dict(epoch=0, **score(m.to(dls.device), r))] for r, (_, m, _, _) in enumerate(parts)]
+    models = [m.to(dls.device) for _, m, _, _ in parts]
+    if not c.trained: return [[dict(epoch=0, **score(m, r))] for r, m in enumerate(models)], models
     seed = [q.seed for q in configs]
     if len(configs) > 1:
         model = Replicas(p[1] for p in parts)
@@ -356,17 +359,25 @@ def _scored(parts, configs, cbs):
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     rate = slice(c.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(c.trained, rate)
-    return learn.score_history.tables
+    return learn.score_history.tables, [learn.model.lone(r) for r in range(len(configs))] if len(configs) > 1 else [learn.model]
+
+def _point_scores(model, data, seed):
+    "What each held-out point adds to the measures of EACH"
+    i, j = measured(data.y, SCORED, seed), measured(data.clean_test, SCORED, seed)
+    z, zt, clean = embed(model, data.x[i]), embed(model, data.x_test[j]), data.clean_test[j]
+    each = _scores(z, data.y[i].to(z.device), zt, clean.to(z.device), seed)[2]
+    return dict(answer_rows=j, answer_labels=clean) | {k: v.cpu() for k, v in each.items()}
 
 def _write_scores(configs, folders, parts, pairing, cbs):
     start = time.perf_counter()
-    tables = _scored(parts, configs, cbs)
+    tables, models = _scored(parts, configs, cbs)
     seconds = (time.perf_counter() - start)/len(configs)
-    for c, folder, pair, table in zip(configs, folders, pairing, tables):
+    for c, folder, pair, table, model, (data, *_) in zip(configs, folders, pairing, tables, models, parts):
         end = table[-1]
         outcome = 'finished' if len(end) > 1 else 'diverged'
         metrics = dict(outcome=outcome, seconds=seconds) | _prefixed({k: v for k, v in end.items() if k != 'epoch'}, 'test')
-        write_run(folder, c, metrics, table, (), pair, execution='stacked' if len(configs) > 1 else 'lone')
+        kept = {} if c.validation or outcome == 'diverged' else _point_scores(model, data, c.seed)
+        write_run(folder, c, metrics, table, (), pair, kept, execution='stacked' if len(configs) > 1 else 'lone')
 
 # %% ../nbs/15_experiments.ipynb #ef459cf4
 def _pairing(config, part):
@@ -389,7 +400,7 @@ def run_together(
     pairing = [_pairing(c, p) for c, p in zip(configs, parts)]
     for data, model, *_ in parts:
         if isinstance(model, Discriminant): model.fit(data.x, data.y)
-    if configs[0].validation: return _write_scores(configs, folders, parts, pairing, cbs)
+    if configs[0].validation or configs[0].scored: return _write_scores(configs, folders, parts, pairing, cbs)
     if configs[0].trained: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, _saved(folders, configs, notify))
     else: done, seconds = [(m.to(dls.device), {}, [], 'finished', []) for _, m, _, dls in parts], 0.
     for c, folder, pair, (data, *_), (model, summary, history, outcome, readings) in zip(configs, folders, pairing, parts, done):
@@ -596,7 +607,7 @@ def run_all(
     device=None,        # Where; None: fastai's default
     show:bool=True,     # Show progress on stderr?
     stack:bool=True,    # Train runs side by side where that pays?
-    jobs:int=1          # Processes that train at once
+    jobs=1              # Processes that train at once, or a Dask cluster: see check_jobs
 )->list:                # A Run per configuration
     "Make or read every run"
     asked, configs = configs, list(dict.fromkeys(configs))
@@ -606,8 +617,9 @@ def run_all(
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
     say = store.say = d.say if d else warnings.warn
     groups = _to_make(configs, todo, stack)
-    made = _spread(groups, out, device, fresh, say, jobs) if jobs > 1 and _worth(groups) else None
-    if made and d: d.busy(f'{len(todo)} runs in {jobs} processes')
+    many, where = isinstance(jobs, str) or jobs > 1, f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
+    made = _spread(groups, out, device, fresh, say, jobs) if many and _worth(groups) else None
+    if made and d: d.busy(f'{len(todo)} runs {where}')
     try:
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
@@ -616,7 +628,7 @@ def run_all(
             if made and d: d.epoch(sum(c.trained for c in group))
             runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
             if d: d.end(_outcome_note(runs))
-            if made and d: d.stage(f'{jobs} processes')
+            if made and d: d.stage(where)
             done.update(zip(group, runs))
     finally:
         if d: d.close()
@@ -646,28 +658,93 @@ def _end_with(parent):
         os._exit(1)
     threading.Thread(target=watch, name='end with parent', daemon=True).start()
 
+def _learn_of(known):
+    "Register here what was registered in the process that asks"
+    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
+        name, made_by = known[k]
+        if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
+    find_data(**known['where'])
+
 def _in_worker(group, out, device, fresh, known, parent):
     "Make runs in another process; returns them, the seconds it took, and what is to be said"
     start = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
     torch.set_num_threads(1)
     _end_with(parent)
-    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
-        name, made_by = known[k]
-        if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
-    find_data(**known['where'])
+    _learn_of(known)
     said = []
     store = RunStore(out, said.append)
     _make_group(group, store, device, fresh, said.append)
     return group, time.perf_counter() - start, said + store.notes
 
-def _spread(groups, out, device, fresh, say, jobs):
-    "Make groups of runs in several processes: yields each as it is done, and the seconds it took"
+def _elsewhere(group, device, known):
+    "Make runs where nothing is shared; returns them, the seconds it took, what is to be said, and the files of each run"
+    start = time.perf_counter()
+    torch.set_num_threads(1)
+    _learn_of(known)
+    said = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = RunStore(folder, said.append)
+        runs = _make_group(group, store, device, True, said.append)
+        files = {r.config: {p.name: p.read_bytes() for p in r.path.iterdir()} for r in runs}
+    return group, time.perf_counter() - start, said + store.notes, files
+
+def _put(files):
+    "What makes runs out of files that were made elsewhere"
+    def make(configs, folders):
+        for c, folder in zip(configs, folders):
+            for name, data in files[c].items(): (Path(folder)/name).write_bytes(data)
+    return make
+
+@lru_cache(maxsize=1)
+def _local_cluster():
+    "A client of a cluster made here, a process per core; it lasts as long as this process"
+    from distributed import Client, LocalCluster
+    return Client(LocalCluster(threads_per_worker=1, dashboard_address=None))
+
+@contextmanager
+def _cluster(address):
+    "A client of the Dask cluster at an address, or of one made here"
+    try: from distributed import Client
+    except ImportError: raise UserError("jobs named a Dask cluster, which needs the package distributed: pip install 'deep_metric_compare[scale]'") from None
+    try: client = _local_cluster() if address == 'local' else Client(address, timeout='10s')
+    except (OSError, ValueError) as e:
+        raise UserError(f"jobs was 'dask:{address}', expected dask:local or the address of a scheduler that answers, "
+                        f"such as dask:tcp://HOST:8786 ({e})") from None
+    try: yield client
+    finally:
+        if address != 'local': client.close()
+
+def check_jobs(
+    jobs  # Processes, or 'dask:local', or 'dask:tcp://HOST:PORT'
+):        # The same
+    "Refuse what is neither a number of processes nor a cluster"
+    if isinstance(jobs, str) and jobs.startswith('dask:'): return jobs
+    try: return int(check_range(int(jobs), 'jobs', 1, 10_000, whole=True))
+    except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or dask:tcp://HOST:PORT") from None
+
+def _in_processes(groups, out, device, fresh, say, jobs):
+    "Make groups of runs in several processes of this machine: yields what _in_worker returns"
     from joblib import Parallel, delayed
+    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0]), os.getpid()) for g in groups)
+    yield from Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks)
+
+def _on_cluster(groups, out, device, fresh, say, jobs):
+    "Make groups of runs on a cluster, and put them into place here: yields what _in_worker returns"
+    from joblib import Parallel, delayed, parallel_config
+    store = RunStore(out, say)
+    tasks = (delayed(_elsewhere)(g, device, _known(g[0])) for g in groups)
+    with _cluster(jobs.removeprefix('dask:')) as client:
+        with parallel_config('dask', client=client): spread = Parallel(-1, return_as='generator_unordered')
+        for group, seconds, said, files in spread(tasks):
+            store.make_all(group, _put(files), fresh=fresh)
+            yield group, seconds, said
+
+def _spread(groups, out, device, fresh, say, jobs):
+    "Make groups of runs elsewhere: yields each as it is done, and the seconds it took"
     order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
-    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0]), os.getpid()) for g in order)
-    notes = {}
-    for group, seconds, said in Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks):
+    make, notes = _on_cluster if isinstance(jobs, str) else _in_processes, {}
+    for group, seconds, said in make(order, out, device, fresh, say, jobs):
         for s in said:
             if s not in notes: say(s)
             notes[s] = True
@@ -679,15 +756,14 @@ def write_results(
     out,                # Folder
     title:str,          # Of the report
     command:str='',     # That repeats it
-    decisions=()        # What was decided, for the report
+    findings=()         # What was decided, a Finding per data set
 )->Path:                # Of the report
     "Write the tables and the report of some runs"
     out = out_folder(out)
     with locked(out/'.results.lock'):
         for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
         for name, t in tables(runs_frame(runs)).items(): write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
-        write_report(runs, out/'report.html', title, command, decisions)
-    return out/'report.html'
+        return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
 def _told_apart(datasets):
@@ -709,7 +785,7 @@ def compare(
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?
     say=None,                           # Called with what is about to be run, once that is known
-    jobs:int=1,                         # Processes that train at once
+    jobs=1,                             # Processes that train at once, or a Dask cluster: see check_jobs
     **fields                            # Of plan: chosen, halves, fields of RunConfig
 )->list:                                # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
