@@ -319,6 +319,7 @@ def _to_a_third(quota, count):
     order = rounded.argsort(descending=off > 0, stable=True)[:abs(off)]
     return quota.index_add(0, order, torch.full_like(order, 1 if off > 0 else -1))
 
+# %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(
     y,                    # Labels, (N); outliers have negative ones and stay in training
     split_seed:int=0,     # Seed of the split

@@ -222,6 +222,7 @@ def epochs_to_gain(
     if not gain > 0: return None
     return next(t for t, o in zip(at, v) if o - v[0] >= share*gain - 1e-12)     # to rounding
 
+# %% ../nbs/10_diagnostics.ipynb #8d0fae05
 def stall_epoch(
     probe,           # A value per epoch, before training first
     rate:float=.01,  # A smaller fall per epoch than this
@@ -498,6 +499,7 @@ def _bury(self:OptimizationDiagnostics):
 @patch
 def _call(self:OptimizationDiagnostics, r, text): return f'{self.names[r]}: {text}' if self.names else text
 
+# %% ../nbs/10_diagnostics.ipynb #2bfc2074
 @patch
 def after_train(self:OptimizationDiagnostics):
     "Make the row of the epoch"

@@ -633,6 +633,7 @@ def _unjudged(x, y, c, rows):
     lost = max(r['missing'] for r in rows)
     return ('inconclusive', f'{lost} of {len(x)} pairs without a value') if lost else None
 
+# %% ../nbs/12_stats.ipynb #7a3ce633
 def verdicts(
     frame:pd.DataFrame,     # From runs_frame: one setting of the study (one strategy, one set of margins)
     arms=TRIPLETS,          # What the claims call triplet, those that were trained
@@ -993,6 +994,7 @@ def _pieces(measures, fits):
         if all(map(fits, parts)): return parts
     return [[m] for m in measures]
 
+# %% ../nbs/12_stats.ipynb #95985ce4
 def table_text(
     frame:pd.DataFrame,        # From runs_frame
     measures=tuple(MEASURES),  # Columns

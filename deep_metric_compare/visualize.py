@@ -73,6 +73,7 @@ def literal(
     "Text that is drawn as it stands: matplotlib takes what is between two dollars for a formula"
     return str(text).replace('$', r'\$')
 
+# %% ../nbs/13_visualize.ipynb #79b5bbac
 def _sized(fig, size):
     "`fig`, a new one for None; a whole figure, not a part of one, takes the size, in inches"
     if fig is None: fig = plt.figure()
