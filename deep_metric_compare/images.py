@@ -218,7 +218,8 @@ def _walk(path):
 def _parts(dirs):
     "The beginnings of the names of training and held-out files: ('train/', 'test/'), ('train/',) or ('',)"
     tops = {d.lower(): f'{d}/' for d in dirs if '/' not in d}
-    pick = lambda *names: [tops[n] for n in names if n in tops and any(d.startswith(tops[n]) for d in dirs)][:1]
+    holds = lambda n: n in tops and any(d.startswith(tops[n]) for d in dirs)
+    pick = lambda *names: [tops[n] for n in names if holds(n)][:1]
     train, test = pick('train', 'training'), pick('test', 'testing', 'valid', 'validation', 'val')
     return tuple(train + test) if train and (test or len(tops) == 1) else ('',)
 
@@ -252,8 +253,9 @@ def _left_out(kinds):
 
 def _sizes(k):
     "How many classes there are, and of how many members"
-    k = sorted(k)
-    each = f'{k[0]:,} each' if k[0] == k[-1] else f'{k[0]:,} to {k[-1]:,} each'
+    k = list(k)
+    few, most = min(k), max(k)
+    each = f'{few:,} each' if few == most else f'{few:,} to {most:,} each'
     return f"{len(k):,} class{'es'*(len(k) > 1)}, {each}"
 
 def _sorted(files, dirs, level=1, links=()):
@@ -413,8 +415,8 @@ def _runs(names):
 def _without_gaps(run, path):
     "The names of a run, which counts from 0 or 1"
     numbers, names = zip(*run)
-    if numbers[0] < 2 and [*numbers] == [*range(numbers[0], numbers[0] + len(run))]:
-        return [*names]
+    counted = range(numbers[0], numbers[0] + len(run))
+    if numbers[0] < 2 and [*numbers] == [*counted]: return [*names]
     raise UserError(f"{path.name} holds {len(run)} columns from '{names[0]}' to '{names[-1]}', expected to count from "
                     "0 or 1 without a gap: say which are the vector with --vectors (vectors=)")
 
@@ -981,12 +983,14 @@ def _cars(root):
         from scipy.io import loadmat
         a = np.atleast_1d(loadmat(f, squeeze_me=True)['annotations'])
         test = a['test'].astype(int) if 'test' in a.dtype.names else np.full(len(a), 'test' in images)
-        return [root/images/str(n) for n in a[name]], a['class'].astype(int) - 1, test == 0
+        paths = [root/images/str(n) for n in a[name]]
+        return paths, a['class'].astype(int) - 1, test == 0
     where = lambda n: next((p for p in (root/n, root/'devkit'/n) if p.exists()), None)
     one, train, test = map(where, ('cars_annos.mat', 'cars_train_annos.mat', 'cars_test_annos_withlabels.mat'))
     if one and (root/'car_ims').is_dir(): return mat(one, '.', 'relative_im_path')
     if train and test:
-        return tuple(np.concatenate(o) for o in zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname')))
+        both = zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname'))
+        return tuple(map(np.concatenate, both))
     files, dirs, links, _ = _walk(root)
     parts, where, _ = _sorted(files, dirs, 1, links)
     if len(parts) < 2:
