@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 BIN, LIB, NBS = Path(sys.executable).parent, ROOT/'deep_metric_compare', ROOT/'nbs'
 ENV = {**os.environ, 'PATH': f"{BIN}{os.pathsep}{os.environ['PATH']}", 'OMP_NUM_THREADS': '1'}
-LIGHT = 'distances sampling losses synthetic metrics geometry'.split()
+LIGHT = 'distances sampling kernels losses synthetic metrics geometry'.split()
 HEAVY = 'fastai transformers pandas scipy sklearn matplotlib'.split()
 CHECKS = []
 

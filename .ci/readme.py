@@ -35,6 +35,12 @@ def markdown(cell, pictures):
     if opts.get('output') is not False: parts += [shown(o, opts, pictures) for o in cell.outputs]
     return '\n\n'.join(parts)
 
+def from_here(text):
+    "Links of the page as README needs them: to pictures beside the notebooks, and to pages of the site"
+    site = yaml.safe_load((ROOT/'nbs/nbdev.yml').read_text(encoding='utf-8'))['website']['site-url']
+    text = re.sub(r'\]\(([\w-]+\.png)\)', r'](nbs/\1)', text)
+    return re.sub(r'\]\(\d+[a-z]*_(\w+)\.ipynb\)', rf']({site}/\1.html)', text)
+
 def build():
     "The text of README.md and its pictures, by name"
     nb = read_nb(ROOT/'nbs/index.ipynb')
@@ -44,6 +50,7 @@ def build():
     args = ['--wrap=none', '--citeproc', f'--bibliography={BIB}', '--metadata=reference-section-title=References']
     body = pypandoc.convert_text(body, 'gfm-raw_html', format='markdown-implicit_figures', extra_args=args)
     body = re.sub(r'^``` (\w+)$', r'```\1', body, flags=re.M).replace('\r', '').replace('\n# References', '\n## References')
+    body = from_here(body)
     left = re.findall(r'@(?:fig|eq|tbl|sec)-[\w-]+|\[TABLE\]|\(\*\*.*?\?\*\*\)', body)
     if left: sys.exit(f'README: only the site can show {left}')
     front = nb.frontmatter_

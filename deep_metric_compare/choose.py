@@ -43,13 +43,13 @@ def _answers(run, measure):
     return t[score <= 1].assign(arm=run.arm, seed=run.config.seed)
 
 def _by_item(arms, measure):
-    "Arm → scores (S, I), NaN in the other half; the class of each item (I). Points that all runs of a half have scored"
+    "Arm → scores (S, I), NaN in the other half; row and class of each item (I). Points that all runs of a half have scored"
     runs = [r for rs in arms.values() for r in rs]
     t = pd.concat([_answers(r, measure) for r in runs])
     t = t.pivot(index=['arm', 'seed'], columns=['half', 'row', 'label'], values='score')
     expected = pd.Series([r.config.half or 0 for r in runs]).value_counts()
     t = t.loc[:, t.notna().sum().values == expected[t.columns.get_level_values('half')].values]
-    return {a: t.loc[a].sort_index().values for a in arms}, t.columns.get_level_values('label').values
+    return {a: t.loc[a].sort_index().values for a in arms}, *(t.columns.get_level_values(k).values for k in ('row', 'label'))
 
 ENOUGH = .5    # Of the points a run measured, the share that all runs have to have scored to be told apart one by one
 
@@ -71,9 +71,11 @@ def scores_by_arm(
     by_seed = {a: np.array([_end(r, measure) for r in rs]) for a, rs in arms.items()}, partial(gap_of_halves, halves=halves)
     told = measure in EACH and all(EACH[measure] in r.embeddings for r in runs)     # not by a run that diverged
     if made_anew or not told: return by_seed
-    scores, classes = _by_item(arms, measure)
+    scores, rows, classes = _by_item(arms, measure)
     if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed      # each seed measured other points
-    return scores, partial(gap_of_halves, halves=halves, groups=classes if data_of(c).class_disjoint else None)
+    data = data_of(c)
+    together = classes if data.class_disjoint else None if data.groups_test is None else data.groups_test[rows].numpy()
+    return scores, partial(gap_of_halves, halves=halves, groups=together)
 
 
 # %% ../nbs/15c_choose.ipynb #7df1202b

@@ -112,13 +112,15 @@ def _loading():
     "On a terminal somebody waits and is told why; elsewhere what a user gets wrong stays one line"
     return patiently(lambda: 'loading PyTorch and fastai') if sys.stderr.isatty() else contextlib.nullcontext()
 
-def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
+def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1, groups=None, unseen=False):
     "Names of data of the user's own, after saying what was found in them"
     from deep_metric_compare.experiments import own_data
     for k, v in dict(label=label, vectors=vectors).items():
         if v and not embeddings: raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
     if level != 1 and not data: raise UserError(f"level was {level} without data, expected both: name the folder with --data")
-    return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=_say) if data or embeddings else []
+    if groups and unseen: raise UserError('groups and unseen were given together, expected one of them: what is held out is either sources or classes')
+    if groups and not (data or embeddings): raise UserError(f"groups was '{groups}' without data of your own, expected --data or --embeddings beside it")
+    return own_data(data, embeddings, label, size, vectors=vectors, level=level, groups=groups, say=_say) if data or embeddings else []
 
 def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fields):
     "The epochs that were asked for, or as many as a first look takes, and then a sentence"
@@ -142,6 +144,7 @@ def dmc_compare(
     label:str=None,                       # Name of the column or array of labels in that file (default: found by its usual names)
     vectors:str=None,                     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run, or the one of lists)
     level:int=1,                          # How deep in your folder of pictures those lie that are classes: 2 for alphabet/character/drawing.png
+    groups:str=None,                      # What samples of one source share, which then stay on one side of every split: a column of the file, or a regular expression for names of pictures, such as 'patient\\d+'
     unseen:bool=False,                    # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer than 6 samples, or where your train and test folders share none
     backbone:str=None,                    # For pictures: vit-b-32, or a checkpoint (a folder, or a name with a slash), frozen, with a linear head that is trained (default: a small convnet from scratch)
     losses:str='contrastive,triplet',     # Losses, with commas: contrastive, triplet; with -sq for squared distances
@@ -172,7 +175,7 @@ def dmc_compare(
     own = {k: v for k, v in dict(margin=margin, reduction=reduction, balance=balance, lr=lr).items() if v is not None}
     fields = dict(train_size=train_size, strategy=strategy, batch_size=batch_size)
     _check(arms, seeds, published, tune, decide, epochs=epochs, **own, **fields)
-    names = _own(data, embeddings, label, vectors=vectors, level=level) + published
+    names = _own(data, embeddings, label, vectors=vectors, level=level, groups=groups, unseen=unseen) + published
     names = _tasks(names, unseen, backbone, data_dir, download)
     about = dict(fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
     if tune:

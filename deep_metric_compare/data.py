@@ -45,6 +45,9 @@ class LabelledData:
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
     # What it takes to make inputs of further files: white, level, columns, label, as_given
     reading:dict=field(default_factory=dict)
+    # What each training sample must not be parted from, (N) int64; None: each stands alone
+    groups:torch.Tensor=None
+    groups_test:torch.Tensor=None # The same of the held-out samples, (M)
     def __post_init__(self):
         for k in ('x', 'x_test', 'pictures', 'pictures_test'):
             # files of pictures stay what they are
@@ -249,23 +252,26 @@ def array_data(
     x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, stratified; outliers stay in training
     name:str='arrays',           # What to call the data
     outliers:str='as_class',     # 'as_class', 'drop' or 'negatives'
-    split_seed:int=0             # Seed of the split, where one is made
+    split_seed:int=0,            # Seed of the split, where one is made
+    groups=None                  # What each sample comes from, (N): samples of one source stay on one side of a split
 )->LabelledData:
     "Data from arrays, checked"
     x, y = check_arrays(x, y)
     if (x_test is None) != (y_test is None):
         raise UserError("one of x_test and y_test was given, expected both or neither")
-    split, laid_out = 'as given', x_test is not None
+    split, laid_out, groups_test = 'as given', x_test is not None, None
     if laid_out: x_test, y_test = check_arrays(x_test, y_test, 'held-out', min_classes=0)
     else:
-        a, b, split = held_out_rows(y, split_seed)
+        groups = None if groups is None else plain_labels(groups, 'groups')
+        a, b, split = held_out_rows(y, split_seed, groups=groups)
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
+        groups, groups_test = (None, None) if groups is None else (groups[a], groups[b])
     if x.shape[1:] != x_test.shape[1:]:
         raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as "
                         "in training")
     x, x_test, found, reading = _as_pictures(x, x_test)
     return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
-                        laid_out=laid_out, reading=reading)
+                        laid_out=laid_out, reading=reading, groups=groups, groups_test=groups_test)
 
 # %% ../nbs/08_data.ipynb #1a815851
 def _turn(y):
@@ -319,11 +325,25 @@ def _to_a_third(quota, count):
     order = rounded.argsort(descending=off > 0, stable=True)[:abs(off)]
     return quota.index_add(0, order, torch.full_like(order, 1 if off > 0 else -1))
 
+def _undivided(y, groups, seed):
+    "A third of the samples held out, groups whole, classes as alike as that allows"
+    from sklearn.model_selection import StratifiedGroupKFold
+    inside = (y >= 0).nonzero()[:, 0]
+    count = len(groups[inside].unique())
+    if count < 3:
+        raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a '
+                        'third can be held '
+                        'out: name what samples of one source share')
+    fold = StratifiedGroupKFold(3, shuffle=True, random_state=seed).split(inside, y[inside], groups[inside])
+    held = inside[torch.from_numpy(next(fold)[1])]
+    return _others(len(y), held), held
+
 # %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(
     y,                    # Labels, (N); outliers have negative ones and stay in training
     split_seed:int=0,     # Seed of the split
-    classes:bool=None     # Hold out whole classes? None: where most have fewer than six samples
+    classes:bool=None,    # Hold out whole classes? None: where most have fewer than six samples
+    groups=None           # What each sample must not be parted from, (N) int64; None: each stands alone
 )->tuple:                 # Rows to train on, rows to hold out, and how they were separated
     "Divide samples so that what is held out can be measured"
     y = plain_labels(y)
@@ -331,20 +351,22 @@ def held_out_rows(
     pairs = names[count > 1]
     sizes = f'{int(count.min())} to {int(count.max())}'
     few = bool(count[count > 1].median() < FEW) if len(pairs) else True
+    if groups is not None and classes is None: few = False        # sources may have samples in several classes
     if len(pairs) >= 4 and (few if classes is None else classes):
         _, held = draw_classes(pairs, len(pairs)//2, split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
         why = f', because most have fewer than {FEW} samples ({sizes})'*few
         how = f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
         return _others(len(y), b), b, how
-    a, b = _stratified(y, split_seed)
+    a, b = _stratified(y, split_seed) if groups is None else _undivided(y, groups, split_seed)
     kept = len(y[b].unique())
     if kept < 2:
         raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, '
                         'expected two classes of three or more, or four classes of two or more: add samples, or give '
                         'held-out ones of their own')
     stay = f'; {len(names) - kept} classes stay in training, too small to be divided'*(kept < len(names))
-    return a, b, f'{len(b)} of {len(y)} held out, stratified by class, split seed {split_seed}{stay}'
+    how = 'stratified by class' if groups is None else f'{len(groups.unique())} groups of samples kept whole'
+    return a, b, f'{len(b)} of {len(y)} held out, {how}, split seed {split_seed}{stay}'
 
 # %% ../nbs/08_data.ipynb #289cdfe9
 def regroup(
@@ -359,7 +381,7 @@ def regroup(
         both = torch.cat([a, b]) if torch.is_tensor(a) else a + b
         return {name: both[i], f'{name}_test': both[j]}
     pooled = parts('x') | parts('y') | parts('clean') | parts('pictures')
-    return replace(data, **pooled, **changes)
+    return replace(data, groups=None, groups_test=None, **pooled, **changes)
 
 # %% ../nbs/08_data.ipynb #b80c0012
 def validation_split(
@@ -376,6 +398,7 @@ def validation_split(
         b = torch.isin(y, held).nonzero()[:, 0]
         a = _others(len(y), b)
         what = f'all of {len(held)} of {C} classes'
+    elif data.groups is not None: (a, b), what = _undivided(y, data.groups, split_seed), 'groups whole'
     else: (a, b), what = _stratified(y, split_seed, exact=True), 'stratified by class'    # alike in size: to be stacked
     if len(y[b].unique()) < 2:
         raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
@@ -383,6 +406,7 @@ def validation_split(
     split = (f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; '
              'test data not used')
     shown = {} if data.pictures is None else dict(pictures=data.pictures[a], pictures_test=data.pictures[b])
+    if data.groups is not None: shown |= dict(groups=data.groups[a], groups_test=data.groups[b])
     return replace(data, x=data.x[a], y=y[a], clean=data.clean[a], x_test=data.x[b], y_test=y[b],
                    clean_test=y[b], split=split, **shown)
 
@@ -401,7 +425,8 @@ def training_sample(
     split = (f'{data.split}; trains on {size:,} of {len(y):,}, the same number of each class, '
              'drawn anew for each seed')
     pictures = None if data.pictures is None else data.pictures[i]
-    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=pictures, split=split)
+    groups = None if data.groups is None else data.groups[i]
+    return replace(data, x=data.x[i], y=data.y[i], clean=data.clean[i], pictures=pictures, groups=groups, split=split)
 
 # %% ../nbs/08_data.ipynb #5469e4be
 def draw_partners(

@@ -8,6 +8,7 @@ __all__ = ['DISTANCES', 'check_batch', 'safe_sqrt', 'pair_force', 'pairwise_dist
 
 # %% ../nbs/01_distances.ipynb #cdb1095b
 import torch
+from contextlib import nullcontext
 from torch import Tensor
 from .core import UserError, check_choice, plain_labels, plain_tensor
 
@@ -22,15 +23,16 @@ def check_batch(
     "A batch of embeddings and labels as plain tensors; what is none is refused"
     emb, labels = plain_tensor(emb, 'embeddings'), plain_labels(labels)
     lead = (replicas,)*bool(replicas)
-    if emb.ndim != 2 + len(lead) or emb.shape[:len(lead)] != lead or not emb.is_floating_point():
+    if emb.ndim < 2 or emb.shape[:-2] != lead or not emb.is_floating_point():
         hint = ': flatten(1) makes one vector of each sample' if emb.ndim > 2 and not lead else ''
         want = f'({replicas}, B, D)' if lead else '(B, D)'
-        raise UserError(f'embeddings have shape {tuple(emb.shape)} and dtype {emb.dtype}, expected {want} and a floating point dtype{hint}')
+        raise UserError(f'embeddings have shape {tuple(emb.shape)} and dtype {emb.dtype}, '
+                        f'expected {want} and a floating point dtype{hint}')
     if not emb.shape[:-1].numel(): raise UserError('the batch is empty, expected at least one embedding')
     if labels.shape != emb.shape[:-1]:
-        want = f'({len(emb)},)' if emb.ndim == 2 else tuple(emb.shape[:-1])
-        n = emb.shape[:-1].numel()
-        raise UserError(f'labels have shape {tuple(labels.shape)}, expected {want}: one label for each of the {n} embeddings')
+        want, n = tuple(emb.shape[:-1]), emb.shape[:-1].numel()
+        raise UserError(f'labels have shape {tuple(labels.shape)}, expected {want}: '
+                        f'one label for each of the {n} embeddings')
     return emb, labels
 
 # %% ../nbs/01_distances.ipynb #87780c1b
@@ -39,18 +41,23 @@ def safe_sqrt(
 )->Tensor:    # Their roots
     "Square root whose gradient at 0 is 0"
     s = plain_tensor(s, 'squared distances')
-    pos = ~(s <= 0)                           # NaN stays NaN: a run that has diverged must not look like one that has collapsed
+    pos = ~(s <= 0)      # NaN stays NaN: a run that has diverged must not look like one that has collapsed
     return torch.where(pos, s, 1).sqrt() * pos
 
 # %% ../nbs/01_distances.ipynb #e7ebfa33
 def _wide(x): return x.double() if x.device.type != 'mps' else x.float()   # float64 where the device has it
 
-def _trust(n, times=1): return 2**13*torch.finfo(n.dtype).eps*times*n      # @eq-trust: the right side, for a sum of squared norms
+def _trust(n, times=1):
+    "The right side of @eq-trust, for a sum of squared norms"
+    return 2**13*torch.finfo(n.dtype).eps*times*n
 
-def _product(x, y, nx, ny): return (nx[:, :, None] + ny[:, None]).baddbmm_(x, y.mT, alpha=-2)   # @eq-distance
+def _product(x, y, nx, ny):
+    "Squared distances from points and their squared norms: @eq-distance"
+    norms = nx[:, :, None] + ny[:, None]
+    return norms.baddbmm_(x, y.mT, alpha=-2)
 
 def _near(s, least, diagonal=None):
-    "Is any squared distance `least` or less, or below 0? A point and itself (at `diagonal`) are no pair, and at distance 0"
+    "Is any squared distance `least` or less? A point and itself (at `diagonal`) are no pair, and at distance 0"
     own = None if diagonal is None else s.diagonal(diagonal, 1, 2)
     if own is not None: own.fill_(torch.inf)
     near = bool(s.amin() <= least)                                         # NaN is not near
@@ -58,16 +65,18 @@ def _near(s, least, diagonal=None):
     return near
 
 def _exact(x, y, mid, diagonal=None, limit=2**18):
-    "Squared distances of x and y by a product in float64, and by differences where that rounds too much; at most `limit` differences at once"
+    "Squared distances by a product in float64, and by differences, at most `limit` at once, where that rounds too much"
     x, y, mid, dtype = _wide(x), _wide(y), _wide(mid), x.dtype
     u, v = x - mid, y - mid
     nu, nv = u.square().sum(2), v.square().sum(2)
     s = _product(u, v, nu, nv).clamp_(min=0)
-    if not _near(s, _trust(nu.amax() + nv.amax()), diagonal): return s.to(dtype)
-    pairs = (s <= _trust(nu[:, :, None] + nv[:, None])).nonzero()
-    for at in pairs.split(max(1, limit//max(1, x.shape[2]))):
+    least = _trust(nu.amax() + nv.amax())
+    if not _near(s, least, diagonal): return s.to(dtype)
+    near = s <= _trust(nu[:, :, None] + nv[:, None])
+    for at in near.nonzero().split(max(1, limit//max(1, x.shape[2]))):
         r, i, j = at.unbind(1)
-        s[r, i, j] = (x[r, i] - y[r, j]).square().sum(1)
+        difference = x[r, i] - y[r, j]
+        s[r, i, j] = difference.square().sum(1)
     return s.to(dtype)
 
 # %% ../nbs/01_distances.ipynb #937b2ecd
@@ -81,7 +90,7 @@ def pair_force(
     return (v.sum(2, keepdim=True)*x).baddbmm_(v, y, alpha=-1)
 
 class _Squares(torch.autograd.Function):
-    "Squared distances of x (R, B, D) and y (R, M, D), which may be x itself, and whether a pair is near; with any number of derivatives"
+    "Squared distances of x (R, B, D) and y (R, M, D), maybe x itself, and whether a pair is near; with all derivatives"
     @staticmethod
     def forward(x, y, alike):
         mid = y.mean(1, keepdim=True)
@@ -90,7 +99,8 @@ class _Squares(torch.autograd.Function):
         s = _product(u, v, nu, nv)
         own = 0 if alike else None
         near = s.numel() > 0 and _near(s, _trust(nu.amax() + nv.amax()), own)
-        return _exact(x, y, mid, own) if near else s, torch.tensor(near)
+        if near: s = _exact(x, y, mid, own)
+        return s, torch.tensor(near)
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs[:2])
@@ -102,15 +112,22 @@ class _Squares(torch.autograd.Function):
         dtype, mid = x.dtype, y.detach().mean(1, keepdim=True)
         if ctx.near: x, y, mid = _wide(x), _wide(y), _wide(mid)
         x, y = x - mid, y - mid
-        return 2*pair_force(g, x, y).to(dtype), 2*pair_force(g.mT, y, x).to(dtype), None
+        to_x, to_y = pair_force(g, x, y), pair_force(g.mT, y, x)
+        return 2*to_x.to(dtype), 2*to_y.to(dtype), None
 
 # %% ../nbs/01_distances.ipynb #1316e4c4
 def _full(x): return x if x.dtype == torch.float64 else x.float()
 
+def _no_autocast(x):
+    "The precision that is asked for; where nothing is cast, the context would cost a small batch 2 % of its time"
+    if not torch.is_autocast_enabled(x.device.type): return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
 def _points(x):
     x = plain_tensor(x, 'embeddings')
     if x.ndim > 1 and x.is_floating_point(): return x
-    raise UserError(f'embeddings have shape {tuple(x.shape)} and dtype {x.dtype}, expected (…, B, D) and a floating point dtype')
+    raise UserError(f'embeddings have shape {tuple(x.shape)} and dtype {x.dtype}, '
+                    'expected (…, B, D) and a floating point dtype')
 
 def pairwise_distances(
     x,                         # (…, B, D) embeddings
@@ -120,12 +137,14 @@ def pairwise_distances(
     "Distances between all rows of `x` and all rows of `y`"
     check_choice(distance, DISTANCES, 'distance')
     x = _points(x)
-    with torch.autocast(x.device.type, enabled=False):
+    with _no_autocast(x):
         x = _full(x)
         z = x if y is None else _points(y).to(x.dtype)
         lead = torch.broadcast_shapes(x.shape[:-2], z.shape[:-2])
-        a, b = (t.expand(*lead, *t.shape[-2:]).reshape(lead.numel(), *t.shape[-2:]) for t in (x, z))
-        s = _Squares.apply(a, b, y is None)[0].view(*lead, x.shape[-2], z.shape[-2])
+        def stack(t):                                                           # (R, B, D)
+            return t.expand(*lead, *t.shape[-2:]).reshape(lead.numel(), *t.shape[-2:])
+        s, _ = _Squares.apply(stack(x), stack(z), y is None)
+        s = s.view(*lead, x.shape[-2], z.shape[-2])
         return safe_sqrt(s) if distance == 'euclidean' else s
 
 # %% ../nbs/01_distances.ipynb #b10c0002
@@ -133,7 +152,7 @@ def distance_blocks(
     x,                  # (R, B, D) embeddings of R replicas, floating point
     limit:int=2**19,    # Most distances in a block
     upper:bool=False    # Only the columns from the block's first row on: all unordered pairs are among them
-):                      # Generator of (slice of rows, squared distances (R, rows, B), points (R, B, D) for @eq-force, as precise as these distances need)
+):                      # Generator of: slice of rows, d² (R, rows, B), points (R, B, D) as precise as @eq-force needs
     "Squared distances of all points, some rows at a time"
     x = _full(_points(x)).detach()
     mid = x.mean(1, keepdim=True)
@@ -143,11 +162,11 @@ def distance_blocks(
     rows = max(1, min(B, limit//(R*B)))
     for first in range(0, B, rows):
         s, cols = slice(first, min(first + rows, B)), slice(first if upper else 0, None)
-        d, points = _product(u[:, s], u[:, cols], n[:, s], n[:, cols]), u
+        points, d = u, _product(u[:, s], u[:, cols], n[:, s], n[:, cols])
         own = first - cols.start
         if _near(d, least, own):
             if wide is None: wide = _wide(x) - _wide(mid)
-            d, points = _exact(x[:, s], x[:, cols], mid, own), wide
+            points, d = wide, _exact(x[:, s], x[:, cols], mid, own)
         yield s, d, points
 
 # %% ../nbs/01_distances.ipynb #1d155c0b
@@ -159,7 +178,7 @@ def pair_distances(
     "Distance between row i of `x` and row i of `y`"
     check_choice(distance, DISTANCES, 'distance')
     x, y = _points(x), _points(y)
-    with torch.autocast(x.device.type, enabled=False):
+    with _no_autocast(x):
         x, y = _full(x), _full(y)
         s = (x - y).pow(2).sum(-1)
         return safe_sqrt(s) if distance == 'euclidean' else s
@@ -172,7 +191,8 @@ def check_labels(
     "The labels of a batch as a plain tensor; what is none is refused"
     labels = plain_labels(labels)
     if labels.ndim in (1, 1 + bool(replicas)): return labels
-    raise UserError(f'labels have shape {tuple(labels.shape)}, expected (B,): one whole number for each point, not one-hot rows')
+    raise UserError(f'labels have shape {tuple(labels.shape)}, expected (B,): '
+                    'one whole number for each point, not one-hot rows')
 
 def same_label(
     labels,              # (B) whole numbers
@@ -181,4 +201,5 @@ def same_label(
     "The positive and the negative pairs of a batch"
     labels = check_labels(labels, replicas)
     same = labels[..., :, None] == labels[..., None, :]
-    return same & ~torch.eye(labels.shape[-1], dtype=torch.bool, device=labels.device), ~same
+    own = torch.eye(labels.shape[-1], dtype=torch.bool, device=labels.device)
+    return same & ~own, ~same

@@ -302,7 +302,7 @@ def _learner(parts, configs, notify, cbs):
     return learn
 
 def _train(parts, configs, notify, cbs, path, saved):
-    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome, readings of the probe) for each r, and the seconds it took"
+    "Fit one run, or several as replicas, from the beginning or from a checkpoint: (model of replica r, summary, history, outcome, readings of the probe, its path) for each r, and the seconds it took"
     c, R = configs[0], len(configs)
     learn = _learner(parts, configs, notify, cbs)
     if saved and not _resumed(learn, saved, notify):
@@ -318,7 +318,7 @@ def _train(parts, configs, notify, cbs, path, saved):
     except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
     seconds, diag, model = time.perf_counter() - start, learn.optimization_diagnostics, learn.model
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
-    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r])
+    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r], diag.probe_path(r))
     return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], seconds
 
 # %% ../nbs/15_experiments.ipynb #20abeb7a
@@ -402,12 +402,12 @@ def run_together(
         if isinstance(model, Discriminant): model.fit(data.x, data.y)
     if configs[0].validation or configs[0].scored: return _write_scores(configs, folders, parts, pairing, cbs)
     if configs[0].trained: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, _saved(folders, configs, notify))
-    else: done, seconds = [(m.to(dls.device), {}, [], 'finished', []) for _, m, _, dls in parts], 0.
-    for c, folder, pair, (data, *_), (model, summary, history, outcome, readings) in zip(configs, folders, pairing, parts, done):
+    else: done, seconds = [(m.to(dls.device), {}, [], 'finished', [], {}) for _, m, _, dls in parts], 0.
+    for c, folder, pair, (data, *_), (model, summary, history, outcome, readings, path) in zip(configs, folders, pairing, parts, done):
         m, rows, emb = evaluate(model, data, c.seed) if outcome != 'diverged' else ({}, [], {})
         if readings: emb = emb | dict(probe_readings=torch.tensor(readings, dtype=torch.float64))       # (n, 2): epoch, value
         metrics = dict(outcome=outcome, seconds=seconds/len(configs)) | summary | m
-        write_run(folder, c, metrics, history, rows, pair, emb, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
+        write_run(folder, c, metrics, history, rows, pair, emb | path, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
 
 def run_one(
     config:RunConfig,     # What to run
@@ -819,11 +819,12 @@ def own_data(
     size:int=None,   # Pixels per side of pictures; None: as folder_data chooses
     say=print,       # Called with what was found
     vectors:str=None,# Columns or arrays of that file that are the vector, such as 'e*'; None: the only ones that can be
-    level:int=1      # How deep in the folder those lie that are classes
+    level:int=1,     # How deep in the folder those lie that are classes
+    groups:str=None  # What samples of one source share: a regular expression for names of pictures, or a column of the file
 )->list:             # Names for compare
     "Read data of one's own, say what was found, and give each a name"
-    data = [folder_data(folder, size, level=level)] if folder else []
-    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors))
+    data = [folder_data(folder, size, level=level, groups=groups)] if folder else []
+    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors, groups=groups))
     few = [d.class_disjoint and not d.laid_out for d in data]
     note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
     data = [replace(d, found=d.found + note*f) for d, f in zip(data, few)]

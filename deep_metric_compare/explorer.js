@@ -1,317 +1,540 @@
-// The explorer of both losses: points on a circle, moved by contrastive and by triplet loss side by side.
-// One file for two places. In a static page it computes by itself; in a notebook Python's own losses compute and it only draws.
-// It is a classic script, so that a page opened from a file can load it, and it needs no library.
+// The explorer of both losses: points under contrastive loss on the left, under triplet loss on the right.
+// One script for three places: in a static page it computes by itself (PageEngine), in a notebook Python's own losses
+// compute (KernelEngine), and a finished run is replayed (RunExplorer).
+// It needs explorer_losses.js and no library.
 (function (root) {
 'use strict';
 
-// ---- The losses, as the page on losses defines them, for unit vectors at angles `t` with labels `y` ----
+const {distances, evaluate, step, rivals, pairForce, shares, random, normal, start} = root.dmcLosses;
 
-const chord = (a, b) => 2*Math.abs(Math.sin((a - b)/2));
-const slope = (a, b) => Math.sign(Math.sin((a - b)/2))*Math.cos((a - b)/2);   // of the chord, by the first angle
+const SIDES = ['contrastive', 'triplet'];
+const DEFAULTS = {
+  n: 12, classes: 3, kind: 'cap', seed: 77,                                        // the start
+  margin: .7, balance: false, reduction: 'mean', strategy: 'all',                  // the losses
+  rate: 7, noise: 0, pace: 3,                                                      // steps; pace is steps a second
+};
+const AT = Array.from({length: 101}, (_, k) => k/50);     // distances at which the force on the marked pair is drawn
+const GLIDE = 250;                                        // milliseconds that a point takes to its next place
+const STILL = 1e-4;                                       // a gradient below this moves nothing
 
-function distances(t) { return t.map(a => t.map(b => chord(a, b))); }
+// Classes differ in shape as well as in colour: circle, square, triangle, diamond
+const SHAPES = [
+  'M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0Z',
+  'M-.9-.9H.9V.9H-.9Z',
+  'M0-1.15L1.1 .85H-1.1Z',
+  'M0-1.3L1.1 0L0 1.3L-1.1 0Z',
+];
+const KEYS = {ArrowLeft: .035, ArrowUp: .035, ArrowRight: -.035, ArrowDown: -.035};     // radians
 
-// Loss, active share and the weight of every pair: the derivative of the loss by its distance. `w` is symmetric: each pair stands twice.
-function contrastive(d, y, {margin, balance}) {
-  const n = y.length, w = d.map(r => r.map(() => 0));
-  let pos = 0, neg = 0, P = 0, N = 0, active = 0;
-  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) {
-    if (y[i] === y[j]) { pos += d[i][j]**2; P++; } else {
-      const h = Math.max(margin - d[i][j], 0);
-      neg += h*h; N++; active += h > 0;
-    }
-  }
-  const share = balance ? [1/(2*Math.max(P, 1)), 1/(2*Math.max(N, 1))] : [1/(P + N), 1/(P + N)];
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) if (i !== j)
-    w[i][j] = y[i] === y[j] ? share[0]*2*d[i][j] : -share[1]*2*Math.max(margin - d[i][j], 0);
-  return {value: share[0]*pos + share[1]*neg, active: (P + active)/Math.max(P + N, 1), w, counts: null};
-}
-
-// `counts[a][b]`: in how many active triplets with anchor a the pair (a, b) takes part; positive pairs pull, negative ones push.
-function triplet(d, y, {margin, reduction}) {
-  const n = y.length, counts = d.map(r => r.map(() => 0)), w = d.map(r => r.map(() => 0));
-  let sum = 0, all = 0, active = 0;
-  for (let a = 0; a < n; a++) for (let p = 0; p < n; p++) {
-    if (p === a || y[p] !== y[a]) continue;
-    for (let k = 0; k < n; k++) {
-      if (y[k] === y[a]) continue;
-      all++;
-      if (!(d[a][k] < d[a][p] + margin)) continue;
-      active++; sum += d[a][p] - d[a][k] + margin;
-      counts[a][p]++; counts[a][k]++;
-    }
-  }
-  const by = Math.max(reduction === 'active' ? active : all, 1);
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++)
-    w[i][j] = (y[i] === y[j] ? 1 : -1)*(counts[i][j] + counts[j][i])/by;
-  return {value: sum/by, active: active/Math.max(all, 1), w, counts};
-}
-
-const LOSSES = {contrastive, triplet};
-
-function evaluate(loss, t, y, args) {
-  const d = distances(t), r = LOSSES[loss](d, y, args);
-  r.grad = t.map((a, i) => t.reduce((s, b, j) => s + (i === j ? 0 : r.w[i][j]*slope(a, b)), 0));
-  r.norm = Math.hypot(...r.grad);
-  return r;
-}
-
-function step(loss, t, y, args, rate) {
-  const r = evaluate(loss, t, y, args);
-  return {...r, t: t.map((a, i) => a - rate*r.grad[i])};
-}
-
-// Shares of variance: within classes, between classes, and the offset of the mean of the class means. They add up to 1.
-function shares(t, y) {
-  const C = [...new Set(y)], mean = f => C.map(c => {
-    const own = t.filter((_, i) => y[i] === c);
-    return own.reduce((s, a) => s + f(a), 0)/own.length;
-  });
-  const mx = mean(Math.cos), my = mean(Math.sin), avg = v => v.reduce((a, b) => a + b, 0)/C.length;
-  const within = 1 - avg(mx.map((x, i) => x*x + my[i]*my[i])), offset = avg(mx)**2 + avg(my)**2;
-  return [within, 1 - within - offset, offset];
-}
-
-// The same small generator everywhere, so that a page starts as its picture shows it (mulberry32).
-function random(seed) {
-  return () => { seed = seed + 0x6D2B79F5 | 0; let z = Math.imul(seed ^ seed >>> 15, 1 | seed);
-    z = z + Math.imul(z ^ z >>> 7, 61 | z) ^ z; return ((z ^ z >>> 14) >>> 0)/4294967296; };
-}
-
-function start(kind, n, C, seed) {
-  const r = random(seed), wide = kind === 'cap' ? Math.PI/2 : 2*Math.PI;
-  return {t: Array.from({length: n}, () => Math.PI/2 + (r() - .5)*wide), y: Array.from({length: n}, (_, i) => i % C)};
-}
-
-// ---- What is drawn ----
-
-const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7'], SIDES = ['contrastive', 'triplet'];
-const DEFAULTS = {n: 15, classes: 3, seed: 50, kind: 'cap', margin: 1, balance: false, reduction: 'mean', rate: 1};
-const SVG = 'http://www.w3.org/2000/svg';
+// ---- Small helpers ----
 
 function make(tag, attributes = {}, parent = null, text = null) {
-  const e = document.createElementNS(tag.startsWith('svg:') ? SVG : 'http://www.w3.org/1999/xhtml', tag.replace('svg:', ''));
+  const space = tag.startsWith('svg:') ? 'http://www.w3.org/2000/svg' : 'http://www.w3.org/1999/xhtml';
+  const e = document.createElementNS(space, tag.replace('svg:', ''));
   for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
   if (text !== null) e.textContent = text;
   if (parent) parent.append(e);
   return e;
 }
 
-const AT = Array.from({length: 201}, (_, k) => k/100);    // distances at which the force on the marked pair is drawn
+const onCircle = t => t.map(a => [Math.cos(a), Math.sin(a)]);
+const between = (a, b, part) => Array.isArray(a) ? a.map((v, k) => between(v, b[k], part)) : a + part*(b - a);
+const polyline = points => points.map(([x, y], k) => `${k ? 'L' : 'M'}${x.toFixed(2)} ${y.toFixed(2)}`).join('');
 
-// Points that make an active triplet with anchor a and the pair (a, b), were its distance x
-function rivals(d, y, a, b, x, m) {
-  const same = y[a] === y[b];
-  return y.flatMap((c, k) => {
-    if (k === a || k === b || (c === y[a]) === same) return [];
-    return (same ? d[a][k] < x + m : x < d[a][k] + m) ? [k] : [];
-  });
-}
+// ---- Engines: who says what the losses are ----
 
-// The force on the pair (i, j) at distance x: for contrastive the slope of its own term, for triplet the number of triplets it is in
-function force(side, d, y, margin, i, j, x) {
-  if (side === 'contrastive') return y[i] === y[j] ? 2*x : 2*Math.max(margin - x, 0);
-  return rivals(d, y, i, j, x, margin).length + rivals(d, y, j, i, x, margin).length;
-}
-
-// The browser computes. `look` says how things stand, `step` moves all points once and then looks; the answer goes to `then`.
+// The browser computes
 class PageEngine {
-  args(s, side) { return side === 'contrastive' ? {margin: s.margin, balance: s.balance} : {margin: s.margin, reduction: s.reduction}; }
   look(s, then) {
-    const [i, j] = s.pair;
-    then(SIDES.map(side => {
-      const t = s.t[side], d = distances(t), r = evaluate(side, t, s.y, this.args(s, side)), f = x => force(side, d, s.y, s.margin, i, j, x);
-      return {t, value: r.value, active: r.active, norm: r.norm, force: f(d[i][j]), curve: AT.map(f)};
-    }));
-  }
-  step(s, then) {
-    const t = {};
-    SIDES.forEach(side => { t[side] = step(side, s.t[side], s.y, this.args(s, side), s.rate).t; });
-    this.look({...s, t}, then);
+    then(SIDES.map((side, k) => evaluate(side, s.t[k], s.y, s)));
   }
 }
 
-// Python computes. One question is on its way at a time; of those asked meanwhile only the last is sent.
+// Python computes. One question is on its way at a time; of those that are asked meanwhile only the last is sent.
 class KernelEngine {
   constructor(model) {
     this.model = model;
-    model.on('msg:custom', m => {
-      const then = this.then, next = this.next;
-      this.then = this.next = null;
-      if (then) then(m.looks);
-      if (next && !this.then) this.ask(...next);
-    });
+    this.model.on('msg:custom', m => this.answer(m.looks));
   }
-  ask(kind, s, then) {
-    if (this.then) { this.next = [kind, s, then]; return; }
+
+  look(s, then) {
+    if (this.then) this.next = [s, then];
+    else this.ask(s, then);
+  }
+
+  ask(s, then) {
     this.then = then;
-    const {t, y, pair, margin, balance, reduction, rate} = s;
-    this.model.send({kind, t, y, pair, margin, balance, reduction, rate});
+    const {t, y, margin, balance, reduction, strategy} = s;
+    this.model.send({t, y, margin, balance, reduction, strategy});
   }
-  look(s, then) { this.ask('look', s, then); }
-  step(s, then) { if (!this.then) this.ask('step', s, then); }
+
+  answer(looks) {
+    const {then, next} = this;
+    this.then = this.next = null;
+    then(looks);
+    if (next) this.ask(...next);
+  }
 }
 
-class Explorer {
-  constructor(el, options = {}, engine = new PageEngine()) {
-    this.el = el; this.engine = engine; this.s = {...DEFAULTS, ...options}; this.frames = 0;
-    this.build(); this.turn = 0; this.restart();
-    if (!matchMedia('(prefers-reduced-motion: reduce)').matches && this.s.play !== false) this.play(true);
+// ---- One side of the picture ----
+
+class Panel {
+  constructor(where, side, title) {
+    this.side = side;
+    this.counted = side === 'triplet';
+    const f = make('figure', {}, where);
+    make('figcaption', {}, f, title);
+    this.svg = make('svg:svg', {viewBox: '-1.3 -1.3 2.6 2.6', role: 'group', 'aria-label': `points under ${title}`}, f);
+    make('svg:circle', {r: 1, class: 'dmc-ring'}, this.svg);
+    this.lines = make('svg:g', {}, this.svg);
+    this.dots = make('svg:g', {}, this.svg);
+    this.note = make('p', {class: 'dmc-note'}, f);
+    this.gauge = make('div', {class: 'dmc-gauge', 'aria-hidden': true}, f);
+    this.curve = make('svg:svg', {viewBox: '-6 -8 112 62', class: 'dmc-curve', role: 'img'}, f);
+    this.path = make('svg:path', {}, this.curve);
+    make('svg:path', {d: 'M0 0V44H100', class: 'dmc-axis'}, this.curve);
+    this.dot = make('svg:circle', {r: 2.6}, this.curve);
+    make('svg:text', {x: 50, y: 52, 'text-anchor': 'middle'}, this.curve, 'distance of the pair');
+    make('svg:text', {x: 0, y: 52}, this.curve, '0');
+    make('svg:text', {x: 100, y: 52, 'text-anchor': 'end'}, this.curve, '2');
+    this.top = make('svg:text', {x: -2, y: 4, 'text-anchor': 'end'}, this.curve);
+    const force = this.counted ? 'force: how many rivals' : 'force: by its own distance';
+    make('svg:text', {x: -2, y: -4}, this.curve, force);
+    make('p', {class: 'dmc-key'}, f, 'variance within classes, between them, offset');
+    this.bar = make('div', {class: 'dmc-shares', role: 'img'}, f);
+    this.parts = ['within', 'between', 'offset'].map(k => make('span', {class: `dmc-${k}`}, this.bar));
+  }
+
+  // A shape for every point; `wire(shape, i)` says what it does
+  points(y, wire) {
+    this.dots.replaceChildren();
+    this.shapes = y.map((c, i) => {
+      const label = `point ${i + 1}, class ${c + 1}`;
+      const g = make('svg:g', {class: `dmc-point dmc-class${c}`, tabindex: 0, 'aria-label': label}, this.dots);
+      make('svg:circle', {r: .15, class: 'dmc-touch'}, g);
+      make('svg:path', {d: SHAPES[c], transform: 'scale(.075)'}, g);
+      wire(g, i);
+      return g;
+    });
+  }
+
+  // Points and the lines between them, at `xy`: all that moves between two steps
+  place(xy, pair) {
+    const {look} = this;
+    xy.forEach(([x, y], k) => this.shapes[k].setAttribute('transform', `translate(${x} ${-y})`));
+    this.lines.replaceChildren();
+    const line = (a, b, kind, wide) => make('svg:line',
+      {x1: xy[a][0], y1: -xy[a][1], x2: xy[b][0], y2: -xy[b][1], class: kind, 'stroke-width': wide}, this.lines);
+    const halo = ([x, y]) => make('svg:circle', {cx: x, cy: -y, r: .15, class: 'dmc-halo'}, this.lines);
+    for (const k of new Set(look.rivals.map(([, k]) => k))) halo(xy[k]);
+    for (const [end, k] of look.rivals) line(end, k, 'dmc-line', .012);
+    if (look.force > 0) line(...pair, look.kind, .02 + .1*look.force/look.top);
+  }
+
+  // What is new with a step, a drag or another margin: `d` are the distances, `parts` the shares of variance
+  show(d, parts, y, s) {
+    const [i, j] = s.pair;
+    const pulls = y[i] === y[j];
+    const look = {
+      kind: pulls ? 'dmc-pull' : 'dmc-push',
+      top: this.counted ? 2*Math.max(...y.map(c => y.filter(o => o !== c).length)) : 4,
+      rivals: this.counted ? rivals(d, y, s.pair, s) : [],
+      force: pairForce(this.side, d, y, s.pair, s, d[i][j]),
+    };
+    this.shapes.forEach((g, k) => g.classList.toggle('dmc-marked', k === i || k === j));
+    this.say(look, pulls);
+    this.drawGauge(look);
+    this.drawCurve(look, d, y, s);
+    this.drawShares(parts);
+    this.look = look;
+  }
+
+  say(look, pulls) {
+    const verb = pulls ? 'pull' : 'push';
+    const own = pulls ? 'twice its distance' : 'twice what it lacks to the margin';
+    const others = pulls ? 'one for each line to a rival' : 'one for each pair it is in the way of';
+    const size = this.counted ? look.force : look.force.toFixed(2);
+    this.note.replaceChildren();
+    make('b', {class: look.kind}, this.note, `${verb} ${size}`);
+    this.note.append(`: ${this.counted ? others : own}`);
+  }
+
+  // Contrastive: one bar; triplet: a block for each rival
+  drawGauge(look) {
+    this.gauge.replaceChildren();
+    const blocks = this.counted ? look.force : 1;
+    const width = 100*(this.counted ? 1 : look.force)/look.top;
+    for (let k = 0; k < blocks; k++) make('span', {class: look.kind, style: `width: ${width}%`}, this.gauge);
+  }
+
+  drawCurve(look, d, y, s) {
+    const [i, j] = s.pair;
+    const up = v => 44 - 44*v/look.top;
+    const forces = AT.map(x => pairForce(this.side, d, y, s.pair, s, x));
+    const at = AT.map((x, k) => [50*x, up(forces[k])]);
+    const stairs = at.flatMap(([x, v], k) => [[x, at[Math.max(k - 1, 0)][1]], [x, v]]);
+    this.path.setAttribute('d', polyline(this.counted ? stairs : at));
+    this.path.setAttribute('class', look.kind);
+    this.top.textContent = look.top;
+    this.dot.setAttribute('cx', 50*Math.min(d[i][j], 2));
+    this.dot.setAttribute('cy', up(look.force));
+    const form = this.counted ? 'a staircase of rivals' : 'a fixed curve';
+    this.curve.setAttribute('aria-label', `force on the marked pair against its distance: ${form}`);
+  }
+
+  drawShares(parts) {
+    const names = ['within', 'between', 'offset'];
+    this.parts.forEach((e, k) => {
+      e.style.width = `${100*parts[k]}%`;
+      e.textContent = parts[k] > .3 ? `${names[k]} ${parts[k].toFixed(2)}` : '';
+    });
+    const text = names.map((name, k) => `${name} ${parts[k].toFixed(2)}`).join(', ');
+    this.bar.setAttribute('aria-label', `shares of variance: ${text}`);
+    this.bar.title = text;
+  }
+}
+
+// ---- Curves of both sides over the steps ----
+
+class Chart {
+  constructor(where, title) {
+    const f = make('figure', {}, where);
+    make('figcaption', {}, f, title);
+    const label = `${title} of both losses over the steps`;
+    this.svg = make('svg:svg', {viewBox: '-2 -2 104 44', class: 'dmc-chart', role: 'img', 'aria-label': label}, f);
+    make('svg:path', {d: 'M0 0V40H100', class: 'dmc-axis'}, this.svg);
+    this.paths = SIDES.map(side => make('svg:path', {class: `dmc-of-${side}`}, this.svg));
+  }
+
+  draw(curves) {
+    const top = Math.max(...curves.flat(), 1e-9);
+    const last = Math.max(curves[0].length - 1, 1);
+    curves.forEach((c, k) => this.paths[k].setAttribute('d', polyline(c.map((v, t) => [100*t/last, 40 - 40*v/top]))));
+  }
+}
+
+// ---- What both explorers share: panels of points that move step by step ----
+// A subclass says what stands above and below the panels (build), where all begins (restart), what a step is (forward),
+// and what is to be seen (picture). `s.t` has the points of each panel, in whatever form `place` understands.
+
+class Player {
+  constructor(el, settings) {
+    this.el = el;
+    this.s = {...DEFAULTS, ...settings};
+    this.calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    this.el.replaceChildren();                          // a picture stands here for those who see no script
+    this.el.classList.add('dmc-explorer');
+  }
+
+  begin() {
+    this.build();
+    this.restart();
+    if (!this.calm && this.s.play !== false) this.play(true);
+  }
+
+  makeBar() {
+    const bar = make('div', {class: 'dmc-bar'}, this.el);
+    this.button = this.press(bar, 'play', () => this.play(!this.playing));
+    this.press(bar, 'again', () => this.restart());
+    return bar;
+  }
+
+  makePanels(sides, titles = sides) {
+    make('p', {class: 'dmc-hint'}, this.el, this.hint());
+    const where = make('div', {class: 'dmc-panels'}, this.el);
+    this.panels = sides.map((side, k) => new Panel(where, side, titles[k]));
+    this.said = make('p', {class: 'dmc-say', 'aria-live': 'polite'}, this.el);
+  }
+
+  press(where, text, then, title = '') {
+    const b = make('button', {type: 'button', title}, where, text);
+    b.onclick = then;
+    return b;
+  }
+
+  slider(where, label, min, max, by, value, then) {
+    const l = make('label', {}, where, `${label} `);
+    const i = make('input', {type: 'range', min, max, step: by, value, 'aria-label': label}, l);
+    const out = make('output', {}, l, value);
+    i.oninput = () => {
+      out.textContent = i.value;
+      then(+i.value);
+    };
+    return {input: i, output: out};
+  }
+
+  // Points go to other places, at once or gliding
+  move(t, gliding) {
+    this.s.t = t;
+    if (gliding && !this.calm && this.s.pace <= 10) this.glide();
+    else this.shown = t;
+    this.picture();
+    this.place();
+  }
+
+  glide() {
+    const [from, to, begin] = [this.shown, this.s.t, performance.now()];
+    const frame = now => {
+      if (to !== this.s.t) return;                      // something else has moved them
+      const part = Math.min(Math.max(now - begin, 0)/GLIDE, 1);
+      this.shown = between(from, to, part);
+      this.place();
+      if (part < 1) requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  }
+
+  place() {
+    this.panels.forEach((p, k) => p.place(this.where(this.shown[k]), this.s.pair));
+  }
+
+  mark(i) {
+    if (i !== this.s.pair[1]) this.s.pair = [this.s.pair[1], i];
+    this.picture();
+    this.place();
+  }
+
+  // A step at every beat. One that cannot be made yet is made as soon as it can.
+  play(on) {
+    this.playing = on;
+    this.late = false;
+    this.button.textContent = on ? 'pause' : 'play';
+    clearTimeout(this.timer);
+    if (on) this.timer = setTimeout(() => this.tick(), 1000/this.s.pace);
+  }
+
+  tick() {
+    this.late = !this.ready();
+    if (this.late) return;
+    this.timer = setTimeout(() => this.tick(), 1000/this.s.pace);
+    this.forward();
+  }
+
+  ready() { return true; }
+}
+
+// ---- The explorer of both losses ----
+
+class Explorer extends Player {
+  constructor(el, settings = {}, engine = new PageEngine()) {
+    super(el, settings);
+    this.engine = engine;
+    this.frames = 0;                                    // answers that were drawn
+    this.begin();
+  }
+
+  hint() {
+    return 'Drag any point, and watch the force on the outlined pair. Left it depends on the pair’s own distance. '
+      + 'Right it counts rivals (lines): points of another class that are not yet a margin farther away.';
+  }
+
+  // Three controls in sight, the rest folded away
+  build() {
+    const bar = this.makeBar();
+    this.press(bar, 'swap', () => this.swap(), 'each loss goes on from where the other one is');
+    this.setting(bar, 'margin', 'margin', .1, 1.9, .05);
+    this.choice(bar, 'pull : push', 'balance', {'as counted': false, '1 : 1': true});
+    this.makePanels(SIDES);
+    this.more = make('details', {}, this.el);
+    make('summary', {}, this.more, 'more');
+    const rest = make('div', {class: 'dmc-bar'}, this.more);
+    this.choice(rest, 'strategy', 'strategy', {all: 'all', hard: 'hard', 'semi-hard': 'semi-hard'});
+    this.choice(rest, 'mean of triplet over', 'reduction', {'all triplets': 'mean', 'active triplets': 'active'});
+    this.setting(rest, 'rate', 'rate', .5, 15, .5);
+    this.setting(rest, 'noise', 'noise', 0, .3, .01);
+    this.setting(rest, 'steps a second', 'pace', 1, 30, 1);
+    this.setting(rest, 'points', 'n', 12, 24, 1, true);
+    this.setting(rest, 'classes', 'classes', 2, 4, 1, true);
+    this.choice(rest, 'start', 'kind', {cap: 'cap', 'whole circle': 'circle'}, true);
+    this.press(rest, 'other points', () => this.set('seed', this.s.seed + 1, true));
+    const charts = make('div', {class: 'dmc-charts'}, this.more);
+    make('p', {class: 'dmc-key'}, this.more, 'each step; solid: contrastive, dashed: triplet');
+    this.charts = ['loss', 'active share', 'gradient norm'].map(title => new Chart(charts, title));
+    this.more.ontoggle = () => this.drawCharts();
+  }
+
+  setting(where, label, key, min, max, by, again = false) {
+    this.slider(where, label, min, max, by, this.s[key], v => this.set(key, v, again));
+  }
+
+  choice(where, label, key, options, again = false) {
+    const l = make('label', {}, where, `${label} `);
+    const c = make('select', {'aria-label': label}, l);
+    for (const [text, v] of Object.entries(options)) {
+      const o = make('option', {value: text}, c, text);
+      o.selected = v === this.s[key];
+    }
+    c.onchange = () => this.set(key, options[c.value], again);
+  }
+
+  set(key, value, again) {
+    this.s[key] = value;
+    if (again) this.restart();
+    else this.move(this.s.t, false);
   }
 
   restart() {
     const {t, y} = start(this.s.kind, this.s.n, this.s.classes, this.s.seed);
-    this.s.y = y; this.s.t = {contrastive: t.slice(), triplet: t.slice()};
-    this.s.pair = [0, y.indexOf(y[0], 1)];
-    this.turn++;
-    this.points(); this.look();
+    this.s.y = y;
+    this.s.pair = [y.length - 1 - this.s.classes, y.length - 1];       // two of a class
+    this.draw = random(this.s.seed);                    // of the noise
+    this.history = [];
+    this.panels.forEach(p => p.points(y, (g, i) => this.wire(p, g, i)));
+    this.move([t, t], false);
   }
 
-  // Controls: three in sight, the rest folded away
-  build() {
-    this.el.replaceChildren();                       // a picture stands here for those who see no script
-    this.el.classList.add('dmc-explorer');
-    const bar = make('div', {class: 'dmc-bar'}, this.el), more = make('details', {}, this.el);
-    make('summary', {}, more, 'more');
-    this.button = make('button', {type: 'button'}, bar, 'play');
-    this.button.onclick = () => this.play(!this.timer);
-    make('button', {type: 'button'}, bar, 'again').onclick = () => { this.restart(); };
-    make('button', {type: 'button', title: 'each loss goes on from where the other one is'}, bar, 'swap').onclick = () => this.swap();
-    this.slider(bar, 'margin', .1, 1.9, .05);
-    this.choice(bar, 'pull : push of contrastive', [['as counted', false], ['1 : 1', true]], 'balance');
-    this.choice(more, 'mean of triplet over', [['all triplets', 'mean'], ['active triplets', 'active']], 'reduction');
-    this.slider(more, 'rate', .1, 6, .1);
-    this.slider(more, 'n', 12, 24, 1, 'points', true);
-    this.slider(more, 'classes', 2, 4, 1, 'classes', true);
-    this.choice(more, 'start', [['cap', 'cap'], ['whole circle', 'circle']], 'kind', true);
-    make('button', {type: 'button'}, more, 'other points').onclick = () => { this.s.seed++; this.restart(); };
-    const panels = make('div', {class: 'dmc-panels'}, this.el);
-    this.panels = SIDES.map(side => this.panel(panels, side));
-    this.say = make('p', {class: 'dmc-say', 'aria-live': 'polite'}, this.el);
+  // ---- The mouse, a finger, the keyboard ----
+
+  wire(p, g, i) {
+    g.setAttribute('role', 'slider');
+    g.setAttribute('aria-valuemin', -180);
+    g.setAttribute('aria-valuemax', 180);
+    g.onpointerdown = e => this.drag(p, g, i, e);
+    g.onkeydown = e => this.key(i, e);
   }
 
-  slider(where, key, min, max, by, label = key, again = false) {
-    const l = make('label', {}, where, label + ' '), i = make('input', {type: 'range', min, max, step: by, value: this.s[key], 'aria-label': label}, l);
-    const out = make('output', {}, l, this.s[key]);
-    i.oninput = () => { this.s[key] = +i.value; out.textContent = i.value; again ? this.restart() : this.look(); };
-  }
-
-  choice(where, label, options, key, again = false) {
-    const l = make('label', {}, where, label + ' '), c = make('select', {'aria-label': label}, l);
-    options.forEach(([text, v], i) => { const o = make('option', {value: i}, c, text); o.selected = v === this.s[key]; });
-    c.onchange = () => { this.s[key] = options[c.value][1]; again ? this.restart() : this.look(); };
-  }
-
-  panel(where, side) {
-    const f = make('figure', {}, where), p = {side};
-    make('figcaption', {}, f, side);
-    p.svg = make('svg:svg', {viewBox: '-1.3 -1.3 2.6 2.6', role: 'group', 'aria-label': `points under ${side} loss`}, f);
-    make('svg:circle', {r: 1, class: 'dmc-ring'}, p.svg);
-    p.lines = make('svg:g', {}, p.svg); p.dots = make('svg:g', {}, p.svg);
-    p.bar = make('div', {class: 'dmc-shares', role: 'img'}, f);
-    p.parts = ['within', 'between', 'offset'].map(k => make('span', {class: 'dmc-' + k}, p.bar));
-    p.curve = make('svg:svg', {viewBox: '-12 -8 124 62', class: 'dmc-curve', role: 'img'}, f);
-    p.path = make('svg:path', {}, p.curve); p.dot = make('svg:circle', {r: 2.4}, p.curve);
-    make('svg:path', {d: 'M0 0V44H100', class: 'dmc-axis'}, p.curve);
-    make('svg:text', {x: 100, y: 52, 'text-anchor': 'end'}, p.curve, 'distance of the marked pair');
-    make('svg:text', {x: 0, y: -3}, p.curve, side === 'triplet' ? 'force: rivals that violate the margin' : 'force: by its own distance');
-    p.note = make('p', {class: 'dmc-note'}, f);
-    return p;
-  }
-
-  points() {
-    for (const p of this.panels) {
-      p.dots.replaceChildren();
-      p.points = this.s.y.map((c, i) => {
-        const d = make('svg:circle', {r: .07, fill: COLORS[c], tabindex: 0, role: 'slider', 'aria-label': `point ${i + 1}, class ${c + 1}`, 'aria-valuemin': -180, 'aria-valuemax': 180}, p.dots);
-        d.onpointerdown = e => this.drag(p, d, i, e);
-        d.onkeydown = e => this.key(i, e);
-        return d;
-      });
-    }
-  }
-
-  // A point is put to the same place on both circles; one that was pressed without being moved joins the marked pair
-  drag(p, d, i, e) {
-    e.preventDefault(); d.setPointerCapture(e.pointerId);
+  // A point goes to the same place on both circles; one that is pressed without being moved joins the marked pair
+  drag(p, g, i, e) {
+    e.preventDefault();
+    g.setPointerCapture(e.pointerId);
+    g.focus({preventScroll: true});
     let moved = false;
-    d.onpointermove = v => {
-      const m = p.svg.getScreenCTM().inverse(), x = v.clientX*m.a + m.e, y = v.clientY*m.d + m.f;
-      moved = true; this.put(i, Math.atan2(-y, x));
+    g.onpointermove = v => {
+      moved = true;
+      const m = p.svg.getScreenCTM().inverse();
+      this.put(i, Math.atan2(-(v.clientY*m.d + m.f), v.clientX*m.a + m.e));
     };
-    d.onpointerup = d.onpointercancel = () => { d.onpointermove = null; if (!moved) this.mark(i); };
+    g.onpointerup = g.onpointercancel = () => {
+      g.onpointermove = null;
+      if (!moved) this.mark(i);
+    };
   }
 
   key(i, e) {
-    const by = {ArrowLeft: .035, ArrowUp: .035, ArrowRight: -.035, ArrowDown: -.035}[e.key];
-    if (by) { e.preventDefault(); this.turn++; SIDES.forEach(s => { this.s.t[s][i] += by; }); this.look(); }
-    if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); this.mark(i); }
+    const turn = KEYS[e.key];
+    if (turn) this.change((a, k) => k === i ? a + turn : a);
+    else if (e.key === 'Enter' || e.key === ' ') this.mark(i);
+    else return;
+    e.preventDefault();
   }
 
-  put(i, angle) { this.turn++; SIDES.forEach(s => { this.s.t[s][i] = angle; }); this.look(); }
-  mark(i) { if (i !== this.s.pair[1]) this.s.pair = [this.s.pair[1], i]; this.look(); }
-  swap() { this.turn++; const t = this.s.t; this.s.t = {contrastive: t.triplet, triplet: t.contrastive}; this.look(); }
+  change(f) { this.move(this.s.t.map(t => t.map(f)), false); }
+  put(i, angle) { this.change((a, k) => k === i ? angle : a); }
 
-  play(on) {
-    clearInterval(this.timer); this.timer = on ? setInterval(() => this.forward(), 50) : null;
-    this.button.textContent = on ? 'pause' : 'play';
+  swap() {
+    this.move([...this.s.t].reverse(), true);
+    if (!this.calm) this.play(true);
   }
 
-  look() { this.engine.look(this.s, r => this.show(r)); }
+  // ---- Steps ----
+
+  // The last answer must be about the points as they are now
+  ready() { return this.asked === this.s.t; }
 
   forward() {
-    const before = this.turn;                       // points that were put somewhere meanwhile stay there
-    this.engine.step(this.s, r => {
-      if (before !== this.turn) return;
-      SIDES.forEach((side, k) => { this.s.t[side] = r[k].t; });
-      this.show(r);
+    const shake = a => a + this.s.noise*normal(this.draw);
+    this.stepped = true;
+    this.move(this.s.t.map((t, k) => step(t, this.answers[k].grad, this.s.rate).map(shake)), true);
+  }
+
+  where(t) { return onCircle(t); }
+
+  // Places, rivals and shares can be seen at once; then the losses are asked
+  picture() {
+    this.panels.forEach((p, k) => {
+      const t = this.s.t[k];
+      p.show(distances(t), shares(onCircle(t), this.s.y), this.s.y, this.s);
+      t.forEach((a, i) => p.shapes[i].setAttribute('aria-valuenow', Math.round(a*180/Math.PI)));
     });
+    const asked = this.s.t;
+    this.engine.look(this.s, answers => this.show(asked, answers));
   }
 
-  show(looks) {
-    this.frames++;
-    this.panels.forEach((p, k) => this.draw(p, looks[k], this.s.t[p.side]));
-    const [a, b] = looks, still = a.norm < 1e-4 && b.norm < 1e-4;
-    this.say.textContent = `loss ${a.value.toFixed(3)} and ${b.value.toFixed(3)}; active ${(100*a.active).toFixed(0)} % of pairs and ${(100*b.active).toFixed(0)} % of triplets` + (still ? '; both stand still' : '');
-    if (still && this.timer) this.play(false);
+  show(asked, answers) {
+    this.frames += 1;
+    this.asked = asked;
+    this.answers = answers;
+    const norms = answers.map(a => Math.hypot(...a.grad));
+    if (!this.history.length || this.stepped) this.history.push(answers.map((a, k) => [a.value, a.active, norms[k]]));
+    this.stepped = false;
+    const still = Math.max(...norms) < STILL && !this.s.noise;
+    const values = answers.map(a => a.value.toFixed(3));
+    const percent = answers.map(a => (100*a.active).toFixed(0));
+    this.said.textContent = `loss ${values[0]} and ${values[1]}; `
+      + `active: ${percent[0]} % of pairs, ${percent[1]} % of triplets${still ? '; both stand still' : ''}`;
+    this.drawCharts();
+    if (this.playing && still && this.ready()) this.play(false);
+    if (this.playing && this.late) this.tick();
   }
 
-  draw(p, r, t) {
-    const [i, j] = this.s.pair, at = a => [Math.cos(a), -Math.sin(a)], pull = this.s.y[i] === this.s.y[j];
-    t.forEach((a, k) => { const [x, y] = at(a), d = p.points[k];
-      d.setAttribute('cx', x); d.setAttribute('cy', y); d.setAttribute('aria-valuenow', Math.round(a*180/Math.PI));
-      d.classList.toggle('dmc-marked', k === i || k === j); });
-    p.lines.replaceChildren();
-    const here = chord(t[i], t[j]), counted = p.side === 'triplet';
-    if (counted) this.rivals(p, t, i, j);
-    const [x1, y1] = at(t[i]), [x2, y2] = at(t[j]), wide = .006 + (counted ? .008*r.force : .04*r.force);
-    make('svg:line', {x1, y1, x2, y2, class: pull ? 'dmc-pull' : 'dmc-push', 'stroke-width': Math.min(wide, .16)}, p.lines);
-    const s = shares(t, this.s.y);
-    p.parts.forEach((e, k) => { e.style.width = 100*s[k] + '%'; e.textContent = s[k] > .18 ? ['within ', 'between ', 'offset '][k] + s[k].toFixed(2) : ''; });
-    p.bar.setAttribute('aria-label', `shares of variance: within ${s[0].toFixed(2)}, between ${s[1].toFixed(2)}, offset ${s[2].toFixed(2)}`);
-    this.curve(p, r, here, pull);
-    const verb = pull ? 'pulled' : 'pushed';
-    p.note.textContent = counted ? `at distance ${here.toFixed(2)} it is ${verb} by ${r.force} triplets: one for each rival in the way`
-      : `at distance ${here.toFixed(2)} it is ${verb} with ${r.force.toFixed(2)}, wherever the others are`;
-  }
-
-  // Thin lines to the points that make triplets with the marked pair
-  rivals(p, t, i, j) {
-    const d = distances(t);
-    for (const [a, b] of [[i, j], [j, i]]) for (const k of rivals(d, this.s.y, a, b, d[a][b], this.s.margin))
-      make('svg:line', {x1: Math.cos(t[a]), y1: -Math.sin(t[a]), x2: Math.cos(t[k]), y2: -Math.sin(t[k]), class: 'dmc-rival'}, p.lines);
-  }
-
-  curve(p, r, here, pull) {
-    const y = this.s.y, top = p.side === 'contrastive' ? 4 : 2*Math.max(...y.map(c => y.filter(o => o !== c).length)), up = v => 44 - 44*v/top;
-    p.path.setAttribute('d', r.curve.map((v, k) => `${k ? 'L' : 'M'}${50*AT[k]} ${up(v)}`).join(''));
-    p.path.setAttribute('class', pull ? 'dmc-pull' : 'dmc-push');
-    p.dot.setAttribute('cx', 50*here);
-    p.dot.setAttribute('cy', up(r.force));
-    p.curve.setAttribute('aria-label', `force on the marked pair against its distance: ${p.side === 'contrastive' ? 'a fixed curve' : 'a staircase of rivals'}`);
+  drawCharts() {
+    if (!this.more.open) return;
+    this.charts.forEach((chart, q) => chart.draw(SIDES.map((_, k) => this.history.map(h => h[k][q]))));
   }
 }
 
-root.dmcExplorer = {evaluate, step, shares, force, start, Explorer, KernelEngine, DEFAULTS};
-root.document?.querySelectorAll?.('[data-dmc-explorer]').forEach(el => { el.dmc = new Explorer(el, JSON.parse(el.dataset.dmcExplorer || '{}')); });
+// ---- A finished run, replayed: some points of its probe over its epochs, seen in a plane ----
+// `runs` has for each: side, title, labels y, and per epoch the points in the plane, distances, shares, margin, loss.
+
+class RunExplorer extends Player {
+  constructor(el, settings) {
+    super(el, {pace: 4, ...settings});
+    this.last = Math.min(...this.s.runs.map(r => r.epochs.length)) - 1;
+    this.begin();
+  }
+
+  hint() {
+    return 'Some training points of a finished run, epoch by epoch, seen in a plane; distances, forces and shares are '
+      + 'those of the whole embedding. Press two points to mark them.';
+  }
+
+  build() {
+    this.epoch = this.slider(this.makeBar(), 'epoch', 0, this.last, 1, 0, e => this.go(e, false));
+    this.makePanels(this.s.runs.map(r => r.side), this.s.runs.map(r => r.title));
+  }
+
+  restart() {
+    const {y} = this.s.runs[0];
+    this.s.pair = [0, y.indexOf(y[0], 1)];
+    this.panels.forEach(p => p.points(y, (g, i) => this.wire(g, i)));
+    this.go(0, false);
+  }
+
+  wire(g, i) {
+    g.setAttribute('role', 'button');
+    g.onclick = () => this.mark(i);
+    g.onkeydown = e => {
+      if (e.key === 'Enter' || e.key === ' ') {
+        e.preventDefault();
+        this.mark(i);
+      }
+    };
+  }
+
+  go(epoch, gliding) {
+    this.s.epoch = epoch;
+    this.epoch.input.value = this.epoch.output.textContent = epoch;
+    this.move(this.s.runs.map(r => r.epochs[epoch].xy), gliding);
+  }
+
+  forward() {
+    if (this.s.epoch < this.last) this.go(this.s.epoch + 1, true);
+    else this.play(false);
+  }
+
+  where(xy) { return xy; }
+
+  picture() {
+    const now = this.s.runs.map(r => r.epochs[this.s.epoch]);
+    this.panels.forEach((p, k) => {
+      const {d, shares, margin} = now[k];
+      p.show(d, shares, this.s.runs[k].y, {...this.s, margin});
+    });
+    this.said.textContent = `loss over all pairs of the probe: ${now.map(e => e.loss.toFixed(3)).join(' and ')}`;
+  }
+}
+
+root.dmcExplorer = {Explorer, RunExplorer, KernelEngine, DEFAULTS};
+const places = root.document ? root.document.querySelectorAll('[data-dmc-explorer]') : [];
+for (const el of places) el.dmc = new Explorer(el, JSON.parse(el.dataset.dmcExplorer || '{}'));
 })(globalThis);

@@ -142,8 +142,8 @@ def _key(files, *more):
     "A name made of the names, sizes and times of files; ctime sees changed permissions too"
     facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
              for n, f in files.items() if f.exists() and (s := f.stat())]
-    # 3: raise it when pictures are decoded otherwise
-    return hashlib.sha256(repr((3, facts, more)).encode()).hexdigest()[:16]
+    # 4: raise it when pictures are decoded otherwise
+    return hashlib.sha256(repr((4, facts, more)).encode()).hexdigest()[:16]
 
 def _store(path, tensors, text):
     from safetensors.torch import save
@@ -303,7 +303,7 @@ def read_folder(
     level:int=1,  # How deep the folders lie that are classes
     links=(),     # Names that lead to their file by a link
     odd=()        # Names of what is no file, for the report
-)->tuple:         # x, y, x_test, y_test where there are such; text: names, found
+)->tuple:         # x, y, x_test, y_test where there are such; text: names, found, white, files
     "Pictures and labels from names such as train/cats/felix.jpg"
     parts, where, out = _sorted(files, dirs, level, links)
     files = {n: files[n] for n in where}
@@ -320,17 +320,37 @@ def read_folder(
            'class with a single picture, which has no partner': [*lonely]} | out
     out['neither file nor folder, but a pipe or a device'] = odd
     C, (h, w) = max([images[n].shape[0] for n in keep], default=1), size
-    tensors = {}
+    tensors, kept = {}, []
     lines = [f"pictures of {have} pixels, read as {'grey' if C == 1 else 'colour'}, {w}×{h}"]
     if white: lines.append(f'grey pictures of more than 8 bits: white is {white:,}')
     for p, end in zip(parts, ('', '_test')):
         mine = {n: number[where[n][1]] for n in keep if where[n][0] == p}
         tensors[f'x{end}'], tensors[f'y{end}'] = _part_data(images, mine, (C, h, w))
+        kept.append(list(mine))
         classes = f' in {_sizes(Counter(mine.values()).values())}' if mine else ''
         lines.append(f"{printable(p.rstrip('/')) or 'pictures'}: {len(mine):,}{classes}")
     lines += _deeper(where, level) + _left_out(out)
-    text = dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines), white=json.dumps(white))
+    text = dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines), white=json.dumps(white),
+                files=json.dumps([[printable(n) for n in part] for part in kept]))
     return tensors, text
+
+# %% ../nbs/08b_images.ipynb #475d1b16
+def _sources(pattern, names, held=()):
+    "A number for each name, the same where a pattern finds the same; refuse a source on both sides"
+    try: find = re.compile(pattern).search
+    except re.error as e:
+        raise UserError(f"groups was '{pattern}', expected a regular expression, such as "
+                        f"'patient\\d+' ({e})") from None
+    said = lambda n: (m := find(n)) and (m.group(1) if m.groups() else m.group())
+    found = [said(n) for n in names]
+    if not any(found):
+        raise UserError(f"groups was '{pattern}', which is in none of {len(names)} names, such as {_some(names, 2)}: "
+                        "expected what pictures of one source share")
+    if both := {*found} & {said(n) for n in held} - {None}:
+        raise UserError(f"{len(both)} of the groups by '{pattern}' are in training and held-out folders "
+                        f"({_some(sorted(both), 3)}), expected each on one side: move their pictures")
+    number = {}
+    return [number.setdefault(f or n, len(number)) for f, n in zip(found, names)]
 
 # %% ../nbs/08b_images.ipynb #457801b4
 def folder_data(
@@ -338,7 +358,8 @@ def folder_data(
     size:int=None,    # Pixels per side; None: their own if all pictures are alike and at most 64 pixels, else 32
     split_seed:int=0, # Seed of the split, where there is no test folder
     name:str=None,    # What to call the data; None: as the folder is called
-    level:int=1       # How deep the folders lie that are classes: 2 for alphabet/character/drawing.png
+    level:int=1,      # How deep the folders lie that are classes: 2 for alphabet/character/drawing.png
+    groups:str=None   # Regular expression: pictures in whose names it finds the same stay on one side of every split
 )->LabelledData:      # uint8 pictures; `found` says what was found, `names` are the classes
     "A folder of pictures as data"
     path = Path(path).expanduser()
@@ -358,7 +379,10 @@ def folder_data(
         raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove "
                         "it to hold out a third of the others")
     called = printable(name or path.resolve().name)
-    try: data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), called, split_seed=split_seed)
+    source = groups and _sources(groups, *json.loads(text['files']))
+    try:
+        data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), called, split_seed=split_seed,
+                          groups=source)
     except UserError as e: raise UserError(f"{path}: {e}; {text['found']}") from None
     reading = dict(level=level, white=json.loads(text['white']))
     return replace(data, names=tuple(json.loads(text['names'])), found=text['found'], reading=reading)
@@ -468,6 +492,13 @@ def _vectors(cols, y, vectors, path):
     taken = {*names, y}
     return _side_by_side(cols, names, path), names, [n for n in cols if n not in taken]
 
+def _numbered_groups(cols, name, path):
+    "Take the column of groups out of the others, as numbers; None where none was asked for"
+    if name is None: return None
+    if name not in cols:
+        raise UserError(f"groups was '{name}', expected one of {path.name}'s columns: {_some(list(cols), 10)}")
+    return np.unique(cols.pop(name).astype(str), return_inverse=True)[1]
+
 def _called(names):
     "Columns in words"
     if len(names) == 1: return f"'{names[0]}'"
@@ -532,13 +563,14 @@ def _file_of_vectors(path):
 
 def _words(e): return ' '.join(str(e).split()) or type(e).__name__
 
-def _load_vectors(path, label, vectors):
-    "Vectors, labels, what to read again of further files, and what is left"
+def _load_vectors(path, label, vectors, groups=None):
+    "Vectors, labels, what to read again of further files, what is left, and what rows belong to"
     with _file_of_vectors(path):
         cols = _columns(path)
+        source = _numbered_groups(cols, groups, path)
         y = _label_name(cols, label, path)
         x, names, rest = _vectors(cols, y, vectors, path)
-        return x, cols[y], dict(columns=names, label=y), rest
+        return x, cols[y], dict(columns=names, label=y), rest, source
 
 # %% ../nbs/08b_images.ipynb #b086151f
 def embeddings_data(
@@ -546,18 +578,20 @@ def embeddings_data(
     label:str=None,   # Name of the column or array of labels; None: found by its usual names
     split_seed:int=0, # Seed of the split: a third of each class is held out
     name:str=None,    # What to call the data; None: as the file is called
-    vectors:str=None  # Columns or arrays of the vector, with commas and wildcards: 'e*'; None: the only ones that can
+    vectors:str=None, # Columns or arrays of the vector, with commas and wildcards: 'e*'; None: the only ones that can
+    groups:str=None   # Column or array of what rows come from: rows of one source stay on one side of every split
 )->LabelledData:      # float32 vectors; `found` says what was found, `names` are the classes where labels are text
     "A file of vectors and labels as data"
     path = Path(path).expanduser()
     with patiently(lambda: f'reading {printable(path.name)}'):
-        x, y, reading, unused = _load_vectors(path, label, vectors)
+        x, y, reading, unused, source = _load_vectors(path, label, vectors, groups)
     y, names = _numbered(y, path)
     try:
         x, y = check_arrays(x, y)
         classes, c, count = y.unique(return_inverse=True, return_counts=True)
         alone = (count[c] == 1) & (y >= 0)
-        data = array_data(x[~alone], y[~alone], name=printable(name or path.name), split_seed=split_seed)
+        source = None if source is None else torch.from_numpy(source)[~alone]
+        data = array_data(x[~alone], y[~alone], name=printable(name or path.name), split_seed=split_seed, groups=source)
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
     k = count[(classes >= 0) & (count > 1)]
     found = f"vectors {_called(reading['columns'])}, labels '{reading['label']}'"
@@ -1040,7 +1074,8 @@ def register_data(
 )->str:                  # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
     "Name data of one's own by what they are called and what is in them; 'own digits' where this package has digits"
     h = hashlib.sha256()
-    for t in (data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test):
+    parts = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
+    for t in parts if data.groups is None else [*parts, data.groups]:
         h.update(f'{t.dtype}{tuple(t.shape)}'.encode())
         h.update(t.contiguous().numpy())
     base = _disjoint_name(data) if disjoint else data.name

@@ -19,32 +19,45 @@ from .distances import check_labels, same_label
 STRATEGIES = 'all', 'hard', 'semi-hard', 'distance-weighted', 'random', 'matched', 'published'
 
 # %% ../nbs/02_sampling.ipynb #b20c0003
-def _search(t, d, right, at):
+def _search(t, d, at_most, at):
     "Rank of some distances of a block (flat positions `at`), by bisection"
-    P = t.shape[1]
-    v, end, flat, r = d.reshape(-1)[at], (at//d.shape[1])*P - 1, t.reshape(-1), torch.zeros_like(at)
+    P, r = t.shape[1], torch.zeros_like(at)
+    v, end = d.reshape(-1)[at], at//d.shape[1]*P - 1
     for b in reversed(range(P.bit_length())):
         nxt = r + (1 << b)
-        e = flat[end + nxt.clamp_max(P)]
-        r = torch.where(((e <= v) if right else (e < v)) & (nxt <= P), nxt, r)
+        e = t.reshape(-1)[end + nxt.clamp_max(P)]
+        r = torch.where(at_most(e, v) & (nxt <= P), nxt, r)
     return r.int()
 
-def _table_ranks(t, d, right):
-    (N, P), cells = t.shape, 8*t.shape[1]
-    lo = torch.where(t < 0, t[:, -1:], t).amin(1, keepdim=True); scale = (cells - 1)/(t[:, -1:] - lo).clamp_min(1e-9)
-    def cell(v): return (v - lo).mul_(scale).add_(1).clamp_(0, cells).long()           # 0: below all thresholds but the negative ones, which count for nothing
-    ct, cd = cell(t), cell(d)
-    held = torch.zeros(N, cells + 1, dtype=torch.int32).scatter_add_(1, ct, torch.ones_like(ct, dtype=torch.int32))
-    below = held.cumsum(1, dtype=torch.int32).sub_(held).masked_fill_(held > 1, -2)    # −2: not settled by one comparison
-    edge = torch.full((N, cells + 1), math.nan, dtype=t.dtype).scatter_(1, ct, t)
-    below[:, 0], edge[:, 0] = held[:, 0], math.nan                                     # NaN, no threshold here: no comparison is true
+def _cells(t, d, n):
+    "The cells, `n` to a row, of thresholds and distances; 0 is below all thresholds but negative ones, which count for nothing"
+    last = t[:, -1:]
+    lo = torch.where(t < 0, last, t).amin(1, keepdim=True)
+    scale = (n - 1)/(last - lo).clamp_min(1e-9)
+    return [(v - lo).mul_(scale).add_(1).clamp_(0, n).long() for v in (t, d)]
+
+def _table_ranks(t, d, at_most):
+    (N, P), n = t.shape, 8*t.shape[1]
+    ct, cd = _cells(t, d, n)
+    held = torch.zeros(N, n + 1, dtype=torch.int32)
+    held.scatter_add_(1, ct, torch.ones_like(ct, dtype=torch.int32))
+    below = held.cumsum(1, dtype=torch.int32).sub_(held)
+    below.masked_fill_(held > 1, -2)                                    # not settled by one comparison
+    edge = torch.full((N, n + 1), math.nan, dtype=t.dtype).scatter_(1, ct, t)
+    below[:, 0], edge[:, 0] = held[:, 0], math.nan                      # NaN, no threshold here: no comparison is true
     edge, r = edge.gather(1, cd), below.gather(1, cd)
-    r += (edge <= d) if right else (edge < d)
+    r += at_most(edge, d)
     at = (r.view(-1) < 0).nonzero()[:, 0]
-    r.view(-1)[at] = _search(t, d, right, at)
+    r.view(-1)[at] = _search(t, d, at_most, at)
     return r
 
 # %% ../nbs/02_sampling.ipynb #b20c0004
+def _compared_ranks(t, d, at_most):
+    r = torch.zeros(d.shape, dtype=torch.uint8, device=d.device)
+    below = torch.empty(d.shape, dtype=torch.bool, device=d.device)
+    for threshold in t.split(1, 1): r += at_most(threshold, d, out=below).view(torch.uint8)
+    return r.int()
+
 def row_ranks(
     t:Tensor,     # (N, P) thresholds, each row sorted
     d:Tensor,     # (N, M) distances, 0 or more
@@ -52,25 +65,29 @@ def row_ranks(
 )->Tensor:        # (N, M) int32
     "How many thresholds of its row lie at or below each distance"
     t, d = plain_tensor(t, 'thresholds'), plain_tensor(d, 'distances')
-    P = t.shape[1]
-    if P <= 12 and d.numel() >= 2**14:
-        r, below = torch.zeros(d.shape, dtype=torch.uint8, device=d.device), torch.empty(d.shape, dtype=torch.bool, device=d.device)
-        for p in range(P): r += (torch.le if right else torch.lt)(t[:, p:p+1], d, out=below).view(torch.uint8)
-        return r.int()
-    if d.device.type != 'cpu' or d.numel() < 2**17 or t.isnan().any() or d.isnan().any(): return torch.searchsorted(t, d, right=right, out_int32=True)
-    return _table_ranks(t, d, right)
+    at_most = torch.le if right else torch.lt
+    if t.shape[1] <= 12 and d.numel() >= 2**14: return _compared_ranks(t, d, at_most)
+    if d.device.type != 'cpu' or d.numel() < 2**17 or t.isnan().any() or d.isnan().any():
+        return torch.searchsorted(t, d, right=right, out_int32=True)
+    return _table_ranks(t, d, at_most)
 
 # %% ../nbs/02_sampling.ipynb #b435055a
+def _stretches(by_label, labels):
+    "Where the class of each label begins and ends among sorted labels"
+    labels = labels.contiguous()
+    return torch.searchsorted(by_label, labels), torch.searchsorted(by_label, labels, right=True)
+
 def class_members(
     labels,             # (…, B), sorted
     rows=slice(None)    # Of which points
-)->tuple:               # (…, rows, P) indices, the point itself where a class has fewer; (…, rows, P) bool: a member, and not the point itself
+)->tuple:               # (…, rows, P) indices, the point itself where a class has fewer; (…, rows, P) bool: another?
     "The members of each point's class, P the size of the largest"
     labels = check_labels(labels, replicas=True)
     B, dev = labels.shape[-1], labels.device
-    start, end = (torch.searchsorted(labels, labels[..., rows].contiguous(), right=r) for r in (False, True))
-    P = int((end - start).max()) if dev.type == 'cpu' else B                   # elsewhere asking for the largest class would make the host wait
-    me, place = torch.arange(B, device=dev)[rows, None], start[..., None] + torch.arange(P, device=dev)
+    start, end = _stretches(labels, labels[..., rows])
+    P = int((end - start).max()) if dev.type == 'cpu' else B    # asking another device would make the host wait
+    me = torch.arange(B, device=dev)[rows, None]
+    place = start[..., None] + torch.arange(P, device=dev)
     idx = torch.where(place < end[..., None], place, me)
     return idx, idx != me
 
@@ -80,26 +97,30 @@ def count_rows(
     there:Tensor,        # (N, P) bool: which of them are positives
     margin,              # m: a number, or (N, 1)
     semi_hard:bool=False # Only triplets with δ_ap < δ_an?
-)->tuple:                # k for each place of `idx` (N, P) int64; c for each column (N, M) int32, 0 for the anchor's class
+)->tuple:                # k of each place of `idx` (N, P) int64; c of each column (N, M) int32, 0 in the anchor's class
     "Count the active triplets of every pair of some anchors: @eq-counts, by ranks"
-    near, o = torch.where(there, d.gather(1, idx), -1 - margin).sort(1)        # what is no positive reaches nothing, and comes first
+    near, o = torch.where(there, d.gather(1, idx), -1 - margin).sort(1)     # no positive: reaches nothing, and comes first
     far, P = d.scatter(1, idx, math.inf), idx.shape[1]
-    def nearer(r):                                                             # (N, P) how many negatives have rank < i
+    one = torch.ones(1, 1, dtype=torch.long, device=d.device)
+    def nearer(r):                                                          # (N, P) how many negatives have rank < i
         bins = torch.zeros(len(d), P + 1, dtype=torch.long, device=d.device)
-        return bins.scatter_add_(1, r.long(), torch.ones(1, 1, dtype=torch.long, device=d.device).expand_as(r))[:, :P].cumsum(1)
+        bins.scatter_add_(1, r.long(), one.expand_as(r))
+        return bins[:, :P].cumsum(1)
     r = row_ranks(near + margin, far)
     k, c = nearer(r), P - r
-    if semi_hard:                                                              # minus the triplets with δ_an ≤ δ_ap
+    if semi_hard:                                                           # minus the triplets with δ_an ≤ δ_ap
         s = row_ranks(near, far, right=False)
         k, c = k - nearer(s), s - r
-    return torch.zeros_like(k).scatter_(1, o, k), c
+    return torch.empty_like(k).scatter_(1, o, k), c
 
 # %% ../nbs/02_sampling.ipynb #b20c0006
 def _matched(d, labels):
     "Distances and labels of one batch, or of several side by side"
     d, labels = plain_tensor(d, 'distances'), check_labels(labels, replicas=True)
-    if d.shape == (*labels.shape, labels.shape[-1]) and d.is_floating_point(): return d, labels
-    raise UserError(f'distances have shape {tuple(d.shape)} and dtype {d.dtype}, expected {(*labels.shape, labels.shape[-1])} for labels of shape {tuple(labels.shape)} and a floating point dtype')
+    want = *labels.shape, labels.shape[-1]
+    if d.shape == want and d.is_floating_point(): return d, labels
+    raise UserError(f'distances have shape {tuple(d.shape)} and dtype {d.dtype}, '
+                    f'expected {want} for labels of shape {tuple(labels.shape)} and a floating point dtype')
 
 class Counts(NamedTuple):
     "How many selected triplets each pair takes part in"
@@ -115,13 +136,16 @@ def count_triplets(
     "The counts of @eq-counts for a whole batch"
     d, labels = _matched(d, labels)
     y, o = labels.sort(dim=-1, stable=True)
-    def reorder(m, o): return m.gather(-2, o[..., :, None].expand_as(m)).gather(-1, o[..., None, :].expand_as(m))
+    def reorder(m, o):
+        rows = m.gather(-2, o[..., :, None].expand_as(m))
+        return rows.gather(-1, o[..., None, :].expand_as(m))
     B = d.shape[-1]
     if torch.is_tensor(margin): margin = margin.to(d.dtype).repeat_interleave(B)[:, None]
     idx, there = (t.reshape(-1, t.shape[-1]) for t in class_members(y))
     k, c = count_rows(reorder(d, o).reshape(-1, B), idx, there, margin, semi_hard)
-    k, c = torch.zeros(c.shape, dtype=k.dtype, device=k.device).scatter_(1, idx, k), c.long()
-    return Counts(*(reorder(m.view(d.shape), o.argsort(-1)) for m in (k, c)))
+    c = c.long()
+    k, back = torch.zeros_like(c).scatter_(1, idx, k), o.argsort(-1)
+    return Counts(*(reorder(m.view(d.shape), back) for m in (k, c)))
 
 # %% ../nbs/02_sampling.ipynb #81a5fa56
 def all_triplets(
@@ -137,9 +161,11 @@ def class_sizes(
 )->Tensor:         # (…, B), int64
     "How many points of the batch have each point's label, itself included"
     labels = check_labels(labels, replicas)
-    if labels.numel()*labels.shape[-1] < 2**18: return (labels[..., :, None] == labels[..., None, :]).sum(-1)
-    y, labels = labels.sort(dim=-1).values, labels.contiguous()
-    return torch.searchsorted(y, labels, right=True) - torch.searchsorted(y, labels)
+    if labels.numel()*labels.shape[-1] < 2**18:
+        same = labels[..., :, None] == labels[..., None, :]
+        return same.sum(-1)
+    start, end = _stretches(labels.sort(dim=-1).values, labels)
+    return end - start
 
 def n_triplets(
     labels,        # (B)
@@ -160,8 +186,9 @@ class Triplets(NamedTuple):
 # %% ../nbs/02_sampling.ipynb #1691fb22
 def _uniform(n, labels, generator):
     "`n` uniform numbers for each label, (n, …, B); a list of generators has one for each replica"
-    draw = lambda y, g: torch.rand(n, len(y), generator=g, device=y.device)
-    return draw(labels, generator) if labels.ndim == 1 else torch.stack([draw(y, g) for y, g in zip(labels, generator)], 1)
+    def draw(y, g): return torch.rand(n, len(y), generator=g, device=y.device)
+    if labels.ndim == 1: return draw(labels, generator)
+    return torch.stack([draw(y, g) for y, g in zip(labels, generator)], 1)
 
 def random_triplets(
     labels,           # (B); (R, B) with a list of generators
@@ -171,13 +198,16 @@ def random_triplets(
     labels = check_labels(labels, replicas=isinstance(generator, list))
     B, dev = labels.shape[-1], labels.device
     by_label, order = labels.sort(dim=-1, stable=True)
-    start, end = (torch.searchsorted(by_label, labels.contiguous(), right=r) for r in (False, True))
+    start, end = _stretches(by_label, labels)
     a = torch.arange(B, device=dev).expand_as(labels)
     size, place = end - start, torch.empty_like(order).scatter_(-1, order, a)
     u = _uniform(2, labels, generator)
-    i = start + (u[0]*(size - 1)).long(); i = i + (i >= place)                     # skip the anchor's own place
-    j = (u[1]*(B - size)).long();         j = j + size*(j >= start)                # skip the anchor's class
-    return Triplets(a, *(order.gather(-1, q.clamp_max(B - 1)) for q in (i, j)), (size > 1) & (size < B))
+    i = start + (u[0]*(size - 1)).long()
+    i = i + (i >= place)                                                           # skip the anchor's own place
+    j = (u[1]*(B - size)).long()
+    j = j + size*(j >= start)                                                      # skip the anchor's class
+    p, n = (order.gather(-1, q.clamp_max(B - 1)) for q in (i, j))
+    return Triplets(a, p, n, (size > 1) & (size < B))
 
 # %% ../nbs/02_sampling.ipynb #a6d77b54
 def hard_triplets(
@@ -187,8 +217,10 @@ def hard_triplets(
     "For every anchor its farthest positive and its nearest negative"
     d, labels = _matched(d, labels)
     pos, neg = same_label(labels, replicas=True)
-    p, n = torch.where(pos, d, -math.inf).argmax(-1), torch.where(neg, d, math.inf).argmin(-1)
-    return Triplets(torch.arange(labels.shape[-1], device=labels.device).expand_as(p), p, n, pos.any(-1) & neg.any(-1))
+    p = torch.where(pos, d, -math.inf).argmax(-1)
+    n = torch.where(neg, d, math.inf).argmin(-1)
+    a = torch.arange(labels.shape[-1], device=labels.device).expand_as(p)
+    return Triplets(a, p, n, pos.any(-1) & neg.any(-1))
 
 # %% ../nbs/02_sampling.ipynb #68d769bd
 def distance_weighted_triplets(
@@ -201,26 +233,34 @@ def distance_weighted_triplets(
     d, labels = _matched(d, check_labels(labels))
     pos, neg = same_label(labels)
     near = d.clamp(.5, 1.4).double()
-    log_q = (dim - 2)*near.log() + (dim - 3)/2*(1 - near**2/4).log()
+    log_q = (dim - 2)*near.log() + (dim - 3)/2*(1 - near**2/4).log()          # @eq-sphere
     log_w = torch.where(neg & (d < 1.4), -log_q, -math.inf)
-    log_w = torch.where((log_w > -math.inf).any(1, keepdim=True), log_w, torch.where(neg, 0., -math.inf))  # none eligible: uniform
+    eligible = (log_w > -math.inf).any(1, keepdim=True)
+    log_w = torch.where(eligible, log_w, torch.where(neg, 0., -math.inf))     # none: uniform
     w = (log_w - log_w.amax(1, keepdim=True)).exp().nan_to_num(0)             # an anchor without negatives: all 0
     a, p = (pos & neg.any(1, keepdim=True)).nonzero(as_tuple=True)
-    n = torch.multinomial(w[a], 1, generator=generator)[:, 0] if len(a) else a
+    if len(a): n = torch.multinomial(w[a], 1, generator=generator)[:, 0]
+    else: n = a
     return Triplets(a, p, n, torch.ones_like(a, dtype=torch.bool))
 
 # %% ../nbs/02_sampling.ipynb #190d3ca6
+def _parts(labels, replicas, n, names):
+    "The rows and the labels of a batch that a loader has laid out in `n` equal parts"
+    labels = check_labels(labels, replicas)
+    N = labels.shape[-1]
+    if N % n:
+        raise UserError(f'a batch of {N} samples, expected {names} in {n} equal parts: '
+                        f"strategy 'published' needs a loader made with groups={n}")
+    rows = torch.arange(N, device=labels.device).expand_as(labels)
+    return rows.chunk(n, -1), labels.chunk(n, -1)
+
 def published_triplets(
     labels,        # (3B) of anchors, positives, negatives
     replicas=False # Take (R, 3B), batches side by side, as well?
 )->Triplets:       # B triplets
     "The triplets of a batch that the loader has laid out as anchors, positives, negatives"
-    labels = check_labels(labels, replicas)
-    N = labels.shape[-1]
-    if N % 3: raise UserError(f"a batch of {N} samples, expected anchors, positives and negatives in three equal parts: strategy 'published' needs a loader made with groups=3")
-    a, p, n = torch.arange(N, device=labels.device).expand_as(labels).chunk(3, -1)
-    ya, yp, yn = labels.chunk(3, -1)
-    return Triplets(a, p, n, (ya == yp) & (ya != yn))
+    rows, (a, p, n) = _parts(labels, replicas, 3, 'anchors, positives and negatives')
+    return Triplets(*rows, (a == p) & (a != n))
 
 # %% ../nbs/02_sampling.ipynb #a9533b5a
 class Pairs(NamedTuple):
@@ -234,10 +274,11 @@ def distinct_pairs(
     size:int      # B
 )->Pairs:         # (…, 2T), repetitions marked by `keep`
     "The distinct unordered pairs among the (a, p) and (a, n) of a selection"
-    i, j, keep = torch.cat([t.a, t.a], -1), torch.cat([t.p, t.n], -1), torch.cat([t.keep, t.keep], -1)
-    key = torch.where(keep, torch.minimum(i, j)*size + torch.maximum(i, j), -1)
-    key, o = key.sort(dim=-1, stable=True)
-    first = torch.ones_like(keep); first[..., 1:] = key[..., 1:] != key[..., :-1]
+    i, j, keep = (torch.cat(halves, -1) for halves in ((t.a, t.a), (t.p, t.n), (t.keep, t.keep)))
+    lower, upper = torch.minimum(i, j), torch.maximum(i, j)
+    key, o = torch.where(keep, lower*size + upper, -1).sort(dim=-1, stable=True)
+    first = torch.ones_like(keep)
+    first[..., 1:] = key[..., 1:] != key[..., :-1]
     return Pairs(i.gather(-1, o), j.gather(-1, o), first & (key >= 0))
 
 # %% ../nbs/02_sampling.ipynb #7f7d34bb
@@ -249,17 +290,15 @@ def random_pairs(
     labels = check_labels(labels, replicas=isinstance(generator, list))
     t = random_triplets(labels, generator)
     heads, n = _uniform(1, labels, generator)[0] < .5, class_sizes(labels, replicas=True)
-    return Pairs(t.a, torch.where(heads, t.p, t.n), torch.where(heads, n > 1, n < labels.shape[-1]))   # skipped where the kind drawn does not exist
+    there = torch.where(heads, n > 1, n < labels.shape[-1])      # skipped where the kind drawn does not exist
+    return Pairs(t.a, torch.where(heads, t.p, t.n), there)
 
 def published_pairs(
     labels,          # (2B) of anchors, partners
     replicas=False   # Take (R, 2B), batches side by side, as well?
 )->Pairs:            # B pairs
     "The pairs of a batch that the loader has laid out as anchors, partners"
-    labels = check_labels(labels, replicas)
-    N = labels.shape[-1]
-    if N % 2: raise UserError(f"a batch of {N} samples, expected anchors and partners in two equal parts: strategy 'published' needs a loader made with groups=2")
-    i, j = torch.arange(N, device=labels.device).expand_as(labels).chunk(2, -1)
+    (i, j), _ = _parts(labels, replicas, 2, 'anchors and partners')
     return Pairs(i, j, torch.ones_like(i, dtype=torch.bool))
 
 # %% ../nbs/02_sampling.ipynb #b05b9adc
@@ -298,7 +337,8 @@ class MarginSchedule(NamedTuple):
         if self.kind == 'linear': return lo + (hi - lo)*t
         if self.kind == 'cosine': return hi + (lo - hi)*(1 + math.cos(math.pi*t))/2
         if self.kind == 'fixed': return lo
-        return (lo + hi)/2 if generator is None else lo + (hi - lo)*torch.rand((), generator=generator).item()
+        if generator is None: return (lo + hi)/2
+        return lo + (hi - lo)*torch.rand((), generator=generator).item()
 
 def margin_schedule(
     spec             # A number, 'soft', 'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'
@@ -310,8 +350,10 @@ def margin_schedule(
     kind, *ends = spec.split(':') if ':' in spec else ('fixed', spec, spec)
     try: ends = [float(e) for e in ends]
     except ValueError: kind = None
-    if kind in ('linear', 'cosine', 'uniform', 'fixed') and len(ends) == 2: return MarginSchedule(kind, *map(checked, ends))
-    raise UserError(f"margin was '{spec}', expected a number above 0, 'soft', 'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'")
+    if kind in ('linear', 'cosine', 'uniform', 'fixed') and len(ends) == 2:
+        return MarginSchedule(kind, *map(checked, ends))
+    raise UserError(f"margin was '{spec}', expected a number above 0, 'soft', "
+                    "'linear:FROM:TO', 'cosine:FROM:TO' or 'uniform:LOW:HIGH'")
 
 # %% ../nbs/02_sampling.ipynb #2fcc7d25
 class PKSampler:
@@ -322,16 +364,22 @@ class PKSampler:
         k:int,              # Members of each class in a batch
         generator=None      # The stream of the order
     ):
-        self.k, self.p, self.generator = check_range(k, 'k', 1, whole=True), batch_size//k, generator
-        if self.p < 2: raise UserError(f'batches of {batch_size} with {k} members per class hold {self.p} class, expected at least 2: use a larger batch or fewer members')
+        self.k, self.generator = check_range(k, 'k', 1, whole=True), generator
+        self.p = batch_size//k
+        if self.p < 2:
+            raise UserError(f'batches of {batch_size} with {k} members per class hold {self.p} class, '
+                            'expected at least 2: use a larger batch or fewer members')
         y, order = check_labels(labels).cpu().sort(stable=True)
-        self.members = order.split(y.unique_consecutive(return_counts=True)[1].tolist())
+        _, sizes = y.unique_consecutive(return_counts=True)
+        self.members = order.split(sizes.tolist())
         if len(self.members) < 2: raise UserError(f'{len(self.members)} class in the data, expected at least 2')
     def _perm(self, n): return torch.randperm(n, generator=self.generator)
     def _hands(self, m):
         m = m[self._perm(len(m))]
-        short = -len(m) % self.k
-        if short and len(m) > self.k: m = torch.cat([m, m[self._perm(len(m) - len(m) % self.k)[:short]]])  # fill with members of other hands
+        left = len(m) % self.k
+        if left and len(m) > self.k:                                           # fill with members of other hands
+            others = self._perm(len(m) - left)[:self.k - left]
+            m = torch.cat([m, m[others]])
         return list(m.split(self.k))
     def _draw(self, piles):
         "Take `p` classes from the highest piles, any from the lowest that is reached: (class, hands left)"
@@ -351,8 +399,9 @@ class PKSampler:
         while len(piles) > 1:
             batch = []
             for c, h in self._draw(piles):
-                m = self.members[c]                                            # a class that is done fills the batch with a new hand
-                batch.append(hands[c].pop() if h else m[self._perm(len(m))[:self.k]])
+                m = self.members[c]
+                if h: batch.append(hands[c].pop())
+                else: batch.append(m[self._perm(len(m))[:self.k]])     # a class that is done fills up with a new hand
                 piles[max(h - 1, 0)].append(c)
             yield torch.cat(batch)
             while not piles[-1]: piles.pop()

@@ -1,0 +1,1 @@
+../deep_metric_compare/explorer_losses.js
