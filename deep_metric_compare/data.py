@@ -332,8 +332,7 @@ def _undivided(y, groups, seed):
     count = len(groups[inside].unique())
     if count < 3:
         raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a '
-                        'third can be held '
-                        'out: name what samples of one source share')
+                        'third can be held out: name what samples of one source share')
     fold = StratifiedGroupKFold(3, shuffle=True, random_state=seed).split(inside, y[inside], groups[inside])
     held = inside[torch.from_numpy(next(fold)[1])]
     return _others(len(y), held), held
