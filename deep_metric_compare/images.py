@@ -480,6 +480,7 @@ def _numbers(a, name, path):
                         f"number{others}: put it right, or leave the column out with --vectors (vectors=)")
     return numbers.to_numpy()
 
+# %% ../nbs/08b_images.ipynb #ceffb4fc
 def _side_by_side(cols, names, path):
     "Columns of numbers, or one of lists, as a matrix"
     one = cols[names[0]]
