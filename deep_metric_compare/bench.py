@@ -454,6 +454,7 @@ def run_bench(
     rows += growth(rows) + bench_memory((512,) if quick else (512, 4096, 16384))
     return [dict(r, aim=None, met=None) for r in rows] if quick else rows
 
+# %% ../nbs/15b_bench.ipynb #dba676e5
 def _aim_text(r):
     if r.get('aim') is None: return ''
     text = f"aim {'≥' if r['measure'] == 'other / ours' else '≤'} {r['aim']:g}"

@@ -768,6 +768,7 @@ def make_all(self:RunStore,
                 for p in parts: _clear(p)
     return [done[c] for c in configs]
 
+# %% ../nbs/00_core.ipynb #e0c46924
 @patch
 def make(self:RunStore,
     config:RunConfig,  # Of a run

@@ -45,7 +45,8 @@ class LabelledData:
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
     # What it takes to make inputs of further files: white, level, columns, label, as_given
     reading:dict=field(default_factory=dict)
-    groups:torch.Tensor=None      # What each training sample must not be parted from, (N) int64; None: each stands alone
+    # What each training sample must not be parted from, (N) int64; None: each stands alone
+    groups:torch.Tensor=None
     groups_test:torch.Tensor=None # The same of the held-out samples, (M)
     def __post_init__(self):
         for k in ('x', 'x_test', 'pictures', 'pictures_test'):
@@ -330,12 +331,13 @@ def _undivided(y, groups, seed):
     inside = (y >= 0).nonzero()[:, 0]
     count = len(groups[inside].unique())
     if count < 3:
-        raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a third can be held '
-                        'out: name what samples of one source share')
+        raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a '
+                        'third can be held out: name what samples of one source share')
     fold = StratifiedGroupKFold(3, shuffle=True, random_state=seed).split(inside, y[inside], groups[inside])
     held = inside[torch.from_numpy(next(fold)[1])]
     return _others(len(y), held), held
 
+# %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(
     y,                    # Labels, (N); outliers have negative ones and stay in training
     split_seed:int=0,     # Seed of the split

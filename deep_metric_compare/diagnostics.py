@@ -222,6 +222,7 @@ def epochs_to_gain(
     if not gain > 0: return None
     return next(t for t, o in zip(at, v) if o - v[0] >= share*gain - 1e-12)     # to rounding
 
+# %% ../nbs/10_diagnostics.ipynb #8d0fae05
 def stall_epoch(
     probe,           # A value per epoch, before training first
     rate:float=.01,  # A smaller fall per epoch than this
@@ -485,7 +486,8 @@ def _probe(self:OptimizationDiagnostics):
     z, _, v = _measured(self, *self.points)
     square = lambda z: z.square().sum(2).mean(1)
     spread = square(z - z.mean(1, keepdim=True))/square(z).clamp_min(1e-30)
-    for places, one, i in zip(self.places, z, self.watched): places.append(one[i.to(z.device)].half().cpu())
+    for places, one, i in zip(self.places, z, self.watched):
+        places.append(one[i.to(z.device)].half().cpu())
     res = [dict(probe_loss=a, spread=b) for a, b in zip(v.tolist(), spread.tolist())]
     self.broken = [r for r, d in enumerate(res) if not all(map(math.isfinite, d.values()))]
     return res
@@ -513,6 +515,7 @@ def _bury(self:OptimizationDiagnostics):
 @patch
 def _call(self:OptimizationDiagnostics, r, text): return f'{self.names[r]}: {text}' if self.names else text
 
+# %% ../nbs/10_diagnostics.ipynb #2bfc2074
 @patch
 def after_train(self:OptimizationDiagnostics):
     "Make the row of the epoch"

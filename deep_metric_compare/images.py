@@ -218,7 +218,8 @@ def _walk(path):
 def _parts(dirs):
     "The beginnings of the names of training and held-out files: ('train/', 'test/'), ('train/',) or ('',)"
     tops = {d.lower(): f'{d}/' for d in dirs if '/' not in d}
-    pick = lambda *names: [tops[n] for n in names if n in tops and any(d.startswith(tops[n]) for d in dirs)][:1]
+    holds = lambda n: n in tops and any(d.startswith(tops[n]) for d in dirs)
+    pick = lambda *names: [tops[n] for n in names if holds(n)][:1]
     train, test = pick('train', 'training'), pick('test', 'testing', 'valid', 'validation', 'val')
     return tuple(train + test) if train and (test or len(tops) == 1) else ('',)
 
@@ -252,8 +253,9 @@ def _left_out(kinds):
 
 def _sizes(k):
     "How many classes there are, and of how many members"
-    k = sorted(k)
-    each = f'{k[0]:,} each' if k[0] == k[-1] else f'{k[0]:,} to {k[-1]:,} each'
+    k = list(k)
+    few, most = min(k), max(k)
+    each = f'{few:,} each' if few == most else f'{few:,} to {most:,} each'
     return f"{len(k):,} class{'es'*(len(k) > 1)}, {each}"
 
 def _sorted(files, dirs, level=1, links=()):
@@ -336,12 +338,17 @@ def read_folder(
 def _sources(pattern, names, held=()):
     "A number for each name, the same where a pattern finds the same; refuse a source on both sides"
     try: find = re.compile(pattern).search
-    except re.error as e: raise UserError(f"groups was '{pattern}', expected a regular expression, such as 'patient\\d+' ({e})") from None
+    except re.error as e:
+        raise UserError(f"groups was '{pattern}', expected a regular expression, such as "
+                        f"'patient\\d+' ({e})") from None
     said = lambda n: (m := find(n)) and (m.group(1) if m.groups() else m.group())
     found = [said(n) for n in names]
-    if not any(found): raise UserError(f"groups was '{pattern}', which is in none of {len(names)} names, such as {_some(names, 2)}: expected what pictures of one source share")
+    if not any(found):
+        raise UserError(f"groups was '{pattern}', which is in none of {len(names)} names, such as {_some(names, 2)}: "
+                        "expected what pictures of one source share")
     if both := {*found} & {said(n) for n in held} - {None}:
-        raise UserError(f"{len(both)} of the groups by '{pattern}' are in training and held-out folders ({_some(sorted(both), 3)}), expected each on one side: move their pictures")
+        raise UserError(f"{len(both)} of the groups by '{pattern}' are in training and held-out folders "
+                        f"({_some(sorted(both), 3)}), expected each on one side: move their pictures")
     number = {}
     return [number.setdefault(f or n, len(number)) for f, n in zip(found, names)]
 
@@ -371,8 +378,11 @@ def folder_data(
     if not len(t.get('x_test', t['x'])):
         raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove "
                         "it to hold out a third of the others")
-    called, source = printable(name or path.resolve().name), groups and _sources(groups, *json.loads(text['files']))
-    try: data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), called, split_seed=split_seed, groups=source)
+    called = printable(name or path.resolve().name)
+    source = groups and _sources(groups, *json.loads(text['files']))
+    try:
+        data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), called, split_seed=split_seed,
+                          groups=source)
     except UserError as e: raise UserError(f"{path}: {e}; {text['found']}") from None
     reading = dict(level=level, white=json.loads(text['white']))
     return replace(data, names=tuple(json.loads(text['names'])), found=text['found'], reading=reading)
@@ -429,8 +439,8 @@ def _runs(names):
 def _without_gaps(run, path):
     "The names of a run, which counts from 0 or 1"
     numbers, names = zip(*run)
-    if numbers[0] < 2 and [*numbers] == [*range(numbers[0], numbers[0] + len(run))]:
-        return [*names]
+    counted = range(numbers[0], numbers[0] + len(run))
+    if numbers[0] < 2 and [*numbers] == [*counted]: return [*names]
     raise UserError(f"{path.name} holds {len(run)} columns from '{names[0]}' to '{names[-1]}', expected to count from "
                     "0 or 1 without a gap: say which are the vector with --vectors (vectors=)")
 
@@ -470,6 +480,7 @@ def _numbers(a, name, path):
                         f"number{others}: put it right, or leave the column out with --vectors (vectors=)")
     return numbers.to_numpy()
 
+# %% ../nbs/08b_images.ipynb #ceffb4fc
 def _side_by_side(cols, names, path):
     "Columns of numbers, or one of lists, as a matrix"
     one = cols[names[0]]
@@ -485,7 +496,8 @@ def _vectors(cols, y, vectors, path):
 def _numbered_groups(cols, name, path):
     "Take the column of groups out of the others, as numbers; None where none was asked for"
     if name is None: return None
-    if name not in cols: raise UserError(f"groups was '{name}', expected one of {path.name}'s columns: {_some(list(cols), 10)}")
+    if name not in cols:
+        raise UserError(f"groups was '{name}', expected one of {path.name}'s columns: {_some(list(cols), 10)}")
     return np.unique(cols.pop(name).astype(str), return_inverse=True)[1]
 
 def _called(names):
@@ -1006,12 +1018,14 @@ def _cars(root):
         from scipy.io import loadmat
         a = np.atleast_1d(loadmat(f, squeeze_me=True)['annotations'])
         test = a['test'].astype(int) if 'test' in a.dtype.names else np.full(len(a), 'test' in images)
-        return [root/images/str(n) for n in a[name]], a['class'].astype(int) - 1, test == 0
+        paths = [root/images/str(n) for n in a[name]]
+        return paths, a['class'].astype(int) - 1, test == 0
     where = lambda n: next((p for p in (root/n, root/'devkit'/n) if p.exists()), None)
     one, train, test = map(where, ('cars_annos.mat', 'cars_train_annos.mat', 'cars_test_annos_withlabels.mat'))
     if one and (root/'car_ims').is_dir(): return mat(one, '.', 'relative_im_path')
     if train and test:
-        return tuple(np.concatenate(o) for o in zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname')))
+        both = zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname'))
+        return tuple(map(np.concatenate, both))
     files, dirs, links, _ = _walk(root)
     parts, where, _ = _sorted(files, dirs, 1, links)
     if len(parts) < 2:

@@ -10,6 +10,7 @@ __all__ = ['check_embeddings', 'rank_scores', 'PairDistances', 'ranked_hits', 'r
 # %% ../nbs/05_metrics.ipynb #fe8260b8
 import math, numpy as np, torch
 from functools import lru_cache
+from fastcore.basics import patch
 from .core import UserError, check_range, plain_labels, plain_tensor, stream
 
 # %% ../nbs/05_metrics.ipynb #d57404a0
@@ -202,22 +203,25 @@ class PairDistances:
         top = np.nextafter(x[:, k-1] + off, np.inf, dtype=x.dtype)    # now that the k-th is known
         n = k + np.count_nonzero(x[:, k:] <= top[:, None], axis=1).max()
         return np.ascontiguousarray(col[:, :n]), np.ascontiguousarray(x[:, :n]), off
-    def differences(self,
-        i,           # Rows of the queries (P)
-        j,           # Rows of the gallery (P)
-        exact=False  # Add the squares from small to large?
-    ):               # Squared distances (P), a float64 array
-        "Squared distances of chosen pairs: @eq-exact"
-        unit = 2.**-max(-1000, min(1000, self.frame[1]))
-        res = []
-        far = abs(self.frame[1]) > 300                                # only there would squares overflow or vanish
-        n = max(1, 2**17//self.emb.shape[1])
-        for i, j in zip(i.split(n), j.split(n)):
-            x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
-            if far: x *= unit
-            x.square_()
-            res.append(np.sort(x.cpu().numpy()).sum(1) if exact else x.sum(1).cpu().numpy())
-        return np.concatenate(res)
+
+# %% ../nbs/05_metrics.ipynb #88b80762
+@patch
+def differences(self:PairDistances,
+    i,           # Rows of the queries (P)
+    j,           # Rows of the gallery (P)
+    exact=False  # Add the squares from small to large?
+):               # Squared distances (P), a float64 array
+    "Squared distances of chosen pairs: @eq-exact"
+    unit = 2.**-max(-1000, min(1000, self.frame[1]))
+    res = []
+    far = abs(self.frame[1]) > 300                                # only there would squares overflow or vanish
+    n = max(1, 2**17//self.emb.shape[1])
+    for i, j in zip(i.split(n), j.split(n)):
+        x = self.gallery.index_select(0, j).double().sub_(self.emb.index_select(0, i))
+        if far: x *= unit
+        x.square_()
+        res.append(np.sort(x.cpu().numpy()).sum(1) if exact else x.sum(1).cpu().numpy())
+    return np.concatenate(res)
 
 # %% ../nbs/05_metrics.ipynb #4373845b
 def _open(at, x, hit, row, off, most=math.inf):
@@ -344,6 +348,7 @@ def retrieval_metrics(
     if per_query: res['per_query'] = dict(row=row, **dict(zip(names, scores.T)))
     return res
 
+# %% ../nbs/05_metrics.ipynb #9603a909
 class _Lists:
     "Ranked lists of a gallery for queries. Of equal points one stands for all, and `back` says which"
     def __init__(self, emb, labels, gal, gal_labels, alone):
@@ -495,6 +500,7 @@ def _passes(emb, labels, entries):
     kept = list(_pairs_of(emb, labels, entries))
     return lambda: kept
 
+# %% ../nbs/05_metrics.ipynb #d7448d5b
 def _cells(pairs, shift, first, width):
     "Numbers of negative and positive pairs in 2^width cells, into which the one with the leading bits `first` is cut"
     n = np.zeros(2**(width + 1), np.int64)

@@ -221,7 +221,8 @@ class ClsToken(nn.Module):
     def forward(self, x  # Pixels, (B, 3, H, W)
                ):
         "States, (B, hidden size), in float32"
-        if not len(x): return x.new_zeros(0, self.net.config.hidden_size)     # the library reshapes by what is not there
+        # the library reshapes by what is not there
+        if not len(x): return x.new_zeros(0, self.net.config.hidden_size)
         fast = torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), fast:
             return self.net(pixel_values=x).last_hidden_state[:, 0].float()   # (B, T, H) → (B, H)

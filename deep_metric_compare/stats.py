@@ -150,7 +150,8 @@ def by_half(
     parts = _split(x, halves)
     H, df = len(parts), x.shape[-1] - len(parts)
     means = np.stack([p.mean(-1) for p in parts], -1)
-    squares = sum(((p - p.mean(-1, keepdims=True))**2).sum(-1) for p in parts)
+    away = [p - p.mean(-1, keepdims=True) for p in parts]
+    squares = sum((a**2).sum(-1) for a in away)
     within = np.full(x.shape[:-1], np.nan)
     if df:
         within = squares/df*sum(1/p.shape[-1] for p in parts)/H**2
@@ -424,7 +425,8 @@ def _estimate(d, m, halves=None, level=.95):
     "Estimate, low, high and that of each half from contrasts `d`, in the units of `m`; NaN where a pair has no value"
     names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, level, halves)
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
-    of_half = [math.nan]*2 if halves is None else [mean_interval(d[halves == h]).mean for h in (0, 1)]
+    of_half = [math.nan]*2
+    if halves is not None: of_half = [mean_interval(d[halves == h]).mean for h in (0, 1)]
     f = math.exp if _ratio(m) else float
     return {k: f(v) for k, v in zip(names, (i.mean, i.low, i.high, *of_half))}
 
@@ -552,8 +554,9 @@ def border_tests(
         # an effect at the border is not beyond it
         with np.errstate(all='ignore'): return np.round(mean - border, 12)/se
     over, under = t(delta), t(-delta)
-    p = [stdtr(df, -over), stdtr(df, under), np.maximum(stdtr(df, over), stdtr(df, -under))]
-    return np.nan_to_num(np.stack(p, -1), nan=1.)
+    inside = np.maximum(stdtr(df, over), stdtr(df, -under))
+    p = np.stack([stdtr(df, -over), stdtr(df, under), inside], -1)
+    return np.nan_to_num(p, nan=1.)
 
 def decide(
     p            # Adjusted p-values (…, 3), in the order of WORDS
@@ -633,6 +636,7 @@ def _unjudged(x, y, c, rows):
     lost = max(r['missing'] for r in rows)
     return ('inconclusive', f'{lost} of {len(x)} pairs without a value') if lost else None
 
+# %% ../nbs/12_stats.ipynb #7a3ce633
 def verdicts(
     frame:pd.DataFrame,     # From runs_frame: one setting of the study (one strategy, one set of margins)
     arms=TRIPLETS,          # What the claims call triplet, those that were trained
@@ -708,13 +712,14 @@ def findings(
     for a in arms:
         found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
     who = lambda labels: '' if labels == ['triplet'] and len(arms) == 1 else f' for {_join(labels)}'
-    return f'Claim: {claimed}. ' + ' '.join(f'Found{who(labels)}: {text}.'
-                                            for text, labels in found.items())
+    said = ' '.join(f'Found{who(labels)}: {text}.' for text, labels in found.items())
+    return f'Claim: {claimed}. {said}'
 
 # %% ../nbs/12_stats.ipynb #2f5429dc
 def _places(*x, digits=3, most=4):
     big = max((abs(v) for v in x if math.isfinite(v)), default=0)
-    return max(0, min(most, digits - 1 - math.floor(math.log10(big)))) if big > 0 else digits
+    if big == 0: return digits
+    return max(0, min(most, digits - 1 - math.floor(math.log10(big))))
 
 def fmt(
     x:float,         # A number
@@ -906,7 +911,8 @@ def _pair_rows(g, measures, a, b, constant):
     if not n: return []
     cells = {m: _pair_cells(p.loc[m]) for m in measures}
     if 'active_ratio' in cells and constant & {a, b}: cells['active_ratio'] = '–', ''
-    row = dict(dataset=g.dataset.iloc[0], kind='pair', arm=a, label=f'{arm_label(a)} vs {arm_label(b)}', n=n)
+    label = f'{arm_label(a)} vs {arm_label(b)}'
+    row = dict(dataset=g.dataset.iloc[0], kind='pair', arm=a, label=label, n=n)
     rows = [dict(row, cells={m: estimate for m, (estimate, _) in cells.items()})]
     if n > 1:
         rows.append(dict(row, kind='interval', label='95 % interval',
@@ -993,6 +999,7 @@ def _pieces(measures, fits):
         if all(map(fits, parts)): return parts
     return [[m] for m in measures]
 
+# %% ../nbs/12_stats.ipynb #95985ce4
 def table_text(
     frame:pd.DataFrame,        # From runs_frame
     measures=tuple(MEASURES),  # Columns

@@ -73,6 +73,7 @@ def literal(
     "Text that is drawn as it stands: matplotlib takes what is between two dollars for a formula"
     return str(text).replace('$', r'\$')
 
+# %% ../nbs/13_visualize.ipynb #79b5bbac
 def _sized(fig, size):
     "`fig`, a new one for None; a whole figure, not a part of one, takes the size, in inches"
     if fig is None: fig = plt.figure()
@@ -329,7 +330,8 @@ def plot_class_variance(
         color, marker = styles[a]['color'], styles[a]['marker']
         t = t.reindex(order)
         several = t.shape[1] > 1
-        x = np.arange(len(order)) + (0 if many else (k - (len(tab)-1)/2)*.22)
+        aside = 0 if many else (k - (len(tab)-1)/2)*.22
+        x = np.arange(len(order)) + aside
         mean, low, high = _band(t.to_numpy(float).T)
         if several and not many:
             ax.vlines(x, np.maximum(low, 0), high, color=color, lw=1.6, alpha=.55)
@@ -391,11 +393,12 @@ def _tiles(fig, one, cols, size):
 def _scatter(ax, xy, y):
     "Points with the colours and markers of their classes, and numbers where these are few"
     ids = np.unique(y)
-    cmap = mpl.colormaps['tab10'] if len(ids) <= 10 else lambda k: mpl.colormaps['hsv'](k/len(ids))
+    few, many = mpl.colormaps['tab10'], mpl.colormaps['hsv']
     halo = mpl.patheffects.withStroke(linewidth=2.5, foreground='white')
     for k, c in enumerate(ids):
         p = xy[y == c]
-        ax.scatter(*p.T, s=9, color=cmap(k), marker='o^sDvP'[k % 6], lw=0, alpha=.85)
+        color = few(k) if len(ids) <= 10 else many(k/len(ids))
+        ax.scatter(*p.T, s=9, color=color, marker='o^sDvP'[k % 6], lw=0, alpha=.85)
         if len(ids) > 20: continue
         ax.text(*np.median(p, 0), f'{c}', ha='center', va='center', fontsize=10, fontweight='bold', zorder=5,
                 path_effects=[halo])
@@ -626,9 +629,9 @@ FIGURES = [
     Spec('loss', plot_loss, _has('probe_loss'),
          lambda rs: 'Training loss of each epoch, each in its own unit (left), and the loss over all pairs or triplets '
                     'of a fixed probe, pulls and pushes weighed as in the batches of the strategy, as a share of its '
-                    'value before training, on a logarithmic axis (right). It is drawn once per epoch, while the epochs '
-                    'to 10 % also know the ten readings within each of the first five; the thin horizontal line marks '
-                    '10 %, and anything below .01 % is drawn there.' + _lines(rs),
+                    'value before training, on a logarithmic axis (right). It is drawn once per epoch, while the '
+                    'epochs to 10 % also know the ten readings within each of the first five; the thin horizontal line '
+                    'marks 10 %, and anything below .01 % is drawn there.' + _lines(rs),
          lambda rs: f"Line charts over the epochs. The mean training loss {_ends(rs, 'loss')}; "
                     f"the probe loss {_ends(rs, 'probe_loss')}."),
     Spec('activity', plot_activity, _has('participation'),
@@ -643,8 +646,8 @@ FIGURES = [
          lambda rs: f"Line charts over the epochs. The gradient norm {_ends(rs, 'grad_norm')}; "
                     f"the update size {_ends(rs, 'update_size')}."),
     Spec('shares', plot_shares, _has('share_within'),
-         lambda rs: 'Shares of variance within classes, between classes and in the offset of the common mean on held-out '
-                    'points with clean labels: over the epochs (a fixed sample of at most '
+         lambda rs: 'Shares of variance within classes, between classes and in the offset of the common mean on '
+                    'held-out points with clean labels: over the epochs (a fixed sample of at most '
                     f'{rs[0].config.probe_size}) and at the end (all), means over {_seeds(rs)}.',
          lambda rs: 'Stacked areas over the epochs and stacked bars at the end. The share within classes '
                     f"{_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}."),
@@ -654,8 +657,8 @@ FIGURES = [
                        else ', one seed.'),
          lambda rs: f'One point per class and loss. The mean over classes is {_class_means(rs)}.'),
     Spec('tsne', plot_tsne, lambda rs: any('test' in r.embeddings for r in _of_losses(rs)),
-         lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_seed_words(rs)}. Colours, '
-                    'markers and numbers are classes. Sizes of groups and distances between them mean little.',
+         lambda rs: f't-SNE of the same held-out points (at most 300) under each loss, seed {_seed_words(rs)}. '
+                    'Colours, markers and numbers are classes. Sizes of groups and distances between them mean little.',
          lambda rs: f'Scatter plots side by side, one per loss ({", ".join(map(arm_label, _trained(rs)))}), of points '
                     'coloured by class.'),
     Spec('neighbours', plot_neighbours, lambda rs: bool(_pictured(rs)),
