@@ -90,7 +90,7 @@ class Panel {
     this.dots = make('svg:g', {}, this.svg);
     this.note = make('p', {class: 'dmc-note'}, f);
     this.gauge = make('div', {class: 'dmc-gauge', 'aria-hidden': true}, f);
-    this.curve = make('svg:svg', {viewBox: '-6 -8 112 62', class: 'dmc-curve', role: 'img'}, f);
+    this.curve = make('svg:svg', {viewBox: '-9 -8 115 62', class: 'dmc-curve', role: 'img'}, f);
     this.path = make('svg:path', {}, this.curve);
     make('svg:path', {d: 'M0 0V44H100', class: 'dmc-axis'}, this.curve);
     this.dot = make('svg:circle', {r: 2.6}, this.curve);
