@@ -89,9 +89,11 @@ def to_rivals(b):
     "A few steps from the start, where the marked pair has few rivals"
     b.execute_script(f'{EXPLORER}.play(false)')
     b.execute_script(f'{EXPLORER}.restart()')
+    time.sleep(.5)
+    b.execute_script(f'{EXPLORER}.ready()')
     for _ in range(5):
         time.sleep(.5)                                     # the losses answer, the points come to rest
-        b.execute_script(f'const x = {EXPLORER}; if (!x.ready()) throw Error("no answer"); x.forward()')
+        b.execute_script(f'const x = {EXPLORER}; if (!x.ready()) throw Error("no answer"); x.forward(); x.ready()')
     time.sleep(.5)
 
 def dragged(b):
