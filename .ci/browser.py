@@ -77,7 +77,7 @@ function next() {{
 next();"""
 
 def answers_in_time(b, what):
-    "From a drag to the picture with what the losses say of it; thrice at most, since others may be at work on the machine"
+    "From a drag to the picture with what the losses say of it; thrice at most, as others may be at work on the machine"
     for _ in range(3):
         took = b.execute_async_script(LATENCY)
         print(f'{what}: from a drag to the picture {took[49]:.1f} ms in half of 100 drags, {took[94]:.1f} ms in 95')
@@ -89,9 +89,11 @@ def to_rivals(b):
     "A few steps from the start, where the marked pair has few rivals"
     b.execute_script(f'{EXPLORER}.play(false)')
     b.execute_script(f'{EXPLORER}.restart()')
+    time.sleep(.5)
+    b.execute_script(f'{EXPLORER}.ready()')
     for _ in range(5):
         time.sleep(.5)                                     # the losses answer, the points come to rest
-        b.execute_script(f'const x = {EXPLORER}; if (!x.ready()) throw Error("no answer"); x.forward()')
+        b.execute_script(f'const x = {EXPLORER}; if (!x.ready()) throw Error("no answer"); x.forward(); x.ready()')
     time.sleep(.5)
 
 def dragged(b):
@@ -277,7 +279,8 @@ def jupyter(cells):
             s.bind(('127.0.0.1', 0))
             port = s.getsockname()[1]
         args = ['--no-browser', '--allow-root', f'--port={port}', '--ServerApp.ip=127.0.0.1',
-                f'--ServerApp.root_dir={folder}', '--IdentityProvider.token=explorer', '--LabApp.news_url=None']
+                f'--ServerApp.root_dir={folder}', '--IdentityProvider.token=explorer', '--LabApp.news_url=None',
+                '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
         command = [sys.executable, '-m', 'jupyterlab', *args]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try: yield f'http://127.0.0.1:{port}/lab/tree/e.ipynb?token=explorer'
@@ -295,10 +298,11 @@ def opened(b, address):
         try: b.get(address)
         except WebDriverException: time.sleep(1)
         else: break
-    cells = '.jp-Notebook .jp-CodeCell .cm-content'
-    WebDriverWait(b, 120).until(lambda b: b.find_elements(By.CSS_SELECTOR, cells))
+    ready = "return document.querySelector('.jp-CodeCell .cm-content') && document.body.innerText.includes('| Idle')"
+    WebDriverWait(b, 120).until(lambda b: b.execute_script(ready))
     for _ in range(20):                                        # the page is still being laid out, and takes cells away
         time.sleep(2)
+        for asked in b.find_elements(By.CSS_SELECTOR, '.jp-Dialog .jp-mod-accept'): asked.click()        # which kernel?
         try: run_cell(b, 0)
         except (WebDriverException, IndexError): continue
         if b.find_elements(By.CSS_SELECTOR, '.jp-OutputArea-output, .dmc-explorer'): break

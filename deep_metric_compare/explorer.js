@@ -42,11 +42,19 @@ const between = (a, b, part) => Array.isArray(a) ? a.map((v, k) => between(v, b[
 const polyline = points => points.map(([x, y], k) => `${k ? 'L' : 'M'}${x.toFixed(2)} ${y.toFixed(2)}`).join('');
 
 // ---- Engines: who says what the losses are ----
+// Asked about points `t`, they say how these stand and how they will after some steps: a state {t, answers} for now and
+// for each of `shakes`, the noise of a step. An answer is the value, active share and gradient of one side.
 
 // The browser computes
 class PageEngine {
-  look(s, then) {
-    then(SIDES.map((side, k) => evaluate(side, s.t[k], s.y, s)));
+  ask(s, t, shakes, then) {
+    const state = points => ({t: points, answers: SIDES.map((side, k) => evaluate(side, points[k], s.y, s))});
+    const states = [state(t)];
+    for (const shake of shakes) {
+      const {t, answers} = states.at(-1);
+      states.push(state(t.map((a, k) => step(a, answers[k].grad, s.rate).map((x, i) => x + shake[k][i]))));
+    }
+    then(states);
   }
 }
 
@@ -54,25 +62,26 @@ class PageEngine {
 class KernelEngine {
   constructor(model) {
     this.model = model;
-    this.model.on('msg:custom', m => this.answer(m.looks));
+    this.model.on('msg:custom', m => this.answer(m.states));
   }
 
-  look(s, then) {
-    if (this.then) this.next = [s, then];
-    else this.ask(s, then);
+  ask(s, t, shakes, then) {
+    const {y, margin, balance, reduction, strategy, rate} = s;
+    const question = {t, y, shakes, margin, balance, reduction, strategy, rate};
+    if (this.then) this.next = [question, then];
+    else this.send(question, then);
   }
 
-  ask(s, then) {
+  send(question, then) {
     this.then = then;
-    const {t, y, margin, balance, reduction, strategy} = s;
-    this.model.send({t, y, margin, balance, reduction, strategy});
+    this.model.send(question);
   }
 
-  answer(looks) {
+  answer(states) {
     const {then, next} = this;
     this.then = this.next = null;
-    then(looks);
-    if (next) this.ask(...next);
+    if (next) this.send(...next);
+    then(states);
   }
 }
 
@@ -90,7 +99,7 @@ class Panel {
     this.dots = make('svg:g', {}, this.svg);
     this.note = make('p', {class: 'dmc-note'}, f);
     this.gauge = make('div', {class: 'dmc-gauge', 'aria-hidden': true}, f);
-    this.curve = make('svg:svg', {viewBox: '-6 -8 112 62', class: 'dmc-curve', role: 'img'}, f);
+    this.curve = make('svg:svg', {viewBox: '-9 -8 115 62', class: 'dmc-curve', role: 'img'}, f);
     this.path = make('svg:path', {}, this.curve);
     make('svg:path', {d: 'M0 0V44H100', class: 'dmc-axis'}, this.curve);
     this.dot = make('svg:circle', {r: 2.6}, this.curve);
@@ -370,7 +379,7 @@ class Explorer extends Player {
   set(key, value, again) {
     this.s[key] = value;
     if (again) this.restart();
-    else this.move(this.s.t, false);
+    else this.change(this.s.t, false);
   }
 
   restart() {
@@ -380,7 +389,7 @@ class Explorer extends Player {
     this.draw = random(this.s.seed);                    // of the noise
     this.history = [];
     this.panels.forEach(p => p.points(y, (g, i) => this.wire(p, g, i)));
-    this.move([t, t], false);
+    this.change([t, t], false);
   }
 
   // ---- The mouse, a finger, the keyboard ----
@@ -412,58 +421,79 @@ class Explorer extends Player {
 
   key(i, e) {
     const turn = KEYS[e.key];
-    if (turn) this.change((a, k) => k === i ? a + turn : a);
+    if (turn) this.turn(i, a => a + turn);
     else if (e.key === 'Enter' || e.key === ' ') this.mark(i);
     else return;
     e.preventDefault();
   }
 
-  change(f) { this.move(this.s.t.map(t => t.map(f)), false); }
-  put(i, angle) { this.change((a, k) => k === i ? angle : a); }
+  turn(i, f) { this.change(this.s.t.map(t => t.map((a, k) => k === i ? f(a) : a)), false); }
+  put(i, angle) { this.turn(i, () => angle); }
 
   swap() {
-    this.move([...this.s.t].reverse(), true);
+    this.change([...this.s.t].reverse(), true);
     if (!this.calm) this.play(true);
   }
 
   // ---- Steps ----
 
-  // The last answer must be about the points as they are now
-  ready() { return this.asked === this.s.t; }
+  // Points or settings that no step has made: what was computed ahead is void, and the losses are asked anew
+  change(t, gliding) {
+    this.now = null;
+    this.ahead = [];
+    this.move(t, gliding);
+    this.engine.ask(this.s, t, [], ([state]) => {
+      if (t === this.s.t) this.show(state);
+    });
+  }
+
+  // Steps are computed some at a time, so that a slow answer does not slow them down
+  ready() {
+    const few = Math.ceil(this.s.pace/5);
+    const last = this.ahead.at(-1) || this.now;
+    if (last && this.ahead.length < few && this.waitsFor !== last) {
+      this.waitsFor = last;
+      const shakes = Array.from({length: few}, () => last.t.map(t => t.map(() => this.s.noise*normal(this.draw))));
+      this.engine.ask(this.s, last.t, shakes, states => {
+        if (last !== (this.ahead.at(-1) || this.now)) return;          // something else has moved the points
+        this.ahead.push(...states.slice(1));
+        if (this.playing && this.late) this.tick();
+      });
+    }
+    return this.ahead.length > 0;
+  }
 
   forward() {
-    const shake = a => a + this.s.noise*normal(this.draw);
-    this.stepped = true;
-    this.move(this.s.t.map((t, k) => step(t, this.answers[k].grad, this.s.rate).map(shake)), true);
+    const state = this.ahead.shift();
+    this.move(state.t, true);
+    this.show(state);
   }
 
   where(t) { return onCircle(t); }
 
-  // Places, rivals and shares can be seen at once; then the losses are asked
+  // Places, rivals and shares
   picture() {
     this.panels.forEach((p, k) => {
       const t = this.s.t[k];
       p.show(distances(t), shares(onCircle(t), this.s.y), this.s.y, this.s);
       t.forEach((a, i) => p.shapes[i].setAttribute('aria-valuenow', Math.round(a*180/Math.PI)));
     });
-    const asked = this.s.t;
-    this.engine.look(this.s, answers => this.show(asked, answers));
   }
 
-  show(asked, answers) {
+  // What the losses say of them
+  show(state) {
+    const {answers} = state;
     this.frames += 1;
-    this.asked = asked;
-    this.answers = answers;
+    this.now = state;
     const norms = answers.map(a => Math.hypot(...a.grad));
-    if (!this.history.length || this.stepped) this.history.push(answers.map((a, k) => [a.value, a.active, norms[k]]));
-    this.stepped = false;
+    this.history.push(answers.map((a, k) => [a.value, a.active, norms[k]]));
     const still = Math.max(...norms) < STILL && !this.s.noise;
     const values = answers.map(a => a.value.toFixed(3));
     const percent = answers.map(a => (100*a.active).toFixed(0));
     this.said.textContent = `loss ${values[0]} and ${values[1]}; `
       + `active: ${percent[0]} % of pairs, ${percent[1]} % of triplets${still ? '; both stand still' : ''}`;
     this.drawCharts();
-    if (this.playing && still && this.ready()) this.play(false);
+    if (this.playing && still) this.play(false);
     if (this.playing && this.late) this.tick();
   }
 

@@ -58,16 +58,23 @@ def variance_shares(
 def explorer_answer(
     t,                     # (2, B) angles, of contrastive and of triplet
     y,                     # (B) labels
+    shakes=(),             # Noise, (2, B), for each step to be made
+    rate:float=1.,         # Of a step
     margin:float=1.,       # Of both losses
     balance:bool=False,    # Contrastive: pulls and pushes 1 : 1?
     reduction:str='mean',  # Triplet: mean over all or over active ones ('active')
     strategy:str='all'     # 'all', 'hard' or 'semi-hard'
-)->list:                   # For each loss a dict: `value`, `active` share, and `grad` by the angles
-    "What both losses say of the points"
-    losses = circle_losses(margin, balance, reduction, strategy)
-    values, grads = circle_gradients(losses, torch.tensor(t, dtype=torch.float64), torch.tensor(y))
-    said = zip(losses, values.tolist(), grads.tolist())
-    return [dict(value=v, active=float(l.latest.active_ratio), grad=g) for l, v, g in said]
+)->list:                   # Now and after each step: `t`, and `answers`, each loss's `value`, `active` share and `grad`
+    "What both losses say of the points, and of where they move them"
+    losses, states = circle_losses(margin, balance, reduction, strategy), []
+    y, theta = torch.tensor(y), torch.tensor(t, dtype=torch.float64)
+    for shake in (None, *shakes):
+        if shake: theta = theta - rate*grads + torch.tensor(shake, dtype=torch.float64)
+        values, grads = circle_gradients(losses, theta, y)
+        said = zip(losses, values.tolist(), grads.tolist())
+        answers = [dict(value=v, active=float(l.latest.active_ratio), grad=g) for l, v, g in said]
+        states.append(dict(t=theta.tolist(), answers=answers))
+    return states
 
 # %% ../nbs/03b_explorer.ipynb #4d1f0a05
 def _file(name): return files('deep_metric_compare').joinpath(name).read_text(encoding='utf-8')
@@ -103,7 +110,7 @@ class LossExplorer(AnyWidget):
         super().__init__(settings=dict(n=n, classes=classes, margin=margin, balance=balance, strategy=strategy,
                                        rate=rate, seed=seed, play=play))
         self.on_msg(self._answer)
-    def _answer(self, _, question, buffers): self.send(dict(looks=explorer_answer(**question)))
+    def _answer(self, _, question, buffers): self.send(dict(states=explorer_answer(**question)))
 
 # %% ../nbs/03b_explorer.ipynb #4d1f0a07
 def _path(run):
@@ -148,6 +155,6 @@ class RunReplay(AnyWidget):
         y, plane = runs[0].embeddings['probe_path_labels'], _plane(paths)
         labels = y.unique(return_inverse=True)[1].tolist()
         title = '{0.loss}, {0.dataset}, seed {0.seed}'.format
-        sides = [dict(side=run.config.loss, title=title(run.config), y=labels, epochs=list(_frames(run, path, y, plane)))
-                 for run, path in zip(runs, paths)]
+        frames = [list(_frames(run, path, y, plane)) for run, path in zip(runs, paths)]
+        sides = [dict(side=run.config.loss, title=title(run.config), y=labels, epochs=f) for run, f in zip(runs, frames)]
         super().__init__(settings=dict(runs=sides, play=play))
