@@ -9,6 +9,7 @@ __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'STEPS', 'PILOT', '
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import copy, math, time
+from html import escape
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,8 +29,8 @@ from .images import IMAGE_DATASETS, draws_classes, register_data
 from .learner import scoring_learner
 from .losses import make_loss, stack_losses
 from .models import Replicas
-from .report import SHARES_CAPTION, Finding, panel
-from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame
+from .report import SHARES_CAPTION, Finding, embed_figure, panel
+from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame, verdicts
 from .tuning import MEASURE_NAMES, TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
 from matplotlib.figure import Figure
@@ -364,7 +365,21 @@ class Comparison(Sequence):
     def table(self):
         "A row per run"
         return runs_frame(self.runs)
+    @property
+    def verdicts(self):
+        "What the runs say about the claims of the original study, a row per claim"
+        return verdicts(self.table)
+    @property
+    def figures(self):
+        "A figure per decision"
+        return [plot_decision(d) for d in self.decisions]
     def __repr__(self): return self.answer or f'Comparison of {len(self)} runs'
+    def _repr_html_(self):
+        "The answers with their figures, and where the report is"
+        shown = [f'<p>{"<br>".join(map(escape, str(d).splitlines()))}</p><img alt="" src="{embed_figure(f)}">'
+                 for d, f in zip(self.decisions, self.figures)]
+        where = f'<p>Report: <a href="{escape(str(self.report))}">{escape(str(self.report))}</a></p>' if self.report else ''
+        return ''.join(shown) + where
 
 
 # %% ../nbs/15c_choose.ipynb #ca6391d3

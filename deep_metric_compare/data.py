@@ -392,7 +392,8 @@ def validation_split(
     if data.class_disjoint:
         if C < 4:
             raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes '
-                            'that are held out from them: two to train on, two to tell apart')
+                            'that are held out from them, two to train on and two to tell apart: use more classes, leave '
+                            '--unseen out, or give the settings yourself (--tune False)')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
         a = _others(len(y), b)
