@@ -56,9 +56,10 @@ const took = [];
 x.play(false);
 function next() {{
   if (took.length === 100) {{
-    done(took.sort((a, b) => a - b));
+    done([0, 1].map(q => took.map(pair => pair[q]).sort((a, b) => a - b)));
     return;
   }}
+  let seen = null;
   const begin = performance.now();
   const before = x.frames;
   const drawn = () => {{
@@ -67,23 +68,27 @@ function next() {{
       return;
     }}
     requestAnimationFrame(() => {{
-      took.push(performance.now() - begin);
+      took.push([seen, performance.now() - begin]);
       next();
     }});
   }};
   x.put(took.length % x.s.y.length, took.length/16);
-  drawn();
+  requestAnimationFrame(() => {{
+    seen = performance.now() - begin;
+    drawn();
+  }});
 }}
 next();"""
 
 def answers_in_time(b, what):
     "From a drag to the picture with what the losses say of it; thrice at most, as others may be at work on the machine"
     for _ in range(3):
-        took = b.execute_async_script(LATENCY)
-        print(f'{what}: from a drag to the picture {took[49]:.1f} ms in half of 100 drags, {took[94]:.1f} ms in 95')
-        if took[94] <= LIMIT: return
+        seen, answered = b.execute_async_script(LATENCY)
+        print(f'{what}: from a drag to the picture {seen[49]:.0f} ms in half of 100 drags, {seen[94]:.0f} ms in 95; '
+              f'with what the losses say {answered[49]:.0f} and {answered[94]:.0f} ms')
+        if answered[94] <= LIMIT: return
         time.sleep(5)
-    raise AssertionError(f'95 of 100 drags took up to {took[94]:.0f} ms, expected at most {LIMIT}')
+    raise AssertionError(f'95 of 100 drags took up to {answered[94]:.0f} ms, expected at most {LIMIT}')
 
 def to_rivals(b):
     "A few steps from the start, where the marked pair has few rivals"
