@@ -161,7 +161,7 @@ class Panel {
   say(look, pulls) {
     const verb = pulls ? 'pull' : 'push';
     const own = pulls ? 'twice its distance' : 'twice what it lacks to the margin';
-    const others = pulls ? 'one for each line to a rival' : 'one for each pair it is in the way of';
+    const others = pulls ? 'one for each line to a rival, from either end' : 'one for each pair it is in the way of';
     const size = this.counted ? look.force : look.force.toFixed(2);
     this.note.replaceChildren();
     make('b', {class: look.kind}, this.note, `${verb} ${size}`);
