@@ -53,8 +53,11 @@ def gap_of_scores(
 )->Gap:
     "The gap of two arms from one number per seed"
     d = np.asarray(d, float)
-    if d.ndim != 1 or len(d) < 2: raise UserError(f'differences have shape {d.shape}, expected one number for each of two or more seeds')
-    if not np.isfinite(d).all(): raise UserError(f'{(~np.isfinite(d)).sum()} of {len(d)} differences are no numbers, expected one for every seed: a run without end values is an outcome of its own')
+    if d.ndim != 1 or len(d) < 2:
+        raise UserError(f'differences have shape {d.shape}, expected one number for each of two or more seeds')
+    if not np.isfinite(d).all():
+        raise UserError(f'{(~np.isfinite(d)).sum()} of {len(d)} differences are no numbers, expected one for every '
+                        'seed: a run without end values is an outcome of its own')
     s2 = float(d.var(ddof=1))
     return Gap(float(d.mean()), s2, ratio*s2, len(d), len(d) - 1)
 
@@ -65,7 +68,8 @@ def gap_of_items(
 )->Gap:
     "The gap of two arms from right and wrong of every test item: @eq-crossed"
     d = np.asarray(d, float)
-    if d.ndim != 2 or min(d.shape) < 2: raise UserError(f'differences have shape {d.shape}, expected (seeds, items), two or more of each')
+    if d.ndim != 2 or min(d.shape) < 2:
+        raise UserError(f'differences have shape {d.shape}, expected (seeds, items), two or more of each')
     if groups is not None: d = _by_group(d, np.asarray(groups))
     S, I = d.shape
     mean, seeds, items = d.mean(), d.mean(1), d.mean(0)
@@ -95,7 +99,8 @@ def gap_of_halves(
     "The gap of two arms whose seeds hold out different classes"
     d = np.asarray(d, float)
     kinds = [d] if halves is None else [d[np.asarray(halves) == h] for h in np.unique(halves)]
-    if min(map(len, kinds)) < 2: return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)      # one seed has no interval
+    # one seed has no interval
+    if min(map(len, kinds)) < 2: return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)
     if halves is None: return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
     each = [_gap_of_half(half, groups) for half in kinds]
     k, n = len(each), sum(g.n for g in each)
@@ -185,13 +190,17 @@ def decide(
     check_range(delta, 'delta', 0, open_low=True)
     scores = {k: np.asarray(v, float) for k, v in scores.items()}
     if len(scores) < 2: raise UserError(f'{len(scores)} loss was given, expected two or more to choose between')
-    if len({v.shape for v in scores.values()}) > 1: raise UserError(f'losses have scores of shapes {[v.shape for v in scores.values()]}, expected the same seeds and items for each')
-    S, items = len(next(iter(scores.values()))), next(iter(scores.values())).ndim == 2
+    if len({v.shape for v in scores.values()}) > 1:
+        raise UserError(f'losses have scores of shapes {[v.shape for v in scores.values()]}, expected the same seeds '
+                        'and items for each')
+    S = len(next(iter(scores.values())))
+    items = next(iter(scores.values())).ndim == 2
     gap = gap or gap_of_halves
     order = sorted(scores, key=lambda k: -np.nanmean(scores[k]))
     lead = {k: gap(scores[order[0]] - scores[k]) for k in order[1:]}
     first, second = order[:2]
-    about = dict(best=first, other=second, gap=lead[second], delta=delta, alpha=alpha, needed=seeds_needed(lead[second], delta, alpha))
+    about = dict(best=first, other=second, gap=lead[second], delta=delta, alpha=alpha,
+                 needed=seeds_needed(lead[second], delta, alpha))
     if S < MIN_ANSWER: return Answer('Not decided', **about)
     if baseline is not None:
         behind = {k: gap(v - np.broadcast_to(baseline, v.shape)) for k, v in scores.items()}
@@ -243,9 +252,12 @@ def answer_text(
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
     low, high = a.gap.interval(level)
     seen = f'{100*level:.3g} % interval {_points(low, True)} to {_points(high, True)} points, {a.gap.n} seeds'
-    if a.word == 'Use': return f'Use {a.best}: {measure} is {_points(a.gap.mean)} points above that of {a.other} ({seen}).'
-    if a.word == 'Either': return f'Either: {a.best} and {a.other} differ by less than {_delta_text(a.delta)} in {measure} ({seen}).'
-    if a.word == 'Neither': return f'Neither: no loss beats {a.other} by more than {_delta_text(a.delta)} in {measure} ({a.best}: {seen}).'
+    if a.word == 'Use':
+        return f'Use {a.best}: {measure} is {_points(a.gap.mean)} points above that of {a.other} ({seen}).'
+    if a.word == 'Either':
+        return f'Either: {a.best} and {a.other} differ by less than {_delta_text(a.delta)} in {measure} ({seen}).'
+    if a.word == 'Neither':
+        return f'Neither: no loss beats {a.other} by more than {_delta_text(a.delta)} in {measure} ({a.best}: {seen}).'
     ahead = f'{a.best} is ahead, perhaps by less than {_delta_text(a.delta)}' if low > 0 else f'{a.best} or {a.other} may be ahead'
     return f'Not decided: {ahead} in {measure} ({seen}). {_what_helps(a)}'
 

@@ -50,7 +50,8 @@ def divided(
     gen = stream(seed, 'data')
     order = torch.randperm(len(y), generator=gen)
     turn = torch.tensor(pd.Series(y[order].numpy()).groupby(y[order].numpy()).cumcount().values)
-    a, b = order[turn < given], order[(turn >= given) & (turn < given + KEPT)]
+    a = order[turn < given]
+    b = order[(turn >= given) & (turn < given + KEPT)]
     return AuditTask(name, x[a], redraw_labels(y[a], int(y.max()) + 1, noise, gen), x[b], y[b])
 
 def divided_classes(
@@ -72,7 +73,8 @@ def _of_sklearn(loader, given, noise=0., seed=0):
     return divided(loader, (x - x.mean(0))/x.std(0).clamp(min=1e-6), torch.tensor(d.target), given, noise, seed)
 
 def _clusters(n_classes, given, spread, noise, seed):
-    x, y, clean, *_ = make_clusters(n_classes, given + KEPT, mode_spread=spread, overlap_prob=0., outlier_frac=0., seed=seed)
+    x, y, clean, *_ = make_clusters(n_classes, given + KEPT, mode_spread=spread, overlap_prob=0., outlier_frac=0.,
+                                    seed=seed)
     return divided('clusters', x, clean, given, noise, seed)
 
 def _shrunk(x, side):
@@ -104,7 +106,9 @@ def _omniglot(folder):
                 alphabet, character = p.split('/')[1:3]
                 with z.open(p) as f: picture = np.array(Image.open(f).convert('L'))
                 found.setdefault(alphabet, {}).setdefault(character, {})[p.split('/')[-1]] = 255 - picture
-    if not found: raise UserError(f'{folder}/omniglot holds no images_background_small1.zip, expected the published file: get it from github.com/brendenlake/omniglot')
+    if not found:
+        raise UserError(f'{folder}/omniglot holds no images_background_small1.zip, expected the published file: get it '
+                        'from github.com/brendenlake/omniglot')
     drawings = {a: [(p, i) for i, ps in enumerate(cs.values()) for p in ps.values()] for a, cs in found.items()}
     small = lambda ps: _shrunk(torch.tensor(np.stack([p for p, _ in ps]))[:, None], 14)
     return {a: (small(ps), torch.tensor([i for _, i in ps])) for a, ps in drawings.items()}
@@ -112,7 +116,8 @@ def _omniglot(folder):
 def _alphabet(name, given=12, unseen=False, flat=False, seed=0):
     x, y = _omniglot(str(data_folder()))[name]
     if flat: x = x.flatten(1).float()/255
-    return divided_classes(f'Omniglot {name}, unseen characters', x, y, seed) if unseen else divided(f'Omniglot {name}', x, y, given, 0., seed)
+    return divided_classes(f'Omniglot {name}, unseen characters', x, y,
+                           seed) if unseen else divided(f'Omniglot {name}', x, y, given, 0., seed)
 
 @lru_cache(maxsize=1)
 def _frozen():
@@ -134,16 +139,23 @@ def _named_tasks():
     "Name → function that makes a task"
     made = {}
     def add(name, f, *args, **kwargs): made[name] = partial(f, *args, **kwargs)
-    for i, (loader, given, noise) in enumerate([('iris', 25, 0.), ('wine', 24, 0.), ('breast_cancer', 106, 0.), ('breast_cancer', 50, .2), ('digits', 90, 0.), ('digits', 20, 0.), ('digits', 90, .2)]):
-        add(f"{loader.replace('_', ' ')}, {given} per class{', noise' if noise else ''}", _of_sklearn, loader, given, noise, i)
-    for i, (classes, given, spread, noise) in enumerate([(2, 100, 1.4, 0.), (10, 60, 1.4, 0.), (10, 100, 1., .2), (40, 20, 1.2, 0.), (5, 200, 1.8, .1)]):
+    for i, (loader, given, noise) in enumerate([('iris', 25, 0.), ('wine', 24, 0.), ('breast_cancer', 106, 0.),
+                                                ('breast_cancer', 50, .2), ('digits', 90, 0.), ('digits', 20, 0.),
+                                                ('digits', 90, .2)]):
+        add(f"{loader.replace('_', ' ')}, {given} per class{', noise' if noise else ''}", _of_sklearn, loader, given,
+            noise, i)
+    for i, (classes, given, spread, noise) in enumerate([(2, 100, 1.4, 0.), (10, 60, 1.4, 0.), (10, 100, 1., .2),
+                                                         (40, 20, 1.2, 0.), (5, 200, 1.8, .1)]):
         add(f"clusters, {classes} × {given}{', noise' if noise else ''}", _clusters, classes, given, spread, noise, i)
     for i, (classes, given, noise) in enumerate([(10, 60, 0.), (10, 150, 0.), (5, 100, .2), (3, 40, 0.), (10, 20, 0.)]):
-        add(f"Fashion-MNIST 14×14, {classes} × {given}{', noise' if noise else ''}", _pictures, 'fashion_mnist', 14, classes, given, noise, i)
+        add(f"Fashion-MNIST 14×14, {classes} × {given}{', noise' if noise else ''}", _pictures, 'fashion_mnist', 14,
+            classes, given, noise, i)
     for i, (classes, given, noise) in enumerate([(10, 60, 0.), (10, 100, .2), (2, 60, 0.), (5, 150, 0.)]):
-        add(f"MNIST 14×14, {classes} × {given}{', noise' if noise else ''}", _pictures, 'mnist', 14, classes, given, noise, i)
+        add(f"MNIST 14×14, {classes} × {given}{', noise' if noise else ''}", _pictures, 'mnist', 14, classes, given,
+            noise, i)
     for i, (classes, given, noise) in enumerate([(10, 100, 0.), (3, 150, 0.), (2, 200, 0.), (5, 100, .2)]):
-        add(f"CIFAR-10 8×8, {classes} × {given}{', noise' if noise else ''}", _pictures, 'cifar10', 8, classes, given, noise, i)
+        add(f"CIFAR-10 8×8, {classes} × {given}{', noise' if noise else ''}", _pictures, 'cifar10', 8, classes, given,
+            noise, i)
     add('MNIST 14×14 as pictures, 10 × 40', _pictures, 'mnist', 14, 10, 40, flat=False)
     add('Fashion-MNIST 14×14 as pictures, 5 × 60', _pictures, 'fashion_mnist', 14, 5, 60, flat=False)
     for i, name in enumerate(['Balinese', 'Early_Aramaic', 'Korean', 'Sanskrit', 'Tagalog']):
@@ -151,9 +163,11 @@ def _named_tasks():
     for name in ('Greek', 'Latin'): add(f'Omniglot {name}', _alphabet, name, flat=True)
     for name in ('Korean', 'Japanese_(katakana)', 'Sanskrit'):
         add(f"Omniglot {name.replace('_', ' ')}, unseen characters", _alphabet, name, unseen=True, flat=True)
-    for i, (dataset, classes, given, noise) in enumerate([('mnist', 10, 60, 0.), ('mnist', 10, 100, .2), ('fashion_mnist', 10, 100, 0.)]):
+    for i, (dataset, classes, given,
+            noise) in enumerate([('mnist', 10, 60, 0.), ('mnist', 10, 100, .2), ('fashion_mnist', 10, 100, 0.)]):
         named = {'mnist': 'MNIST', 'fashion_mnist': 'Fashion-MNIST'}[dataset]
-        add(f"{named}, frozen features, {classes} × {given}{', noise' if noise else ''}", lambda *a: _features(_pictures(*a, flat=False)), dataset, 14, classes, given, noise, 10 + i)
+        add(f"{named}, frozen features, {classes} × {given}{', noise' if noise else ''}",
+            lambda *a: _features(_pictures(*a, flat=False)), dataset, 14, classes, given, noise, 10 + i)
     return made
 
 TASKS = _named_tasks()
@@ -173,7 +187,8 @@ def _on_kept(task, given, measure, run, seeds, chosen=None, **fields):
         name = register_data(array_data(data.x, data.y, task.x_kept, task.y_kept, name=f'{task.name}, kept'))
         own = {} if chosen is None else dict(chosen={(name, None): chosen[dataset, half]})
         mine = list(seeds)[n::len(given)]
-        make = lambda seeds, **more: run([replace(c, scored=measure) for c in plan(name, seeds=seeds, **more, **own, **fields)])
+        make = lambda seeds, **more: run([replace(c, scored=measure)
+                                          for c in plan(name, seeds=seeds, **more, **own, **fields)])
         each, gap = scores_by_arm(make(mine, losses=LOSSES, baselines=()), measure)
         errors.append(gap(each[LOSSES[0]] - each[LOSSES[1]]).error)
         bases = [r for r in make(mine[:BASE_SEEDS], baselines=(*BASE_MODELS, 'lda')) if r.arm in BASELINES]
@@ -204,9 +219,12 @@ def ask(
     lead = {l: losses[l] - losses[m] for l, m in (LOSSES, LOSSES[::-1])}
     lucky = max(LOSSES, key=lambda l: next(r.metrics[f'test/{decision.measure}'] or 0. for r in one if r.arm == l))
     low, high = between.gap.interval(1 - between.alpha)
-    row = dict(task=task.name, samples=len(task.y), classes=len(task.y.unique()), kept=len(task.y_kept), measure=decision.measure, word=a.word,
-               ahead=between.best, lead=between.gap.mean, low=low, high=high, seeds=a.gap.n, baseline=base, true_lead=lead[between.best], true_error=error,
-               **{f'true_{l}': v for l, v in losses.items()}, true_baseline=true[base], wrong=is_wrong(a, losses, true[base]), regret=best - true[said], seconds=seconds)
+    row = dict(task=task.name, samples=len(task.y), classes=len(task.y.unique()), kept=len(task.y_kept),
+               measure=decision.measure, word=a.word,
+               ahead=between.best, lead=between.gap.mean, low=low, high=high, seeds=a.gap.n, baseline=base,
+               true_lead=lead[between.best], true_error=error,
+               **{f'true_{l}': v for l, v in losses.items()}, true_baseline=true[base],
+               wrong=is_wrong(a, losses, true[base]), regret=best - true[said], seconds=seconds)
     for l in LOSSES: row |= {f'always_{l}_wrong': lead[l] <= a.delta, f'always_{l}_regret': best - losses[l]}
     return row | dict(one_seed=lucky, one_seed_wrong=lead[lucky] <= a.delta, one_seed_regret=best - at_one[lucky])
 
@@ -254,8 +272,10 @@ def audit_counts(
     "How the command does, beside three habits"
     decided = table.word != 'Not decided'
     rows = [dict(way='the command', decided=decided.mean(), wrong=table.wrong.mean(), regret=100*table.regret.mean())]
-    for key, way in dict(always_contrastive='always contrastive', always_triplet='always triplet', one_seed='one seed at margin 1').items():
-        rows.append(dict(way=way, decided=1., wrong=table[f'{key}_wrong'].mean(), regret=100*table[f'{key}_regret'].mean()))
+    for key, way in dict(always_contrastive='always contrastive', always_triplet='always triplet',
+                         one_seed='one seed at margin 1').items():
+        rows.append(dict(way=way, decided=1., wrong=table[f'{key}_wrong'].mean(),
+                         regret=100*table[f'{key}_regret'].mean()))
     return pd.DataFrame(rows)
 
 def audit_text(
@@ -282,7 +302,8 @@ def plot_audit(
         ax.errorbar(100*t.true_lead, t.index, xerr=200*t.true_error, fmt='none', ecolor='.6', lw=1)
         for word, (marker, color) in WORD_MARKS.items():
             some = t[t.word == word]
-            ax.plot(100*some.true_lead, some.index, marker, color=color, mec='.2', ms=5.5, ls='none', label=f'{word} ({len(some)})')
+            ax.plot(100*some.true_lead, some.index, marker, color=color, mec='.2', ms=5.5, ls='none',
+                    label=f'{word} ({len(some)})')
         wrong = t[t.wrong]
         ax.plot(100*wrong.true_lead, wrong.index, 'x', color='#D55E00', ms=11, mew=2, label=f'wrong ({len(wrong)})')
         ax.set(yticks=t.index, yticklabels=[literal(n) for n in t.task], ylim=(-.8, len(t) - .2),

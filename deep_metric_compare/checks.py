@@ -13,7 +13,9 @@ from .core import UserError, stream
 from .data import LabelledData
 
 # %% ../nbs/08d_checks.ipynb #2d7cc2d3
-LOOKED_AT, AMONG = 2_000, 20_000    # Most held-out samples that are looked at, most training samples among which their copies are looked for
+# Most held-out samples that are looked at, most training samples among which their copies are looked for
+LOOKED_AT = 2_000
+AMONG = 20_000
 NEAR = 1/20                         # Of the usual distance to the nearest training sample
 MOST_COPIES = .01                   # Share of copies above which nothing is decided
 
@@ -21,7 +23,8 @@ def _flat(x): return x.flatten(1).float()
 
 def _some(n, most, seed):
     "Which of `n` rows are looked at"
-    return torch.arange(n) if n <= most else torch.randperm(n, generator=stream(seed, 'evaluation'))[:most].sort().values
+    return torch.arange(n) if n <= most else torch.randperm(n,
+                                                            generator=stream(seed, 'evaluation'))[:most].sort().values
 
 def nearest_distance(
     x,         # Points (N, …)
@@ -37,9 +40,11 @@ def copies(
 )->tuple:               # Shares of held-out samples that are copies, and that are near copies without being copies
     "How much of the held-out data is in the training data"
     held, train = (_flat(x[_some(len(x), most, seed)]) for x, most in ((data.x_test, LOOKED_AT), (data.x, AMONG)))
-    mean = train.mean(0)                                             # products of large numbers would lose small distances
+    # products of large numbers would lose small distances
+    mean = train.mean(0)
     d = nearest_distance(held - mean, train - mean)
-    near = d <= max(NEAR*d.median(), 1e-3*(held - mean).square().sum(1).mean().sqrt())      # as near as a product can tell
+    # as near as a product can tell
+    near = d <= max(NEAR*d.median(), 1e-3*(held - mean).square().sum(1).mean().sqrt())
     exact = torch.zeros(len(held), dtype=torch.bool)
     for i in near.nonzero()[:, 0].tolist(): exact[i] = (train == held[i]).all(1).any()
     return float(exact.double().mean()), float((near & ~exact).double().mean())
@@ -110,7 +115,13 @@ def checks_text(
     "What a reader should know about the data"
     lines = []
     if c.exact + c.near: lines.append(f"{copies_text(c)}{': too many for an answer' if c.copied else ''}.")
-    if c.unequal >= UNEQUAL: lines.append(f'The largest held-out class has {c.unequal:.3g} times the samples of the smallest: the mean over classes stands beside the mean over samples.')
-    if c.positives < 1: lines.append(f'An anchor finds {c.positives:.2g} samples of its own class in a batch, on average: use larger batches, or --strategy published.')
-    if c.doubtful >= DOUBTFUL: lines.append(f'At least {_percent(c.doubtful)} of the training labels look wrong: all their nearest neighbours have another one.')
+    if c.unequal >= UNEQUAL:
+        lines.append(f'The largest held-out class has {c.unequal:.3g} times the samples of the smallest: the mean over '
+                     'classes stands beside the mean over samples.')
+    if c.positives < 1:
+        lines.append(f'An anchor finds {c.positives:.2g} samples of its own class in a batch, on average: use larger '
+                     'batches, or --strategy published.')
+    if c.doubtful >= DOUBTFUL:
+        lines.append(f'At least {_percent(c.doubtful)} of the training labels look wrong: all their nearest neighbours '
+                     'have another one.')
     return '\n'.join(lines)

@@ -50,7 +50,8 @@ def _by_item(arms, measure):
     t = t.pivot(index=['arm', 'seed'], columns=['half', 'row', 'label'], values='score')
     expected = pd.Series([r.config.half or 0 for r in runs]).value_counts()
     t = t.loc[:, t.notna().sum().values == expected[t.columns.get_level_values('half')].values]
-    return {a: t.loc[a].sort_index().values for a in arms}, *(t.columns.get_level_values(k).values for k in ('row', 'label'))
+    return {a: t.loc[a].sort_index().values for a in arms}, *(t.columns.get_level_values(k).values
+                                                              for k in ('row', 'label'))
 
 ENOUGH = .5    # Of the points a run measured, the share that all runs have to have scored to be told apart one by one
 
@@ -69,11 +70,13 @@ def scores_by_arm(
     c = runs[0].config
     halves = None if c.half is None else np.array([r.config.half for r in arms[runs[0].arm]])
     made_anew = c.dataset == 'toy' and c.data_seed is None
-    by_seed = {a: np.array([_end(r, measure) for r in rs]) for a, rs in arms.items()}, partial(gap_of_halves, halves=halves)
+    by_seed = {a: np.array([_end(r, measure) for r in rs])
+               for a, rs in arms.items()}, partial(gap_of_halves, halves=halves)
     told = measure in EACH and all(EACH[measure] in r.embeddings for r in runs)     # not by a run that diverged
     if made_anew or not told: return by_seed
     scores, rows, classes = _by_item(arms, measure)
-    if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed      # each seed measured other points
+    # each seed measured other points
+    if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed
     data = data_of(c)
     together = classes if data.class_disjoint else None if data.groups_test is None else data.groups_test[rows].numpy()
     return scores, partial(gap_of_halves, halves=halves, groups=together)
@@ -113,7 +116,8 @@ def _verified(runs, losses, delta, alpha):
     scores = {a: v for a, v in _end_scores(runs, 'verify').items() if a in losses}
     if not all(np.isfinite(v).all() for v in scores.values()) or len(runs[0].metrics) < 3: return None
     halves = [r.config.half for r in sorted(runs, key=lambda r: r.config.seed) if r.arm == next(iter(losses))]
-    return decide(scores, delta=delta, alpha=alpha, gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
+    return decide(scores, delta=delta, alpha=alpha,
+                  gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
 
 def _over_classes(runs, measure):
     "Arm → mean over classes of the means over their points; None where classes are alike in size, or points are not told apart"
@@ -150,8 +154,10 @@ def _rests_on(runs):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
     data = data_of(c)
-    network = {'mlp': 'a small network of two layers', 'convnet': 'a small convnet'}.get(c.model, c.model) + ' from scratch'
-    if c.model == 'linear': network = f'a linear head on frozen {backbone_of(runs[0])}' if backbone_of(runs[0]) else 'a linear layer from scratch'
+    network = {'mlp': 'a small network of two layers',
+               'convnet': 'a small convnet'}.get(c.model, c.model) + ' from scratch'
+    if c.model == 'linear':
+        network = f'a linear head on frozen {backbone_of(runs[0])}' if backbone_of(runs[0]) else 'a linear layer from scratch'
     seeds = len({r.config.seed for r in runs})
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
     fixed = ', made anew for each seed' if drawn_anew(replace(c, train_size=0)) else ', on this test set'
@@ -181,7 +187,8 @@ def _lead(d):
 def _rising(d):
     "Losses whose scores still rise where training ends"
     last = d.curves.epoch.max()
-    if not d.settings.epoch.any(): return 'On validation data no training helped: every loss stops at the untrained network.'
+    if not d.settings.epoch.any():
+        return 'On validation data no training helped: every loss stops at the untrained network.'
     rising = [arm_label(a) for a, g in d.settings.groupby('arm', sort=False) if (g.epoch == last).any()]
     if not rising: return ''
     return f"{' and '.join(rising)} still rise{'s' if len(rising) == 1 else ''} at the last epoch ({last}): longer training may change this (--epochs)."
@@ -191,17 +198,20 @@ def _verify_line(d):
     v = d.verify
     if v is None: return ''
     share, spread = ({a: d.facts[a].get(k, math.nan) for a in (v.best, v.other)} for k in VERIFY)
-    unequal = ' and '.join(f'{s:.1f} times the median class for {arm_label(a)}' for a, s in spread.items() if math.isfinite(s))
+    unequal = ' and '.join(f'{s:.1f} times the median class for {arm_label(a)}'
+                           for a, s in spread.items() if math.isfinite(s))
     worst = f' False accepts of the worst class: {unequal}.' if unequal else ''
     if d.measure == 'verify': return worst.strip()
     if v.best == d.between.best or v.gap.interval(1 - v.alpha)[0] <= 0: return ''
-    return (f'Told apart by one threshold it is the other way round: {arm_label(v.best)} accepts {_points(share[v.best])} % of equal pairs '
+    return (f'Told apart by one threshold it is the other way round: {arm_label(v.best)} accepts '
+            f'{_points(share[v.best])} % of equal pairs '
             f'at 1 % false accepts, {arm_label(v.other)} {_points(share[v.other])} %.{worst}')
 
 def _classes_line(d):
     "Means over classes, where a mean over points is one over the largest of them"
     if not d.by_class: return ''
-    shown = ', '.join(f'{arm_label(a)} {_points(v)} %' for a, v in d.by_class.items() if a in (d.between.best, d.between.other, d.baseline))
+    shown = ', '.join(f'{arm_label(a)} {_points(v)} %'
+                      for a, v in d.by_class.items() if a in (d.between.best, d.between.other, d.baseline))
     return f'Classes are of very unequal size; the mean over classes is {shown}.'
 
 def _why(d):
@@ -211,13 +221,15 @@ def _why(d):
         if a in BASELINES: continue
         within, offset, moving = (f.get(k, math.nan) for k in FACTS)
         moves = '' if math.isnan(moving) else f', and {_points(moving)} % of a batch still moves at the end'
-        parts.append(f'{arm_label(a)} keeps {_points(within)} % of the squared length within classes and {_points(offset)} % in an offset common to all{moves}')
+        parts.append(f'{arm_label(a)} keeps {_points(within)} % of the squared length within classes and '
+                     f'{_points(offset)} % in an offset common to all{moves}')
     return 'Why: ' + '; '.join(parts) + '.'
 
 def _verdict_line(d, a):
     "An answer in words"
     name = MEASURE_NAMES.get(d.measure, d.measure)
-    best, other = arm_label(a.best), a.other if a.word == 'Neither' else arm_label(a.other)
+    best = arm_label(a.best)
+    other = a.other if a.word == 'Neither' else arm_label(a.other)
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
     low, high = a.gap.interval(level)
     range_ = f'{_points(low)} to {_points(high)}; {100*level:.3g} % interval, {a.gap.n} seeds'
@@ -242,7 +254,8 @@ def decision_text(
     lead = '' if d.between.word == 'Either' else _lead(d)
     without = f"Without a loss: {', '.join(bases)} (validation put {base} first)."
     length = ' '.join(filter(None, [lead, _rising(d)]))
-    lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, without, length, _verify_line(d), _classes_line(d), _why(d), f'Rests on {d.rests}.']
+    lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, without, length, _verify_line(d),
+             _classes_line(d), _why(d), f'Rests on {d.rests}.']
     return '\n'.join(filter(None, lines))
 
 # %% ../nbs/15c_choose.ipynb #f24d629f
@@ -267,7 +280,8 @@ def _draw_epochs(ax, d):
         ax.plot(curve.index, curve, color=style['color'], ls=style['ls'], label=arm_label(a))
         stops = d.settings[d.settings.arm == a].epoch
         ax.plot(stops, curve[stops], style['marker'], color=style['color'], ms=8)
-    ax.set(xlabel='epochs', ylabel=f'{MEASURE_NAMES.get(d.measure, d.measure)}, %', title='validation data, marks: chosen')
+    ax.set(xlabel='epochs', ylabel=f'{MEASURE_NAMES.get(d.measure, d.measure)}, %',
+           title='validation data, marks: chosen')
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
 
@@ -280,7 +294,8 @@ def _draw_shares(ax, d):
         for v, alpha in ((within, 1), (1 - within - offset, .45), (offset, .12)):
             ax.barh(i, v, left=left, color=color, alpha=alpha, edgecolor='white')
             left += v
-    ax.set(yticks=range(len(arms)), yticklabels=[arm_label(a, d.backbone) for a in arms], xlim=(0, 1), ylim=(len(arms) - .4, -.6),
+    ax.set(yticks=range(len(arms)), yticklabels=[arm_label(a, d.backbone) for a in arms], xlim=(0, 1),
+           ylim=(len(arms) - .4, -.6),
            xlabel='within | between | offset', title='shares of variance')
 
 def plot_decision(
@@ -297,7 +312,9 @@ def plot_decision(
 
 def _captions(d):
     "What each panel shows"
-    ahead, other, delta = arm_label(d.between.best), arm_label(d.between.other), _delta_text(d.answer.delta)
+    ahead = arm_label(d.between.best)
+    other = arm_label(d.between.other)
+    delta = _delta_text(d.answer.delta)
     return (f'How far {ahead} is ahead of {other} with each of {d.between.gap.n} paired seeds (rings); their mean '
             f'(diamond) with its interval, and the range that does not matter (grey, ±{delta}).',
             'Scores on validation data by epoch at the chosen settings; held-out data had no part in them.',
@@ -354,7 +371,8 @@ class Comparison(Sequence):
         tuned:Tuned=None,   # What was chosen, and from what
         report=None,        # Path of the report
         best=()             # Folders of the models that are handed over, for load_embedder
-    ): self.runs, self.decisions, self.tuned, self.report, self.best = list(runs), list(decisions), tuned, report, list(best)
+    ):
+        self.runs, self.decisions, self.tuned, self.report, self.best = list(runs), list(decisions), tuned, report, list(best)
     def __getitem__(self, i): return self.runs[i]
     def __len__(self): return len(self.runs)
     @property
@@ -384,7 +402,8 @@ class Comparison(Sequence):
 
 # %% ../nbs/15c_choose.ipynb #ca6391d3
 EPOCHS, SAMPLES = 15, 3000    # The most epochs and training samples, unless they are given
-STEPS = 80_000                # Most steps of all runs on a data set; one on pictures of 16×16 counts twice, of 32×32 five times
+# Most steps of all runs on a data set; one on pictures of 16×16 counts twice, of 32×32 five times
+STEPS = 80_000
 
 def affordable(
     dataset:str,        # Name of a data set
@@ -407,7 +426,8 @@ def _budget(dataset, losses, epochs, say, fields):
     most, size = affordable(dataset, len(losses), fields.get('batch_size', 64), fields.get('train_size', 0))
     parts = []
     if epochs is None and most < EPOCHS: parts.append(f'at most {most} epochs (--epochs sets another number)')
-    if size != fields.get('train_size', 0): parts.append(f'{size:,} training samples, drawn anew for each seed (--train_size)')
+    if size != fields.get('train_size', 0):
+        parts.append(f'{size:,} training samples, drawn anew for each seed (--train_size)')
     if parts: say(f"{data_label(dataset)} is large for a first answer: {' and '.join(parts)}.")
     return dict(fields, epochs=most if epochs is None else epochs, train_size=size)
 
@@ -416,7 +436,8 @@ def _budget(dataset, losses, epochs, say, fields):
 PILOT = 8                # Steps that are timed
 STARTING = 15.           # Seconds that processes, tables and report take
 DIAGNOSED = 2.           # Times as long as a step without diagnostics is one with them
-GRIDS = {(): 'all settings', ('lr',): 'one learning rate', ('lr', 'weighting'): 'the margins alone'}    # What is not tried, and what that leaves
+# What is not tried, and what that leaves
+GRIDS = {(): 'all settings', ('lr',): 'one learning rate', ('lr', 'weighting'): 'the margins alone'}
 
 def _timed(f):
     start = time.perf_counter()
@@ -430,13 +451,16 @@ def pace(
     "What a run costs on this machine"
     stack = 9 if config.model in STACKED and config.strategy != 'published' else 1
     data, model, loss, dls = prepare(replace(config, scored='knn_accuracy'), device)
-    few = replace(data, x=data.x[:PILOT*config.batch_size], y=data.y[:PILOT*config.batch_size], clean=data.clean[:PILOT*config.batch_size])
+    few = replace(data, x=data.x[:PILOT*config.batch_size], y=data.y[:PILOT*config.batch_size],
+                  clean=data.clean[:PILOT*config.batch_size])
     models = [copy.deepcopy(model) for _ in range(stack)]
     losses = [make_loss(config) for _ in range(stack)]
-    loaders = [metric_dls(few, config.batch_size, s, config.strategy, getattr(loss, 'groups', 3), config.k_per_class, device) for s in range(stack)]
+    loaders = [metric_dls(few, config.batch_size, s, config.strategy, getattr(loss, 'groups', 3), config.k_per_class,
+                          device) for s in range(stack)]
     if stack > 1: model, loss, dls = Replicas(models), stack_losses(losses), replica_dls(loaders)
     else: dls, = loaders
-    learn = scoring_learner(dls, model.to(dls.device), loss, lambda model, r: {}, list(range(stack)) if stack > 1 else 0, config.lr)
+    learn = scoring_learner(dls, model.to(dls.device), loss, lambda model, r: {},
+                            list(range(stack)) if stack > 1 else 0, config.lr)
     def fit():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
     fit()                                             # the first time libraries are still being loaded
@@ -461,19 +485,25 @@ def duration(
 def _within(minutes, dataset, losses, seeds, most, given, fields, jobs, device):
     "Seeds at the last look and what is not tried, so that it takes no longer than some minutes; a sentence about it"
     c = plan(dataset, losses, 1, baselines=(), halves=True, **fields)[0]
-    data, about = data_of(c), dict(losses=len(losses), stacked=c.model in STACKED, units=1 if c.half is None else 2, jobs=jobs if isinstance(jobs, int) else 1)
-    cost, steps = pace(c, device), c.epochs*math.ceil(len(data.x)/c.batch_size)
+    data = data_of(c)
+    about = dict(losses=len(losses), stacked=c.model in STACKED, units=1 if c.half is None else 2,
+                 jobs=jobs if isinstance(jobs, int) else 1)
+    cost = pace(c, device)
+    steps = c.epochs*math.ceil(len(data.x)/c.batch_size)
     ways = [(n, less) for less in GRIDS for n in sorted({most, seeds}, reverse=True) if n == seeds or not less]
-    tried = lambda less: max(len(tried_settings(replace(q, seed=0), {*given, *less})) for q in plan(dataset, losses, 1, baselines=(), halves=True, **fields))
+    tried = lambda less: max(len(tried_settings(replace(q, seed=0), {*given, *less}))
+                             for q in plan(dataset, losses, 1, baselines=(), halves=True, **fields))
     lasts = [duration(*cost, steps, tried(less), n, **about) for n, less in ways]
     at = next((i for i, t in enumerate(lasts) if t <= minutes), len(ways) - 1)
     (n, less), takes = ways[at], lasts[at]
     over = '' if takes <= minutes else f', more than the {minutes:g} that were given: fewer than {seeds} seeds and these settings decide nothing'
     more = f' {lasts[0]:.2g} minutes would do for all settings and up to {most} seeds (--minutes).' if at else ''
-    return n, [*given, *less], f"{data_label(dataset)}: about {takes:.2g} minutes for {GRIDS[less]} ({tried(less)} per loss) and up to {n} seeds{over}.{more}"
+    return n, [*given,
+               *less], f"{data_label(dataset)}: about {takes:.2g} minutes for {GRIDS[less]} ({tried(less)} per loss) and up to {n} seeds{over}.{more}"
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
-GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])     # what is not tried where one of these is given
+# what is not tried where one of these is given
+GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])
 
 def _run_once(seen, configs, out, fresh, **kwargs):
     "Make or read runs; where they are to be repeated, each once"
@@ -488,8 +518,10 @@ def _checked(dataset, losses, fields):
     *_, dls = prepare(c)
     found = check_data(data_of(c), c.batch_size, by_class=bool(dls.train.k_per_class) or c.strategy == 'published')
     if not found.copied: return found
-    raise UserError(f'{copies_text(found)} in {data_label(dataset)}, expected at most {100*MOST_COPIES:g} % of both: such data answer nothing; '
-                    f'take the copies out, or lay out train and test folders that share none (--tune False measures them as they are)')
+    raise UserError(f'{copies_text(found)} in {data_label(dataset)}, expected at most {100*MOST_COPIES:g} % of both: '
+                    'such data answer nothing; '
+                    f'take the copies out, or lay out train and test folders that share none (--tune False measures '
+                    'them as they are)')
 
 def answer_on(
     dataset:str,       # Name of a data set
@@ -506,13 +538,15 @@ def answer_on(
     "Tune, train, decide"
     say, most = say or (lambda text: None), most or 2*seeds
     if note := checks_text(_checked(dataset, losses, fields)): say(note)
-    say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of {data_label(dataset)}, for up to {fields['epochs']} epochs.")
+    say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of "
+        f"{data_label(dataset)}, for up to {fields['epochs']} epochs.")
     tuned = tune_arms([dataset], losses, 2, given, decide, run=run, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
     for look, (n, alpha) in enumerate(zip(at, spend(at))):
         configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True, **fields)
-        say(run_text(configs) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to {n}.')
+        say(run_text(configs) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to '
+                                               f'{n}.')
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha)
         if look + 1 == len(at) or not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
@@ -560,8 +594,10 @@ def choose_loss(
         parts.append(answer_on(d, losses, seeds, last, fixed, decide, delta, say, run, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
-    runs, decisions = [r for rs, *_ in parts for r in rs], [d for *_, d in parts]
-    report = write_results(runs, out, 'Which loss on these data', command, [decision_finding(d, tuned) for d in decisions])
+    runs = [r for rs, *_ in parts for r in rs]
+    decisions = [d for *_, d in parts]
+    report = write_results(runs, out, 'Which loss on these data', command,
+                           [decision_finding(d, tuned) for d in decisions])
     found = Comparison(runs, decisions, tuned, report)
     write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
     found.best = write_best(found, out, command)

@@ -30,7 +30,8 @@ def check_batch(
                         f'expected {want} and a floating point dtype{hint}')
     if not emb.shape[:-1].numel(): raise UserError('the batch is empty, expected at least one embedding')
     if labels.shape != emb.shape[:-1]:
-        want, n = tuple(emb.shape[:-1]), emb.shape[:-1].numel()
+        want = tuple(emb.shape[:-1])
+        n = emb.shape[:-1].numel()
         raise UserError(f'labels have shape {tuple(labels.shape)}, expected {want}: '
                         f'one label for each of the {n} embeddings')
     return emb, labels
@@ -161,12 +162,15 @@ def distance_blocks(
     (R, B), least = n.shape, _trust(n.amax(), 2)
     rows = max(1, min(B, limit//(R*B)))
     for first in range(0, B, rows):
-        s, cols = slice(first, min(first + rows, B)), slice(first if upper else 0, None)
-        points, d = u, _product(u[:, s], u[:, cols], n[:, s], n[:, cols])
+        s = slice(first, min(first + rows, B))
+        cols = slice(first if upper else 0, None)
+        points = u
+        d = _product(u[:, s], u[:, cols], n[:, s], n[:, cols])
         own = first - cols.start
         if _near(d, least, own):
             if wide is None: wide = _wide(x) - _wide(mid)
-            points, d = wide, _exact(x[:, s], x[:, cols], mid, own)
+            points = wide
+            d = _exact(x[:, s], x[:, cols], mid, own)
         yield s, d, points
 
 # %% ../nbs/01_distances.ipynb #1d155c0b

@@ -257,7 +257,10 @@ def _of_files(embedder, files):
     "Embeddings of those pictures that can be read, their names, and why the others cannot"
     _check_brightness(embedder)
     names, (_, h, w), white = list(files), embedder.shape, embedder.inputs.get('white')
-    step, zs, bad, done = max(1, BLOCK//math.prod(embedder.shape)), [], {}, 0
+    step = max(1, BLOCK//math.prod(embedder.shape))
+    zs = []
+    bad = {}
+    done = 0
     for i in range(0, len(names), step):
         images, wrong = decode_images({n: files[n] for n in names[i:i + step]}, (h, w), white)
         bad |= wrong
@@ -332,7 +335,9 @@ def _decimal(embedder, x):
         raise UserError(f'decimal pictures of shape {tuple(x.shape)} were given, expected {_wanted(embedder)}: as '
                         f'bytes (uint8) or files they are scaled to that')
     if embedder.inputs.get('as_given'): return x
-    low, top, white = x.min().item(), x.max().item(), embedder.inputs.get('white', 1)
+    low = x.min().item()
+    top = x.max().item()
+    white = embedder.inputs.get('white', 1)
     if 0 <= low and top <= white: return x if top <= 1 else x/white
     raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected 0 to {white:g}: give brightness '
                     f'as in training, or bytes (uint8)')
@@ -532,7 +537,8 @@ def neighbours_page(
 )->str:                 # HTML that needs nothing else
     "The first pictures, and beside each its nearest"
     files = list_pictures(path, embedder.inputs.get('level', 1))[0]
-    by_name, k = {printable(n): f for n, f in files.items()}, near.filter(regex='^near').shape[1]
+    by_name = {printable(n): f for n, f in files.items()}
+    k = near.filter(regex='^near').shape[1]
     first, classes = near.head(SHOWN), dict(zip(near.file, near['class']))
     needed = dict.fromkeys(first.filter(regex='^(file|near[0-9]+)$').to_numpy().ravel())
     uris = _thumbnails({n: by_name[n] for n in needed}, embedder.inputs.get('white'))

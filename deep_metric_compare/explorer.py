@@ -156,5 +156,6 @@ class RunReplay(AnyWidget):
         labels = y.unique(return_inverse=True)[1].tolist()
         title = '{0.loss}, {0.dataset}, seed {0.seed}'.format
         frames = [list(_frames(run, path, y, plane)) for run, path in zip(runs, paths)]
-        sides = [dict(side=run.config.loss, title=title(run.config), y=labels, epochs=f) for run, f in zip(runs, frames)]
+        sides = [dict(side=run.config.loss, title=title(run.config), y=labels, epochs=f)
+                 for run, f in zip(runs, frames)]
         super().__init__(settings=dict(runs=sides, play=play))

@@ -26,7 +26,8 @@ def published_adam(
     **kwargs   # Of `torch.optim.Adam`; lr comes from `fit`
 ):             # A fastai optimiser
     "Adam with betas .9 and .999, eps 1e-8 and no weight decay"
-    return OptimWrapper(params, opt=torch.optim.Adam, **{**dict(betas=(.9, .999), eps=1e-8, weight_decay=0., fused=True, foreach=False), **kwargs})
+    return OptimWrapper(params, opt=torch.optim.Adam,
+                        **{**dict(betas=(.9, .999), eps=1e-8, weight_decay=0., fused=True, foreach=False), **kwargs})
 
 # %% ../nbs/11_learner.ipynb #3cf8ae2e
 class EpochStreams(Callback):
@@ -76,7 +77,8 @@ class DeviceSmoothLoss(AvgSmoothLoss):
                   ):
         "Add the loss of a step"
         l = learn.loss.detach().mean()
-        self.val, self.count = torch.lerp(l, torch.zeros_like(l) if self.val is None else self.val, self.beta), self.count + 1
+        self.val, self.count = torch.lerp(l, torch.zeros_like(l) if self.val is None else self.val,
+                                          self.beta), self.count + 1
     @property
     def value(self):
         "The smoothed loss, 0-d, on the device"
@@ -123,15 +125,18 @@ class MetricLearner(Learner):
                 ):
         for e in [event_name] if isinstance(event_name, str) else event_name: self._call_one(e)
     def _call_one(self, event_name):
-        if self._known != (key := tuple(map(id, self.cbs))): self._known, self._who = key, {}      # a callback came or went
+        # a callback came or went
+        if self._known != (key := tuple(map(id, self.cbs))): self._known, self._who = key, {}
         if event_name not in self._who: self._who[event_name] = self._handlers(event_name)
         for cb in self._who[event_name]: cb(event_name)
     def __getstate__(self):
         return {k: v for k, v in super().__getstate__().items() if k not in ('_known', '_who', 'loss_grad')}
     def _handlers(self, event_name):
         if not hasattr(event, event_name): raise Exception(f'missing {event_name}')
-        every = event_name == 'after_fit'                                                           # there callbacks are switched on again
-        return [cb for cb in self.cbs.sorted('order') if every or hasattr(type(cb), event_name) or event_name in vars(cb)]
+        # there callbacks are switched on again
+        every = event_name == 'after_fit'
+        return [cb for cb in self.cbs.sorted('order') if every or hasattr(type(cb), event_name)
+                or event_name in vars(cb)]
 
 # %% ../nbs/11_learner.ipynb #f5f69a04
 @patch
@@ -363,7 +368,8 @@ class ScoreHistory(Callback):
         R = getattr(self.model, 'replicas', 0)
         models = [self.model.lone(r) for r in range(R)] if R else [self.model]
         self.tables = self.tables or [[] for _ in models]
-        for r, (table, model) in enumerate(zip(self.tables, models)): table.append(dict(epoch=epoch, **self.score(model, r)))
+        for r, (table, model) in enumerate(zip(self.tables, models)):
+            table.append(dict(epoch=epoch, **self.score(model, r)))
 
 def scoring_learner(
     dls,                  # fastai DataLoaders
@@ -385,7 +391,8 @@ def _random_state():
     "The state of the global random streams, in plain numbers and tensors"
     name, keys, *rest = np.random.get_state()
     return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                python=random.getstate(), numpy=(name, keys.tolist(), *(o.item() if hasattr(o, 'item') else o for o in rest)))
+                python=random.getstate(),
+                numpy=(name, keys.tolist(), *(o.item() if hasattr(o, 'item') else o for o in rest)))
 
 def _set_random_state(s):
     torch.set_rng_state(s['torch'])
@@ -398,8 +405,10 @@ def training_state(
 )->dict:   # Tensors, lists, numbers and text
     "Everything the rest of a fit depends on"
     f, rng = learn.loss_func, getattr(learn.dls.train, 'rng', None)
-    return dict(model=learn.model.state_dict(), opt=learn.opt.state_dict(), loss=f.state_dict() if isinstance(f, nn.Module) else {}, random=_random_state(),
-                loader=rng.getstate() if rng else None, diagnostics=learn.optimization_diagnostics.state(), geometry=learn.geometry_history.state())
+    return dict(model=learn.model.state_dict(), opt=learn.opt.state_dict(),
+                loss=f.state_dict() if isinstance(f, nn.Module) else {}, random=_random_state(),
+                loader=rng.getstate() if rng else None, diagnostics=learn.optimization_diagnostics.state(),
+                geometry=learn.geometry_history.state())
 
 def resume(
     learn,      # A Learner made in the same way, which has not trained
@@ -407,9 +416,11 @@ def resume(
 ):
     "Put a Learner where another one was; `fit(..., start_epoch=…)` goes on from there"
     learn.create_opt()
-    learn.model.load_state_dict(state['model']); learn.opt.load_state_dict(state['opt'])
+    learn.model.load_state_dict(state['model'])
+    learn.opt.load_state_dict(state['opt'])
     if state['loss']: learn.loss_func.load_state_dict(state['loss'])
-    learn.optimization_diagnostics.resume(state['diagnostics']); learn.geometry_history.resume(state['geometry'])
+    learn.optimization_diagnostics.resume(state['diagnostics'])
+    learn.geometry_history.resume(state['geometry'])
     if state['loader']: learn.dls.train.rng.setstate(state['loader'])
     _set_random_state(state['random'])
 
@@ -465,7 +476,8 @@ class Display:
         file=None,           # Where to write; None: stderr
         every:float=.1       # Seconds between two updates on a terminal
     ):
-        self.total, self.runs, self.every, self.file = max(total, 1), runs, every, file or sys.stderr or open(os.devnull, 'w')
+        self.total, self.runs, self.every, self.file = max(total,
+                                                           1), runs, every, file or sys.stderr or open(os.devnull, 'w')
         self.done, self.run, self.n, self.start, self.shown, self.name, self.width = 0, 0, 1, time.time(), 0., '', 0
         self.live = not self.file.closed and self.file.isatty()
         self.doing, self.since, self.watched = '', time.time(), contextlib.ExitStack()
@@ -494,7 +506,8 @@ class Display:
     def epoch(self, n:int=1  # Of how many runs at once
              ):
         "An epoch is done"
-        self.done += n; self.show()
+        self.done += n
+        self.show()
     def which(self):
         "Which runs are running, in words"
         return f'run {self.run}' if self.n == 1 else f'runs {self.run - self.n + 1}–{self.run}'
@@ -513,7 +526,8 @@ class Display:
         self.shown, left = time.time(), self.left()
         share = min(self.done/max(self.total, 1), 1)
         bar = '█'*round(20*share) + '░'*(20 - round(20*share))
-        self._line(f"{bar} {share:4.0%}  {self.head()}  {'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}  {note}")
+        self._line(f"{bar} {share:4.0%}  {self.head()}  "
+                   f"{'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}  {note}")
     def _write(self, s):
         with contextlib.suppress(OSError, ValueError):       # nobody reads it any more
             self.file.write(s)

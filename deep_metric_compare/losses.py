@@ -104,7 +104,8 @@ class PairLoss(nn.Module):
         self.margin, self.balance, self.looked = self.schedule(0.), False, False
         self.generator = self.latest = self.value = self.replicas = None
         if self.margin == 'soft' and (strategy == 'semi-hard' or not self.soft):
-            raise UserError(f"margin 'soft' with {type(self).__name__} and strategy '{strategy}': only the triplet loss "
+            raise UserError(f"margin 'soft' with {type(self).__name__} and strategy '{strategy}': only the triplet "
+                            "loss "
                             'has a soft form, and semi-hard needs a margin; give a number above 0')
     @property
     def margin(self):
@@ -157,7 +158,8 @@ def _begin(self:PairLoss, emb, labels):
     emb, labels = self._batch(emb, labels)
     if self.schedule.moves and torch.is_grad_enabled() and emb.requires_grad:
         if not self.moved:
-            raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training batch: "
+            raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training "
+                            "batch: "
                             'train with metric_learner, or set loss.margin = loss.schedule(share of training done) '
                             'before each batch')
         self.moved = False
@@ -341,7 +343,8 @@ def terms(self:TripletLoss,
     emb, labels = self._batch(emb, labels)
     (held, lone), B = _held(labels), labels.shape[-1]
     if self.strategy not in ('all', 'semi-hard'): return self._listed(emb, labels, held, lone)
-    semi_hard, pairs = self.strategy == 'semi-hard', torch.full_like(held, B*(B - 1)//2)
+    semi_hard = self.strategy == 'semi-hard'
+    pairs = torch.full_like(held, B*(B - 1)//2)
     if self.margin == 'soft': total, active = soft_total(emb, labels, self.distance), held
     else: total, active = triplet_sums(emb, labels, self.margin, self.distance, semi_hard)   # in one pass, see Kernels
     return Terms(total, active, active if semi_hard else held, held, pairs, lone)

@@ -22,7 +22,8 @@ STRATEGIES = 'all', 'hard', 'semi-hard', 'distance-weighted', 'random', 'matched
 def _search(t, d, at_most, at):
     "Rank of some distances of a block (flat positions `at`), by bisection"
     P, r = t.shape[1], torch.zeros_like(at)
-    v, end = d.reshape(-1)[at], at//d.shape[1]*P - 1
+    v = d.reshape(-1)[at]
+    end = at//d.shape[1]*P - 1
     for b in reversed(range(P.bit_length())):
         nxt = r + (1 << b)
         e = t.reshape(-1)[end + nxt.clamp_max(P)]
@@ -99,7 +100,8 @@ def count_rows(
     semi_hard:bool=False # Only triplets with δ_ap < δ_an?
 )->tuple:                # k of each place of `idx` (N, P) int64; c of each column (N, M) int32, 0 in the anchor's class
     "Count the active triplets of every pair of some anchors: @eq-counts, by ranks"
-    near, o = torch.where(there, d.gather(1, idx), -1 - margin).sort(1)     # no positive: reaches nothing, and comes first
+    # no positive: reaches nothing, and comes first
+    near, o = torch.where(there, d.gather(1, idx), -1 - margin).sort(1)
     far, P = d.scatter(1, idx, math.inf), idx.shape[1]
     one = torch.ones(1, 1, dtype=torch.long, device=d.device)
     def nearer(r):                                                          # (N, P) how many negatives have rank < i

@@ -17,7 +17,8 @@ from .images import draws_classes
 from .stats import arm_label, data_label, fmt
 
 # %% ../nbs/15a_tuning.ipynb #d15t0006
-RANGES = {'contrastive': (.2, 1.4), 'contrastive-sq': (.04, 1.96), 'triplet': (.05, 1.), 'triplet-sq': (.1, 2.)}   # of margins worth trying
+# of margins worth trying
+RANGES = {'contrastive': (.2, 1.4), 'contrastive-sq': (.04, 1.96), 'triplet': (.05, 1.), 'triplet-sq': (.1, 2.)}
 RATES = 1e-3, 3e-3                         # learning rates of Adam
 TUNING_SEEDS = 10_000, 10_001, 10_002      # the seeds of a comparison begin at 0
 TUNED = 'margin', 'weighting', 'lr'        # what is tried, unless it was given
@@ -61,7 +62,8 @@ def on_validation(
 )->RunConfig:           # A configuration that never sees what the run holds out
     "The same on validation data cut from its training data"
     drawn = config.seed if config.data_seed is None else config.data_seed
-    inside = draws_classes(config.dataset) and config.half is None           # stay inside the classes that this run trains on
+    # stay inside the classes that this run trains on
+    inside = draws_classes(config.dataset) and config.half is None
     return replace(config, validation=True, seed=seed, scored=measure, **(dict(data_seed=drawn) if inside else {}))
 
 def tuning_configs(
@@ -74,7 +76,8 @@ def tuning_configs(
 
 # %% ../nbs/15a_tuning.ipynb #d15t0008
 UNIT = ['dataset', 'half', 'arm']
-MEASURE_NAMES = {'knn_accuracy': '5-NN accuracy', 'recall@1': 'Recall@1', 'map@r': 'MAP@R', 'r_precision': 'R-Precision',
+MEASURE_NAMES = {'knn_accuracy': '5-NN accuracy', 'recall@1': 'Recall@1', 'map@r': 'MAP@R',
+                 'r_precision': 'R-Precision',
                  'linear_accuracy': 'linear accuracy', 'verify': 'true accepts at 1 % false accepts'}
 SHORT = dict(knn='knn_accuracy', linear='linear_accuracy')      # What else they may be called
 
@@ -96,7 +99,8 @@ def deciding_measure(
 
 def _curve(runs, measure):
     "Mean score after each epoch, over the seeds; a run that diverged scores 0"
-    each = [r.history.set_index('epoch')[measure] if measure in r.history else pd.Series(0., r.history.epoch) for r in runs]
+    each = [r.history.set_index('epoch')[measure] if measure in r.history else pd.Series(0., r.history.epoch)
+            for r in runs]
     return pd.concat(each, axis=1).fillna(0.).mean(axis=1)
 
 def _best(runs, measure):
@@ -110,7 +114,8 @@ def _row(runs, measure):
     c = runs[0].config
     epoch, mean = _best(runs, measure)
     there = [float(_curve([r], measure)[epoch]) for r in runs]
-    about = dict(dataset=c.dataset, half=c.half, arm=c.arm, margin=c.margin, weighting=c.weighting, reduction=c.reduction, lr=c.lr)
+    about = dict(dataset=c.dataset, half=c.half, arm=c.arm, margin=c.margin, weighting=c.weighting,
+                 reduction=c.reduction, lr=c.lr)
     return dict(about, measure=measure, epoch=epoch, mean=mean, min=min(there), max=max(there), count=len(runs))
 
 def _choose(g):
@@ -141,7 +146,8 @@ def _try(study, settings, seeds, measure, run):
     left = {c: list(settings[c]) for c in study}
     rounds = {c: _rounds(c, seeds) for c in study}
     for k in range(max(map(len, rounds.values()))):
-        asked = [(c, s, on_validation(s, t, measure[c])) for c in study if k < len(rounds[c]) for s in left[c] for t in rounds[c][k]]
+        asked = [(c, s, on_validation(s, t, measure[c])) for c in study if k < len(rounds[c]) for s in left[c]
+                 for t in rounds[c][k]]
         for (c, s, _), r in zip(asked, run([q for *_, q in asked])): made[c][s].append(r)
         for c in study:
             order = sorted(left[c], key=lambda s: -_best(made[c][s], measure[c])[1])
@@ -159,7 +165,8 @@ def _baselines(study, seeds, measure, run):
     scores = {}
     for (u, c, _), r in zip(asked, run([q for *_, q in asked])):
         if r.outcome == 'finished' and r.history[measure[c]].isna().all():
-            raise UserError(f'{MEASURE_NAMES[measure[c]]} cannot be measured on validation data of {data_label(c.dataset)}, expected more samples or classes: '
+            raise UserError(f'{MEASURE_NAMES[measure[c]]} cannot be measured on validation data of '
+                            f'{data_label(c.dataset)}, expected more samples or classes: '
                             f'let another measure decide, one of {", ".join(MEASURE_NAMES)}')
         scores.setdefault(u, {}).setdefault(r.arm, []).append(_best([r], measure[c])[1])
     return {u: {a: sum(v)/len(v) for a, v in arms.items()} for u, arms in scores.items()}
@@ -176,7 +183,8 @@ def _settled(study, made, base, measure):
         own = {k: getattr(q, k) for k in ('margin', 'balance', 'reduction', 'lr')}
         fields.setdefault((c.dataset, c.half), {})[c.arm] = own | dict(stop=int(r.epoch))
         score = _curve(tried[at], measure[c])
-        curves.append(pd.DataFrame(dict(dataset=c.dataset, half=c.half, arm=c.arm, epoch=score.index, score=score.values)))
+        curves.append(pd.DataFrame(dict(dataset=c.dataset, half=c.half, arm=c.arm, epoch=score.index,
+                                        score=score.values)))
     best = {u: max(arms, key=arms.get) for u, arms in base.items()}
     return Tuned(fields, best, pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True))
 
@@ -237,8 +245,10 @@ def _chosen_text(r, g):
     notes = [fmt(r['mean'], 3)]
     if r.edge: notes.append('margin at the edge of its range')
     if r.epoch == r.last: notes.append('best at the last epoch')
-    same, tried = int(g.tied.sum()), int((g['count'] == g['count'].max()).sum())
-    if r.tied: notes.append(f"{same} of {len(g)} settings score the same{', so this is no choice' if same == tried else ''}")
+    same = int(g.tied.sum())
+    tried = int((g['count'] == g['count'].max()).sum())
+    if r.tied:
+        notes.append(f"{same} of {len(g)} settings score the same{', so this is no choice' if same == tried else ''}")
     return f"{arm_label(r.arm)} {setting_text(r)} ({'; '.join(notes)})"
 
 def tuning_text(
@@ -252,7 +262,8 @@ def tuning_text(
         first = g.iloc[0]
         name = data_label(d) if pd.isna(half) else f'{data_label(d)}, half {int(half)}'
         chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in g[g.chosen].assign(last=last).iterrows()]
-        tried, seeds = len(g[g.arm == first.arm]), int(g['count'].max())
+        tried = len(g[g.arm == first.arm])
+        seeds = int(g['count'].max())
         lines.append(f"Tuned on {name}, by {MEASURE_NAMES.get(first.measure, first.measure)} on held-out training data "
                      f"({tried} settings each, {seeds} seeds): {'; '.join(chosen)}.")
     return '\n'.join(lines)
