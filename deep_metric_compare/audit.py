@@ -113,6 +113,7 @@ def _omniglot(folder):
     small = lambda ps: _shrunk(torch.tensor(np.stack([p for p, _ in ps]))[:, None], 14)
     return {a: (small(ps), torch.tensor([i for _, i in ps])) for a, ps in drawings.items()}
 
+# %% ../nbs/15d_audit.ipynb #b08cd24d
 def _alphabet(name, given=12, unseen=False, flat=False, seed=0):
     x, y = _omniglot(str(data_folder()))[name]
     if flat: x = x.flatten(1).float()/255
@@ -196,6 +197,7 @@ def _on_kept(task, given, measure, run, seeds, chosen=None, **fields):
         scores.append({a: float(np.nanmean(v)) for a, v in each.items()})
     return _mean(scores), math.sqrt(sum(e**2 for e in errors))/len(errors)
 
+# %% ../nbs/15d_audit.ipynb #1d7e3c00
 def ask(
     task:AuditTask,     # What to ask about
     out,                # Folder for the runs

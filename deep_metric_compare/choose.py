@@ -126,6 +126,7 @@ def _over_classes(runs, measure):
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
     return t['mean'].groupby('arm').mean().to_dict()
 
+# %% ../nbs/15c_choose.ipynb #63ddfbf3
 def decide_on(
     runs,          # Finished runs on one data set
     tuned:Tuned,   # What was chosen
@@ -214,6 +215,7 @@ def _classes_line(d):
                       for a, v in d.by_class.items() if a in (d.between.best, d.between.other, d.baseline))
     return f'Classes are of very unequal size; the mean over classes is {shown}.'
 
+# %% ../nbs/15c_choose.ipynb #7a0a67d0
 def _why(d):
     "Shares of variance, and who still moves"
     parts = []
@@ -298,6 +300,7 @@ def _draw_shares(ax, d):
            ylim=(len(arms) - .4, -.6),
            xlabel='within | between | offset', title='shares of variance')
 
+# %% ../nbs/15c_choose.ipynb #232d0c2b
 def plot_decision(
     d:Decision  # What was decided
 ):              # A matplotlib Figure
@@ -482,6 +485,7 @@ def duration(
     work = losses*steps*step*(tuning + DIAGNOSED*seeds) + seeds*(losses + 3)*measure
     return (STARTING + work/max(1, jobs))/60
 
+# %% ../nbs/15c_choose.ipynb #f43d862f
 def _within(minutes, dataset, losses, seeds, most, given, fields, jobs, device):
     "Seeds at the last look and what is not tried, so that it takes no longer than some minutes; a sentence about it"
     c = plan(dataset, losses, 1, baselines=(), halves=True, **fields)[0]
@@ -523,6 +527,7 @@ def _checked(dataset, losses, fields):
                     f'take the copies out, or lay out train and test folders that share none (--tune False measures '
                     'them as they are)')
 
+# %% ../nbs/15c_choose.ipynb #9e01836a
 def answer_on(
     dataset:str,       # Name of a data set
     losses,            # Names of arms, two or more
@@ -551,7 +556,6 @@ def answer_on(
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha)
         if look + 1 == len(at) or not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
     return runs, tuned, decision
-
 
 # %% ../nbs/15c_choose.ipynb #d8fb86bc
 def choose_loss(

@@ -108,6 +108,7 @@ def _check_place(folder):
     raise UserError(f"'{folder}' is there and holds something else, expected a new folder or that of an older "
                     f"embedder: choose another")
 
+# %% ../nbs/15bb_embedder.ipynb #6e072c0a
 def save_embedder(
     run:Run,           # A finished run, such as one of choose_loss
     folder,            # Where to; an older embedder there is replaced as a whole
@@ -202,6 +203,7 @@ class TrainedEmbedder:
         if self.frozen is not None: x = frozen_features(self.frozen, x)
         return embed(self.model, x).float().cpu()
 
+# %% ../nbs/15bb_embedder.ipynb #7b0cbff3
 def load_embedder(
     path,         # A folder written by save_embedder, such as runs/compare/best/digits
     device='cpu'  # Where to compute
@@ -276,6 +278,7 @@ def _of_rows(embedder, path):
     try: return embedder.of_inputs(_as_vectors(embedder, x)), classes
     except UserError as e: raise UserError(f'{path.name}: {e}') from None
 
+# %% ../nbs/15bb_embedder.ipynb #e77929ea
 def _of_path(embedder, path):
     "Embeddings of a folder or file, all of it or an error"
     if not embedder.of_pictures: return _of_rows(embedder, path)[0]
@@ -327,6 +330,7 @@ def _whole(embedder, x):
     a = x.permute(0, 2, 3, 1).squeeze(-1).numpy()
     return torch.stack([_one(embedder, Image.fromarray(p.astype(np.int32) if deep else p)) for p in a])
 
+# %% ../nbs/15bb_embedder.ipynb #7e9b1d13
 def _decimal(embedder, x):
     "Pictures of decimal numbers, (N, c, h, w)"
     x, _ = check_arrays(x, torch.zeros(len(x), dtype=torch.long), 'given', 0)
@@ -422,6 +426,7 @@ def write_best(
             else: folders.append(save_embedder(run, root/name, None, why, str(decision).splitlines()[0], command))
     return folders
 
+# %% ../nbs/15bb_embedder.ipynb #841ddc9b
 def best_text(
     folder  # From write_best
 )->str:     # A line
@@ -471,6 +476,7 @@ def table_bytes(
     else: table.to_csv(buffer, index=False, float_format='%.9g')
     return buffer.getvalue()
 
+# %% ../nbs/15bb_embedder.ipynb #76b00a8d
 def nearest(
     z,         # Embeddings (N, D)
     k:int=5    # Neighbours of each, at least 1 and fewer than N
@@ -530,6 +536,7 @@ def _thumbnails(files, white):
         made[n] = f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'
     return made
 
+# %% ../nbs/15bb_embedder.ipynb #748f19a3
 def neighbours_page(
     near:pd.DataFrame,  # From neighbour_table
     path,               # The folder of pictures that it was made from

@@ -226,6 +226,7 @@ def predict(self:MetricLearner,
     else: z = embed(self.model, plain_tensor(item)[None])[0]
     return (item, z, z, z) if with_input else (z, z, z)
 
+# %% ../nbs/11_learner.ipynb #e5b65e48
 @patch
 def loss_not_reduced(self:MetricLearner):
     "Refused for a loss over pairs: `get_preds(with_loss=True)` asks for it"
@@ -558,6 +559,7 @@ class Display:
         self._line('')
         self._write('\r')
 
+# %% ../nbs/11_learner.ipynb #539cd1e0
 class ShowProgress(Callback):
     "Tell a `Display` about every epoch"
     order = 60

@@ -66,6 +66,7 @@ def on_validation(
     inside = draws_classes(config.dataset) and config.half is None
     return replace(config, validation=True, seed=seed, scored=measure, **(dict(data_seed=drawn) if inside else {}))
 
+# %% ../nbs/15a_tuning.ipynb #115263af
 def tuning_configs(
     config:RunConfig,   # A trained run of the comparison
     seeds=TUNING_SEEDS, # Seeds of the tuning
@@ -118,6 +119,7 @@ def _row(runs, measure):
                  reduction=c.reduction, lr=c.lr)
     return dict(about, measure=measure, epoch=epoch, mean=mean, min=min(there), max=max(there), count=len(runs))
 
+# %% ../nbs/15a_tuning.ipynb #444a18e7
 def _choose(g):
     "Of the settings of an arm: which is chosen, which score the same, whether the choice is at the edge of what was tried"
     full = g[g['count'] == g['count'].max()]
