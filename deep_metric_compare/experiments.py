@@ -27,7 +27,7 @@ from .features import frozen_features
 from .geometry import class_geometry
 from .images import IMAGE_DATASETS, ImageFiles, cache_folder, decoded, draws_classes, embeddings_data, folder_data, register_data
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume, scoring_learner
-from .losses import LOSSES, make_loss, stack_losses, stackable
+from .losses import ARMS, LOSSES, arm_of, make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy, retrieval_metrics
 from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
 from .report import keep_report
@@ -444,10 +444,8 @@ def arm_fields(
     name:str  # Name of a loss, with '-sq' for squared distances
 )->dict:      # Fields of RunConfig
     "What a configuration has to say to be an arm"
-    base, sq = (name[:-3], True) if name.endswith('-sq') and name not in LOSSES else (name, False)
-    known = [*LOSSES, *(f'{l}-sq' for l in ('contrastive', 'triplet'))]
-    if base not in LOSSES or name not in known: check_choice(name, known, 'loss')
-    return dict(loss=base, distance='sqeuclidean' if sq else 'euclidean')
+    arm = arm_of(name)
+    return dict(loss=arm.loss, distance=arm.distance)
 
 def parse_margin(
     margin,     # A number, 'soft', a schedule, a dict per arm, or text such as 'contrastive=1,triplet=0.3'
@@ -642,7 +640,8 @@ TRAVELS = 2**29    # Most bytes of data that are sent to another process; with l
 
 def _known(c):
     "What was registered in this process and a run needs"
-    return dict(data=(c.dataset, (IMAGE_DATASETS | DATASETS).get(c.dataset)), model=(c.model, MODELS.get(c.model)), loss=(c.loss, LOSSES.get(c.loss)), where=dict(_where))
+    return dict(data=(c.dataset, (IMAGE_DATASETS | DATASETS).get(c.dataset)), model=(c.model, MODELS.get(c.model)), loss=(c.loss, LOSSES.get(c.loss)),
+                arm=(c.arm, ARMS.get(c.arm)), where=dict(_where))
 
 def _worth(groups):
     "Is there enough to do for processes that take seconds to start?"
@@ -660,7 +659,7 @@ def _end_with(parent):
 
 def _learn_of(known):
     "Register here what was registered in the process that asks"
-    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss')):
+    for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss'), (ARMS, 'arm')):
         name, made_by = known[k]
         if made_by is not None and (k != 'data' or name not in IMAGE_DATASETS): register.setdefault(name, made_by)
     find_data(**known['where'])

@@ -17,7 +17,7 @@ from pathlib import Path
 from .core import UserError, check_choice, check_range, patiently, plain_labels, plain_tensor, stream, write_whole
 from .data import GatherDL, TensorSet
 from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset, no_batches
-from .losses import LOSSES, PairLoss
+from .losses import LOSSES, PairLoss, arm_of
 from .models import embed, every_sample
 
 # %% ../nbs/11_learner.ipynb #37e0ca8c
@@ -289,9 +289,8 @@ def named_loss(
         if callable(loss): return loss
         raise UserError(f"the loss was {loss!r}, expected a function of embeddings and labels, or one of "
                         f"{', '.join(LOSSES)}")
-    check_choice(loss, [*LOSSES, 'contrastive-sq', 'triplet-sq'], 'loss')
-    if loss in LOSSES: return LOSSES[loss]()
-    return LOSSES[loss.removesuffix('-sq')](distance='sqeuclidean')
+    arm = arm_of(loss)
+    return LOSSES[arm.loss](**({} if arm.distance == 'euclidean' else dict(distance=arm.distance)))
 
 def _check_parts(dls, model, loss, seed):
     "Refuse parts that do not belong together"

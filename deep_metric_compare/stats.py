@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from .core import FORMAT, UserError, check_choice
+from .losses import ARMS
 
 # %% ../nbs/12_stats.ipynb #8d63a809
 BASELINES = 'raw', 'lda', 'untrained'    # arms that train nothing
-ARM_LABELS = {'triplet-sq': 'triplet (squared)', 'contrastive-sq': 'contrastive (squared)', 'raw': 'raw input',
-              'lda': 'raw input + LDA', 'untrained': 'untrained network'}
+ARM_LABELS = {'raw': 'raw input', 'lda': 'raw input + LDA', 'untrained': 'untrained network'}
 
 def _join(parts):
     "A list in words"
@@ -37,7 +37,9 @@ def arm_label(
     backbone:str=''  # The frozen network whose features are the raw inputs; '': none, they are the data themselves
 )->str:              # The name that readers see
     "How tables and figures call an arm"
-    return 'frozen backbone' if arm == 'raw' and backbone else ARM_LABELS.get(arm, arm)
+    if arm == 'raw' and backbone: return 'frozen backbone'
+    own = ARMS[arm].label if arm in ARMS else ''
+    return own or ARM_LABELS.get(arm, arm)
 
 def backbone_of(
     run  # A Run
