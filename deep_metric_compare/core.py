@@ -340,6 +340,7 @@ class RunConfig:
     half:int|None = None             # Class-disjoint data: which of two complementary halves of the classes is held out, 0 or 1; None: classes are drawn anew for each seed
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: not at all; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
+    augment:str = ''                 # Pictures in training: 'shift' or 'shift,flip'; '': as they are
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _coerce(getattr(self, f.name), f.type, f.name))
