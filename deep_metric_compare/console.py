@@ -60,6 +60,17 @@ def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     if 'margin' not in fields:
         for l in losses: margin_values(l)
 
+def _check_pictures(augment, backbone):
+    "Refuse to move pictures whose features are computed once"
+    if not augment or backbone in (None, 'convnet'): return
+    from deep_metric_compare.data import check_augment
+    check_augment(augment, (), backbone)
+
+def _size_for(backbone):
+    "Pixels per side that a backbone takes; None: it takes any, or there is none"
+    from deep_metric_compare.experiments import picture_size
+    return picture_size(backbone)
+
 def _tasks(names, unseen, backbone, data_dir, download):
     "Data sets as they are to be compared on: with whole classes held out, or as a frozen backbone sees them"
     if not unseen and not backbone: return names
@@ -118,6 +129,7 @@ def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     for k, v in dict(label=label, vectors=vectors).items():
         if v and not embeddings: raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
     if level != 1 and not data: raise UserError(f"level was {level} without data, expected both: name the folder with --data")
+    if size is not None and not data: raise UserError(f"size was {size} without data, expected both: name the folder with --data")
     return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=_say) if data or embeddings else []
 
 def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fields):
@@ -142,8 +154,10 @@ def dmc_compare(
     label:str=None,                       # Name of the column or array of labels in that file (default: found by its usual names)
     vectors:str=None,                     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run, or the one of lists)
     level:int=1,                          # How deep in your folder of pictures those lie that are classes: 2 for alphabet/character/drawing.png
+    size:int=None,                        # Pixels per side that your pictures are brought to (default: their own where all are alike and at most 64, else 32; or those that a backbone takes)
+    augment:str='',                       # Move the pictures that are trained on, anew in each epoch, the same for all losses: shift, or shift,flip to mirror half of them too
     unseen:bool=False,                    # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer than 6 samples, or where your train and test folders share none
-    backbone:str=None,                    # For pictures: vit-b-32, or a checkpoint (a folder, or a name with a slash), frozen, with a linear head that is trained (default: a small convnet from scratch)
+    backbone:str=None,                    # For pictures: vit-b-32, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns a torch module; frozen, with a linear head that is trained (default: a small convnet from scratch)
     losses:str='contrastive,triplet',     # Losses, with commas: contrastive, triplet; with -sq for squared distances
     seeds:int=None,                       # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
     epochs:int=None,                      # Passes over the training data, the most with tuning (default: 15, or fewer where all runs would take too many steps)
@@ -169,9 +183,11 @@ def dmc_compare(
     tune = tune and len(arms) > 1                        # one loss has nothing to be compared with
     seeds = seeds if seeds is not None else 10 if tune else 3
     own = {k: v for k, v in dict(margin=margin, reduction=reduction, balance=balance, lr=lr).items() if v is not None}
-    fields = dict(train_size=train_size, strategy=strategy, batch_size=batch_size)
+    fields = dict(train_size=train_size, strategy=strategy, batch_size=batch_size, augment=augment)
+    _check_pictures(augment, backbone)
     _check(arms, seeds, published, tune, decide, epochs=epochs, **own, **fields)
-    names = _own(data, embeddings, label, vectors=vectors, level=level) + published
+    size = size if size is not None or not data else _size_for(backbone)
+    names = _own(data, embeddings, label, size, vectors, level) + published
     names = _tasks(names, unseen, backbone, data_dir, download)
     about = dict(fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir, download=download, say=_say)
     if tune:
@@ -245,7 +261,7 @@ def dmc_train_retrieval(
     batch_size:int=64,            # Anchors per step
     train_size:int=0,             # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
     freeze_vit_backbone:bool=True,# Train the linear head of a vision transformer only?
-    backbone:str=None,            # vit-b-32, convnet, or a checkpoint: a folder, or a name with a slash (default: vit-b-32 for cub, cars and cifar10, else convnet)
+    backbone:str=None,            # vit-b-32, convnet, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns a torch module (default: vit-b-32 for cub, cars and cifar10, else convnet)
     closed_set:bool=False,        # Hold out pictures of the trained classes, instead of whole classes?
     data:str=None,                # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such, which are used as they are (default: none)
     level:int=1,                  # How deep in that folder those lie that are classes: 2 for alphabet/character/drawing.png

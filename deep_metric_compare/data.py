@@ -365,13 +365,15 @@ AUGMENTS = 'shift', 'shift,flip'
 def check_augment(
     augment:str,     # One of AUGMENTS, or '' for none
     in_shape,        # Shape of one input
-    backbone:str=''  # The frozen network whose features the inputs are
+    backbone:str='', # The frozen network whose features the inputs are
+    name:str=''      # What the data are called, for the message
 ):
     "Refuse to move what is no picture"
     check_choice(augment, ('', *AUGMENTS), 'augmentation')
     if not augment or len(in_shape) == 3: return
     given = f'features of {backbone}, computed once from pictures as they are' if backbone else f'inputs of shape {tuple(in_shape)}'
-    raise UserError(f"augment was '{augment}' with {given}, expected pictures (channels, height, width) that a network trains on: leave augment out")
+    raise UserError(f"augment was '{augment}' with {name}{': '*bool(name)}{given}, expected pictures (channels, height, width) that a network trains on: "
+                    f"leave augment out, or these data")
 
 def draw_moves(
     n:int,          # How many pictures
@@ -605,7 +607,7 @@ def metric_dls(
         raise UserError(f'metric_dls was given a {type(data).__name__}, expected LabelledData: array_data(x, y) '
                         f'makes it from arrays')
     _check_batch(batch_size, k_per_class, strategy, groups)
-    check_augment(augment, data.in_shape, data.backbone)
+    check_augment(augment, data.in_shape, data.backbone, data.name)
     published = strategy == 'published'
     k = k_per_class or (0 if published or not kwargs.get('shuffle', True) else members_per_class(data.y, batch_size))
     train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, augment=augment, **kwargs)

@@ -193,7 +193,8 @@ def to_pixels(
     if does('resize'): x = tv.resize(x, _edges(how['size']), interpolation=int(how['resample']), antialias=True)
     if does('center_crop'):
         size = _edges(how['crop_size'])
-        x = tv.crop(x, *(int((n - m)/2) for n, m in zip(x.shape[-2:], size)), *size)   # rounded towards zero; zeros where the image is smaller
+        whole = round if how.get('crop_rounded') else int                              # half a pixel: towards zero, or as timm does
+        x = tv.crop(x, *(whole((n - m)/2) for n, m in zip(x.shape[-2:], size)), *size) # zeros where the image is smaller
     x = x.float()*(how['rescale_factor'] if does('rescale') else 1)
     return tv.normalize(x, list(how['image_mean']), list(how['image_std'])) if does('normalize') else x
 
@@ -450,7 +451,24 @@ def _timm_steps(name, c):
     if mode == 'center' and h == w: wide = dict(shortest_edge=wide['height'])
     elif mode != 'squash': raise UserError(f"backbone '{name}' crops pictures of {h}×{w} by '{mode}', expected squares by 'center', or 'squash': choose another")
     how = getattr(Resampling, c['interpolation'].upper(), Resampling.BILINEAR)
-    return _steps(wide, int(how), c['mean'], c['std'], do_center_crop=True, crop_size=crop)
+    return _steps(wide, int(how), c['mean'], c['std'], do_center_crop=True, crop_size=crop, crop_rounded=True)
+
+@contextmanager
+def _offline():
+    "What was fetched before, and no question asked"
+    from huggingface_hub import constants
+    was, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try: yield
+    finally: constants.HF_HUB_OFFLINE = was
+
+def _with_weights(timm, name):
+    "A network of timm without its classifier: from an earlier download, else a new one"
+    make = partial(timm.create_model, name, pretrained=True, num_classes=0)
+    with suppress(OSError, ValueError), _offline(): return make()
+    from huggingface_hub import HfApi
+    repo = name.split(':')[-1].split('@')[0] if ':' in name else timm.get_pretrained_cfg(name).hf_hub_id
+    if repo: HfApi().model_info(repo, timeout=5)     # as for a checkpoint: fails at once where the download would go on trying
+    return make()
 
 def _of_timm(name):
     try: import timm
@@ -460,9 +478,10 @@ def _of_timm(name):
         near = difflib.get_close_matches(own, timm.list_models(), 1)
         hint = f"did you mean 'timm:{near[0]}'?" if near else 'timm.list_models() names those that there are'
         raise UserError(f"backbone was '{name}', and timm has no model '{own}': {hint}")
-    try: net = timm.create_model(own, pretrained=True, num_classes=0)
+    try: net = _with_weights(timm, own)
     except Exception as e:
-        raise UserError(f"backbone '{name}' could not be made with its weights ({_first_line(e)}): timm fetches them once from the Hugging Face Hub; "
+        why = type(e).__name__ if isinstance(e, OSError) else _first_line(e)
+        raise UserError(f"backbone '{name}' could not be made with its weights ({why}): timm fetches them once from the Hugging Face Hub; "
                         f"where there is no network bring its cache here, or name a module:callable that reads them from a file") from e
     how = _timm_steps(name, timm.data.resolve_model_data_config(net))
     return FeatureNet(net, name, how['crop_size'].values()), how
