@@ -729,7 +729,7 @@ def check_jobs(
 ):        # The same
     "Refuse what is neither a number of processes nor a cluster"
     if isinstance(jobs, str) and jobs.startswith('dask:'): return jobs
-    try: return int(check_range(int(jobs), 'jobs', 1, 10_000, whole=True))
+    try: return int(check_range(float(jobs), 'jobs', 1, 10_000, whole=True))
     except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or dask:tcp://HOST:PORT") from None
 
 def _in_processes(groups, out, device, fresh, say, jobs):
