@@ -129,7 +129,8 @@ def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1):
     for k, v in dict(label=label, vectors=vectors).items():
         if v and not embeddings: raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
     if level != 1 and not data: raise UserError(f"level was {level} without data, expected both: name the folder with --data")
-    if size is not None and not data: raise UserError(f"size was {size} without data, expected both: name the folder with --data")
+    if size is not None and not data:
+        raise UserError(f"size was {size} without data, expected both: name the folder with --data")
     return own_data(data, embeddings, label, size, vectors=vectors, level=level, say=_say) if data or embeddings else []
 
 def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fields):

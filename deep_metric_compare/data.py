@@ -371,9 +371,10 @@ def check_augment(
     "Refuse to move what is no picture"
     check_choice(augment, ('', *AUGMENTS), 'augmentation')
     if not augment or len(in_shape) == 3: return
-    given = f'features of {backbone}, computed once from pictures as they are' if backbone else f'inputs of shape {tuple(in_shape)}'
-    raise UserError(f"augment was '{augment}' with {name}{': '*bool(name)}{given}, expected pictures (channels, height, width) that a network trains on: "
-                    f"leave augment out, or these data")
+    given = f'inputs of shape {tuple(in_shape)}'
+    if backbone: given = f'features of {backbone}, computed once from pictures as they are'
+    raise UserError(f"augment was '{augment}' with {name}{': '*bool(name)}{given}, expected pictures (channels, height, "
+                    f"width) that a network trains on: leave augment out, or these data")
 
 def draw_moves(
     n:int,          # How many pictures
@@ -564,7 +565,7 @@ def new(self:GatherDL,
     cls=None,     # Another class of loader; None: the same
     **kwargs      # What shall be different
 ):                # The new loader
-    "A loader like this one. Without shuffling, or with an order of fastai's, it serves every sample once, as it is, and no partners"
+    "A loader like this one. Without shuffling, or in an order of fastai's, it serves each sample once, as it is, no partners"
     own = dict(seed=self.seed, groups=self.groups, k_per_class=self.k_per_class, augment=self.augment)
     if dataset is not None and not hasattr(dataset, 'tensors'): dataset = TensorSet(dataset)
     if 'get_idxs' in kwargs or not kwargs.get('shuffle', self.shuffle): own |= dict(groups=1, k_per_class=0, augment='')
@@ -610,7 +611,8 @@ def metric_dls(
     check_augment(augment, data.in_shape, data.backbone, data.name)
     published = strategy == 'published'
     k = k_per_class or (0 if published or not kwargs.get('shuffle', True) else members_per_class(data.y, batch_size))
-    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k, device=device, augment=augment, **kwargs)
+    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1, k_per_class=k,
+                     device=device, augment=augment, **kwargs)
     if len(data.y) and not len(train):
         raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at '
                         f'least one batch: use smaller ones')
@@ -623,8 +625,10 @@ class ReplicaDL(GatherDL):
     def __init__(self, dls  # GatherDLs of equal length and batch size
                 ):
         dls, a = list(dls), dls[0]
-        if len({(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last, d.augment) for d in dls}) > 1 or a.k_per_class:
-            raise UserError('loaders of different sizes or augmentations, or with P×K batches, cannot be put side by side: run them one after another')
+        kinds = {(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last, d.augment) for d in dls}
+        if len(kinds) > 1 or a.k_per_class:
+            raise UserError('loaders of different sizes or augmentations, or with P×K batches, cannot be put side by side: '
+                            'run them one after another')
         if own := [n for d in dls for n in _SERVED if n in vars(d)]:
             raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
                             f'arrays as they are: run them one after another')

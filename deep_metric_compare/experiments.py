@@ -249,7 +249,8 @@ def prepare(
     c, loss = config, _checked_loss(config)
     data = data_of(c)
     model = make_model(c.model, data.in_shape, c.embed_dim, c.normalize, c.seed)
-    dls = metric_dls(data, c.batch_size, c.seed, c.strategy, getattr(loss, 'groups', 3), c.k_per_class, device, c.augment)
+    groups = getattr(loss, 'groups', 3)
+    dls = metric_dls(data, c.batch_size, c.seed, c.strategy, groups, c.k_per_class, device, c.augment)
     return data, model, loss, dls
 
 # %% ../nbs/15_experiments.ipynb #ef459cf2
@@ -559,7 +560,7 @@ def split_text(
 def loss_text(
     config:RunConfig  # Of a trained run
 )->str:               # A line
-    "A loss with its margin, its strategy, its average, how it weighs pulls against pushes, and what is done to its pictures"
+    "A loss with its margin, strategy and average, how it weighs pulls against pushes, and how its pictures are moved"
     mean = {'mean': 'mean over all terms', 'active': 'mean over active terms', 'sum': 'sum'}.get(config.reduction, config.reduction)
     margin = f'{config.margin:g}' if isinstance(config.margin, float) else config.margin
     moved = f', pictures moved at random ({config.augment})'*bool(config.augment)
@@ -902,7 +903,8 @@ def frozen_data(
     z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(), notify=notify)
     a, b = z.split([len(data.x), len(data.x_test)])
     shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
-    reading = dict(data.reading, checkpoint=str(checkpoint), checkpoint_weights=weights_hash(net), pictures=list(data.in_shape))
+    reading = dict(data.reading, checkpoint=str(checkpoint), checkpoint_weights=weights_hash(net),
+                   pictures=list(data.in_shape))
     return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, backbone=network, reading=reading, **shown)
 
 # %% ../nbs/15_experiments.ipynb #e5c00003

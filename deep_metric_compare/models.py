@@ -193,8 +193,9 @@ def to_pixels(
     if does('resize'): x = tv.resize(x, _edges(how['size']), interpolation=int(how['resample']), antialias=True)
     if does('center_crop'):
         size = _edges(how['crop_size'])
-        whole = round if how.get('crop_rounded') else int                              # half a pixel: towards zero, or as timm does
-        x = tv.crop(x, *(whole((n - m)/2) for n, m in zip(x.shape[-2:], size)), *size) # zeros where the image is smaller
+        whole = round if how.get('crop_rounded') else int      # half a pixel: towards zero, or as timm does
+        corner = [whole((n - m)/2) for n, m in zip(x.shape[-2:], size)]
+        x = tv.crop(x, *corner, *size)                         # zeros where the image is smaller
     x = x.float()*(how['rescale_factor'] if does('rescale') else 1)
     return tv.normalize(x, list(how['image_mean']), list(how['image_std'])) if does('normalize') else x
 
@@ -428,11 +429,13 @@ class FeatureNet(nn.Module):
         width = self.config.hidden_size
         if right and width in (None, z.shape[1]): return SimpleNamespace(last_hidden_state=z[:, None])
         given = f'shape {tuple(z.shape)}' if torch.is_tensor(z) else f'type {type(z).__name__}'
-        raise UserError(f"backbone '{self.config.name}' gave features of {given} for pictures of shape {tuple(pixel_values.shape)}, "
-                        f"expected (B, {width or 'D'}): pool or flatten what it returns, and give it an attribute size if it takes one size only")
+        raise UserError(f"backbone '{self.config.name}' gave features of {given} for pictures of shape "
+                        f"{tuple(pixel_values.shape)}, expected (B, {width or 'D'}): pool or flatten what it returns, and "
+                        f"give it an attribute size if it takes one size only")
     def gradient_checkpointing_enable(self, *args):
         "Refused: each make has a way of its own"
-        raise UserError(f"gradient_checkpointing was given with backbone '{self.config.name}', expected a checkpoint of Hugging Face: leave it out")
+        raise UserError(f"gradient_checkpointing was given with backbone '{self.config.name}', expected a checkpoint of "
+                        f"Hugging Face: leave it out")
 
 def _first_line(e): return f'{type(e).__name__}: {(str(e).strip() or "no reason given").splitlines()[0][:150]}'
 
@@ -449,7 +452,9 @@ def _timm_steps(name, c):
     crop, mode = dict(height=h, width=w), c['crop_mode']
     wide = {k: math.floor(v/c['crop_pct']) for k, v in crop.items()}
     if mode == 'center' and h == w: wide = dict(shortest_edge=wide['height'])
-    elif mode != 'squash': raise UserError(f"backbone '{name}' crops pictures of {h}×{w} by '{mode}', expected squares by 'center', or 'squash': choose another")
+    elif mode != 'squash':
+        raise UserError(f"backbone '{name}' crops pictures of {h}×{w} by '{mode}', expected squares by 'center', or "
+                        f"'squash': choose another")
     how = getattr(Resampling, c['interpolation'].upper(), Resampling.BILINEAR)
     return _steps(wide, int(how), c['mean'], c['std'], do_center_crop=True, crop_size=crop, crop_rounded=True)
 
@@ -467,12 +472,14 @@ def _with_weights(timm, name):
     with suppress(OSError, ValueError), _offline(): return make()
     from huggingface_hub import HfApi
     repo = name.split(':')[-1].split('@')[0] if ':' in name else timm.get_pretrained_cfg(name).hf_hub_id
-    if repo: HfApi().model_info(repo, timeout=5)     # as for a checkpoint: fails at once where the download would go on trying
+    if repo: HfApi().model_info(repo, timeout=5)     # fails at once where the download would go on trying
     return make()
 
 def _of_timm(name):
     try: import timm
-    except ImportError: raise UserError(f"backbone was '{name}', which needs the package timm: pip install 'deep_metric_compare[backbones]'") from None
+    except ImportError:
+        raise UserError(f"backbone was '{name}', which needs the package timm: "
+                        f"pip install 'deep_metric_compare[backbones]'") from None
     own = name.removeprefix('timm:')
     if ':' not in own and not timm.is_model(own):
         near = difflib.get_close_matches(own, timm.list_models(), 1)
@@ -481,8 +488,9 @@ def _of_timm(name):
     try: net = _with_weights(timm, own)
     except Exception as e:
         why = type(e).__name__ if isinstance(e, OSError) else _first_line(e)
-        raise UserError(f"backbone '{name}' could not be made with its weights ({why}): timm fetches them once from the Hugging Face Hub; "
-                        f"where there is no network bring its cache here, or name a module:callable that reads them from a file") from e
+        raise UserError(f"backbone '{name}' could not be made with its weights ({why}): timm fetches them once from the "
+                        f"Hugging Face Hub; where there is no network bring its cache here, or name a module:callable "
+                        f"that reads them from a file") from e
     how = _timm_steps(name, timm.data.resolve_model_data_config(net))
     return FeatureNet(net, name, how['crop_size'].values()), how
 
@@ -492,25 +500,34 @@ def _numbers_of(net, key, n, name):
     try: v = torch.as_tensor(given).flatten().tolist()
     except (TypeError, ValueError, RuntimeError): v = []
     if len(v) in (1, n) and all(map(math.isfinite, v)) and (key == 'mean' or min(v) > 0): return v*(n//len(v))
-    raise UserError(f"backbone '{name}' has an attribute {key} of {str(given)[:60]!r}, expected {'a positive number' if key != 'mean' else 'a number'} or {n} of them")
+    kind = 'a number' if key == 'mean' else 'a positive number'
+    raise UserError(f"backbone '{name}' has an attribute {key} of {str(given)[:60]!r}, expected {kind} or {n} of them")
 
-def _of_callable(name):
+def _call(name):
+    "What a function returns, and the file in which it stands"
     module, attr = name.split(':')
-    if os.getcwd() not in sys.path: sys.path.append(os.getcwd())       # a command's own path does not hold the present folder
+    if os.getcwd() not in sys.path: sys.path.append(os.getcwd())       # that of a command does not hold it
     try:
         there = import_module(module)
         make = reduce(getattr, attr.split('.'), there)
     except Exception as e:
-        raise UserError(f"backbone was '{name}', which cannot be imported ({_first_line(e)}): expected module:callable, "
-                        f"of a module in the present folder or in an installed package") from e
+        raise UserError(f"backbone was '{name}', which cannot be imported ({_first_line(e)}): expected "
+                        f"module:callable, of a module in the present folder or in an installed package") from e
     try: net = make()
-    except Exception as e: raise UserError(f"backbone '{name}' failed when it was called without arguments ({_first_line(e)}): expected a function that returns a torch module") from e
-    if not isinstance(net, nn.Module): raise UserError(f"backbone '{name}' returned a {type(net).__name__}, expected a torch module from pictures (B, 3, H, W) to features (B, D)")
+    except Exception as e:
+        raise UserError(f"backbone '{name}' failed when it was called without arguments ({_first_line(e)}): expected "
+                        f"a function that returns a torch module") from e
+    if isinstance(net, nn.Module): return net, getattr(there, '__file__', None)
+    raise UserError(f"backbone '{name}' returned a {type(net).__name__}, expected a torch module from pictures "
+                    f"(B, 3, H, W) to features (B, D)")
+
+def _of_callable(name):
+    net, file = _call(name)
     size, mean, std = (_numbers_of(net, k, n, name) for k, n in (('size', 2), ('mean', 3), ('std', 3)))
     size = size and dict(zip(('height', 'width'), map(int, size)))
-    file = getattr(there, '__file__', None)
     code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    return FeatureNet(net, name, size and size.values(), code=code), _steps(size, mean=mean or (0, 0, 0), std=std or (1, 1, 1))
+    how = _steps(size, mean=mean or (0, 0, 0), std=std or (1, 1, 1))
+    return FeatureNet(net, name, size and size.values(), code=code), how
 
 def load_made(
     name:str  # timm:NAME or module:callable
