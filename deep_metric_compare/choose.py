@@ -160,10 +160,11 @@ def _rests_on(runs):
     if c.model == 'linear':
         network = f'a linear head on frozen {backbone_of(runs[0])}' if backbone_of(runs[0]) else 'a linear layer from scratch'
     seeds = len({r.config.seed for r in runs})
+    moved = f', pictures moved at random ({c.augment})' if c.augment else ''
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
     fixed = ', made anew for each seed' if drawn_anew(replace(c, train_size=0)) else ', on this test set'
     if c.half is not None: fixed = ', either half of them with every other seed'
-    return f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, strategy {c.strategy}, batches of {c.batch_size}; {held}{fixed}'
+    return f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, strategy {c.strategy}, batches of {c.batch_size}{moved}; {held}{fixed}'
 
 # %% ../nbs/15c_choose.ipynb #4a5e7961
 def _at_best(d, arm):

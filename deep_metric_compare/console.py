@@ -90,6 +90,8 @@ def _own(data, embeddings=None, label=None, size=None, vectors=None, level=1, gr
             raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
     if level != 1 and not data:
         raise UserError(f"level was {level} without data, expected both: name the folder with --data")
+    if size is not None and not data:
+        raise UserError(f"size was {size} without data, expected both: name the folder with --data")
     if groups and not (data or embeddings):
         raise UserError(f"groups was '{groups}' without data of your own, expected --data or --embeddings beside it")
     if groups and unseen:
@@ -108,6 +110,17 @@ def _fits(name, data, unseen, backbone):
     if unseen and data.laid_out and not data.class_disjoint:
         raise UserError('unseen was given with train and test folders that share their classes, expected one folder '
                         'per class, or folders that share none: leave --unseen out')
+
+def _check_pictures(augment, backbone):
+    "Refuse to move pictures whose features are computed once"
+    if not augment or backbone in (None, 'convnet'): return
+    from deep_metric_compare.data import check_augment
+    check_augment(augment, (), backbone)
+
+def _size_for(backbone):
+    "Pixels per side that a backbone takes; None: it takes any, or there is none"
+    from deep_metric_compare.experiments import picture_size
+    return picture_size(backbone)
 
 def _tasks(names, unseen, backbone, data_dir, download):
     "Data sets as they are to be compared on: with whole classes held out, or as a frozen backbone sees them"
@@ -160,7 +173,7 @@ def _jobs(jobs):
 PER_LOSS = dict(margin='or one per loss, such as contrastive=1,triplet=0.3')
 
 @command
-@with_config('batch_size', 'train_size', 'strategy', margin=None, reduction=None, balance=None, lr=None,
+@with_config('batch_size', 'train_size', 'strategy', 'augment', margin=None, reduction=None, balance=None, lr=None,
              unset='tuned, else ', more=PER_LOSS)
 def dmc_compare(
     # Data sets, with commas: toy, digits, mnist, fashion_mnist, cifar10, cub, cars; mnist-disjoint,
@@ -179,11 +192,14 @@ def dmc_compare(
     # What samples of one source share, which then stay on one side of every split: a column of the file, or a regular
     # expression for names of pictures, such as 'patient\d+' (default: each stands alone)
     groups:str=None,
+    # Pixels per side that your pictures are brought to (default: their own where all are alike and at most 64, else 32; or
+    # those that a backbone takes)
+    size:int=None,
     # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer
     # than 6 samples, or where your train and test folders share none
     unseen:bool=False,
-    # For pictures: vit-b-32, or a checkpoint (a folder, or a name with a slash), frozen, with a linear head that is
-    # trained (default: a small convnet from scratch)
+    # For pictures: vit-b-32, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns
+    # a torch module; frozen, with a linear head that is trained (default: a small convnet from scratch)
     backbone:str=None,
     losses:str='contrastive,triplet',  # Losses, with commas: contrastive, triplet; with -sq for squared distances
     # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
@@ -216,7 +232,9 @@ def dmc_compare(
     seeds = seeds if seeds is not None else 10 if tune else 3
     config = {k: v for k, v in config.items() if v is not None}
     _check(arms, seeds, published, tune, decide, epochs=epochs, **config)
-    names = _own(data, embeddings, label, vectors=vectors, level=level, groups=groups, unseen=unseen) + published
+    _check_pictures(config['augment'], backbone)
+    size = size if size is not None or not data else _size_for(backbone)
+    names = _own(data, embeddings, label, size, vectors, level, groups, unseen) + published
     names = _tasks(names, unseen, backbone, data_dir, download)
     about = dict(out=out, fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir, download=download,
                  say=_say)
@@ -273,8 +291,8 @@ def dmc_train_retrieval(
     dataset:str='cub',              # Data set: cub, cars, cifar10, fashion_mnist or mnist
     loss:str=None,                  # Losses, with commas: contrastive, triplet or triplet-sq (default: contrastive and triplet)
     freeze_vit_backbone:bool=True,  # Train the linear head of a vision transformer only?
-    # vit-b-32, convnet, or a checkpoint: a folder, or a name with a slash (default: vit-b-32 for cub, cars and cifar10,
-    # else convnet)
+    # vit-b-32, convnet, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns a
+    # torch module (default: vit-b-32 for cub, cars and cifar10, else convnet)
     backbone:str=None,
     closed_set:bool=False,          # Hold out pictures of the trained classes, instead of whole classes?
     # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such, which

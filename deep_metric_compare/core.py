@@ -195,7 +195,7 @@ def _parser(f, name):
     for n, d in (_own_options(f) | _of_config(f)).items():
         default = None if d.default is inspect.Parameter.empty else d.default
         about = ' '.join((d.docment or '').split())
-        shown = '' if '(default:' in about else f' (default: {default})'
+        shown = '' if '(default:' in about else f" (default: {'none' if default == '' else default})"
         kw = dict(default=default, dest=n, help=f'{about}{shown}'.replace('%', '%%'))
         anno = _single(d.anno)
         if anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
@@ -399,6 +399,9 @@ class RunConfig:
     half:int|None = None
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
+    # Move the pictures that are trained on, anew in each epoch, the same for all losses: shift, or shift,flip to mirror
+    # half of them too
+    augment:str = ''
 
     def __post_init__(self):
         for f in fields(self):

@@ -21,7 +21,7 @@ from .experiments import VERIFIED, data_of, measured
 from .features import frozen_features
 from .images import _some, decode_images, list_pictures, read_image, read_vectors
 from .metrics import verification_thresholds
-from .models import MODELS, embed, make_model
+from .models import MODELS, embed, make_model, weights_hash
 from .stats import BASELINES, arm_label, backbone_of, data_label
 
 # %% ../nbs/15bb_embedder.ipynb #32e7ca4d
@@ -228,7 +228,10 @@ def _networks(about):
     build, inputs = dict(about['model']), about['inputs']
     model = make_model(build.pop('name'), tuple(build.pop('in_shape')), **build)
     if 'checkpoint' not in inputs: return model, None
-    return model, make_model('vit', tuple(inputs['shape']), checkpoint=inputs['checkpoint'])
+    frozen = make_model('vit', tuple(inputs['shape']), checkpoint=inputs['checkpoint'])
+    if inputs.get('checkpoint_weights') in (None, weights_hash(frozen.layers[0].net)): return model, frozen
+    raise UserError(f"the backbone '{inputs['checkpoint']}' has other weights here than when this model was trained: "
+                    f"bring those of then, or train again")
 
 # %% ../nbs/15bb_embedder.ipynb #5d486e40
 BLOCK = 2**28    # Bytes of decoded pictures at a time

@@ -21,7 +21,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
 from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, out_folder, patiently, stream, write_run, write_whole
-from .data import DATASETS, FEW, _check_batch, alone_text, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
+from .data import AUGMENTS, DATASETS, FEW, _check_batch, alone_text, check_augment, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .features import frozen_features
 from .geometry import class_geometry
@@ -29,7 +29,7 @@ from .images import IMAGE_DATASETS, ImageFiles, cache_folder, decoded, draws_cla
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import ARMS, LOSSES, arm_of, make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy, retrieval_metrics
-from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, embed, load_backbone, make_model, register_backbone, vit_splitter, weights_hash
+from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, backbone_name, embed, load_backbone, made_by_code, make_model, register_backbone, vit_splitter, weights_hash
 from .report import keep_report
 from .stats import data_label, runs_frame, tables
 from fastai.torch_core import default_device
@@ -236,6 +236,7 @@ def _checked_loss(c):
     check_range(c.train_size, 'train_size', 0, whole=True)
     check_choice(c.reduction, ('mean', 'active', 'sum'), 'reduction')         # 'none' is no single number to train on
     check_choice(c.scored, ('', *SCORES), 'measure that is recorded')
+    check_choice(c.augment, ('', *AUGMENTS), 'augmentation')
     loss = make_loss(c) if c.epochs else None
     _check_batch(c.batch_size, c.k_per_class, c.strategy, getattr(loss, 'groups', 3))
     return loss
@@ -248,7 +249,8 @@ def prepare(
     c, loss = config, _checked_loss(config)
     data = data_of(c)
     model = make_model(c.model, data.in_shape, c.embed_dim, c.normalize, c.seed)
-    dls = metric_dls(data, c.batch_size, c.seed, c.strategy, getattr(loss, 'groups', 3), c.k_per_class, device)
+    groups = getattr(loss, 'groups', 3)
+    dls = metric_dls(data, c.batch_size, c.seed, c.strategy, groups, c.k_per_class, device, c.augment)
     return data, model, loss, dls
 
 # %% ../nbs/15_experiments.ipynb #ef459cf2
@@ -477,6 +479,11 @@ def _arm_of(name, margin, fields):
     unweighted = {} if own['loss'] == 'contrastive' else dict(balance=False)
     return {**fields, **own, **unweighted, 'margin': margin}
 
+def _check_moves(dataset, augment):
+    "Refuse to move what is no picture; these data are in memory, or made in a moment"
+    data = data_of(RunConfig(dataset=dataset))
+    check_augment(augment, data.in_shape, data.backbone, data_label(dataset))
+
 def check_settings(
     datasets=(),                        # Names of data sets; may be empty where data are still to be read
     losses=('contrastive', 'triplet'),  # Names of arms
@@ -484,13 +491,15 @@ def check_settings(
     margin=1.,                          # As for plan
     **fields                            # Further fields of RunConfig
 )->tuple:                               # Data sets, arms and seeds as lists
-    "Refuse settings that are wrong, without a look at any data"
+    "Refuse settings that are wrong, without reading any data"
     seeds = range(check_range(seeds, 'seeds', 1, 10_000, whole=True)) if isinstance(seeds, (int, float)) else seeds
     datasets, losses, seeds = ([n] if isinstance(n, str) else list(n) for n in (datasets, losses, seeds))
     for what, names in dict(datasets=datasets, losses=losses, seeds=seeds).items():
         if not names and what != 'datasets': raise UserError(f'no {what} were given, expected at least one')
         if len(set(names)) < len(names): raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
-    for d in datasets: check_choice(d, IMAGE_DATASETS | DATASETS, 'data set')
+    for d in datasets:
+        check_choice(d, IMAGE_DATASETS | DATASETS, 'data set')
+        if fields.get('augment') and d in DATASETS: _check_moves(d, fields['augment'])
     if (e := fields.get('epochs', 1)) < 1: raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     for d in datasets or [None]:
         margins = parse_margin(_margin_for(d, margin, datasets), losses)
@@ -549,10 +558,11 @@ def split_text(
 def loss_text(
     config:RunConfig  # Of a trained run
 )->str:               # A line
-    "A loss with its margin, its strategy, its average and how it weighs pulls against pushes"
+    "A loss with its margin, strategy and average, how it weighs pulls against pushes, and how its pictures are moved"
     mean = {'mean': 'mean over all terms', 'active': 'mean over active terms', 'sum': 'sum'}.get(config.reduction, config.reduction)
     margin = f'{config.margin:g}' if isinstance(config.margin, float) else config.margin
-    return f"{config.arm}: margin {margin}, strategy {config.strategy}, {mean}, pulls and pushes {config.weighting}"
+    moved = f', pictures moved at random ({config.augment})'*bool(config.augment)
+    return f"{config.arm}: margin {margin}, strategy {config.strategy}, {mean}, pulls and pushes {config.weighting}{moved}"
 
 def run_text(
     configs  # From plan
@@ -719,7 +729,7 @@ def check_jobs(
 ):        # The same
     "Refuse what is neither a number of processes nor a cluster"
     if isinstance(jobs, str) and jobs.startswith('dask:'): return jobs
-    try: return int(check_range(int(jobs), 'jobs', 1, 10_000, whole=True))
+    try: return int(check_range(float(jobs), 'jobs', 1, 10_000, whole=True))
     except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or dask:tcp://HOST:PORT") from None
 
 def _in_processes(groups, out, device, fresh, say, jobs):
@@ -882,18 +892,19 @@ def _small(x, side=48):
 
 def frozen_data(
     data,                 # LabelledData of pictures
-    checkpoint:str=VIT,   # A folder, or the name of a checkpoint
+    checkpoint:str=VIT,   # A folder, the name of a checkpoint, timm:NAME or module:callable
     cache=None,           # Folder in which features are kept; None: nowhere
     device=None,          # Where to compute; None: fastai's default
     notify=warnings.warn  # Called with a sentence when something should be known
 ):                        # LabelledData of features, with small copies of the pictures
     "The same samples as a frozen backbone sees them"
     model = make_model('vit', data.in_shape, checkpoint=checkpoint)
+    net, network = model.layers[0].net, backbone_name(checkpoint)
     z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(), notify=notify)
     a, b = z.split([len(data.x), len(data.x_test)])
-    network = Path(str(checkpoint)).name
     shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
-    reading = dict(data.reading, checkpoint=str(checkpoint), pictures=list(data.in_shape))
+    reading = dict(data.reading, checkpoint=str(checkpoint), checkpoint_weights=weights_hash(net),
+                   pictures=list(data.in_shape))
     return replace(data, name=f'{data.name}+{network}', x=a, x_test=b, backbone=network, reading=reading, **shown)
 
 # %% ../nbs/15_experiments.ipynb #e5c00003
@@ -920,12 +931,14 @@ def picture_size(
 )->int:           # Pixels per side that it takes; None: as the pictures are
     "How large pictures have to be for a backbone"
     if backbone in (None, 'convnet'): return None
-    if '/' not in backbone and not Path(backbone).is_dir(): check_choice(backbone, ('vit-b-32', 'convnet'), 'backbone')
-    return max(v for v in load_backbone(VIT if backbone == 'vit-b-32' else backbone)[1]['size'].values() if v)
+    if '/' not in backbone and not made_by_code(backbone) and not Path(backbone).is_dir():
+        check_choice(backbone, ('vit-b-32', 'convnet'), 'backbone')
+    size = load_backbone(VIT if backbone == 'vit-b-32' else backbone)[1]['size']
+    return size and max(v for v in size.values() if v)
 
 def retrieval_task(
     dataset:str,           # One of RETRIEVAL, or a name from own_data
-    backbone:str=None,     # 'vit-b-32', 'convnet', or a checkpoint: a folder, or a name with a slash; None: as in RETRIEVAL
+    backbone:str=None,     # 'vit-b-32', 'convnet', a checkpoint (a folder, or a name with a slash), timm:NAME or module:callable; None: as in RETRIEVAL
     freeze:bool=True,      # Train the head only?
     closed_set:bool=False, # The same classes in training and held-out data?
     device=None,           # Where features are computed; None: fastai's default
