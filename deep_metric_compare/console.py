@@ -117,6 +117,7 @@ def _check_pictures(augment, backbone):
     from deep_metric_compare.data import check_augment
     check_augment(augment, (), backbone)
 
+# %% ../nbs/16_console.ipynb #29d7d6cb
 def _size_for(backbone):
     "Pixels per side that a backbone takes; None: it takes any, or there is none"
     from deep_metric_compare.experiments import picture_size
@@ -144,7 +145,8 @@ def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fiel
     from deep_metric_compare.experiments import STEPS, affordable_epochs, find_data, plan
     find_data(data_dir, download)
     with patiently(lambda: 'still preparing the data'):
-        plan(names, losses, seeds, batch_size=batch_size, **fields)     # says what is wrong, before anything else is said
+        # says what is wrong, before anything else is said
+        plan(names, losses, seeds, batch_size=batch_size, **fields)
         n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
     if n < 15:
         _say(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about "
@@ -172,6 +174,7 @@ def _jobs(jobs):
 # %% ../nbs/16_console.ipynb #ffe96dd9
 PER_LOSS = dict(margin='or one per loss, such as contrastive=1,triplet=0.3')
 
+# %% ../nbs/16_console.ipynb #aabeb6c7
 @command
 @with_config('batch_size', 'train_size', 'strategy', 'augment', margin=None, reduction=None, balance=None, lr=None,
              unset='tuned, else ', more=PER_LOSS)
@@ -192,19 +195,22 @@ def dmc_compare(
     # What samples of one source share, which then stay on one side of every split: a column of the file, or a regular
     # expression for names of pictures, such as 'patient\d+' (default: each stands alone)
     groups:str=None,
-    # Pixels per side that your pictures are brought to (default: their own where all are alike and at most 64, else 32; or
+    # Pixels per side that your pictures are brought to (default: their own where all are alike and at most 64, else 32;
+    # or
     # those that a backbone takes)
     size:int=None,
     # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer
     # than 6 samples, or where your train and test folders share none
     unseen:bool=False,
-    # For pictures: vit-b-32, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns
+    # For pictures: vit-b-32, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which
+    # returns
     # a torch module; frozen, with a linear head that is trained (default: a small convnet from scratch)
     backbone:str=None,
     losses:str='contrastive,triplet',  # Losses, with commas: contrastive, triplet; with -sq for squared distances
     # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
     seeds:int=None,
-    # Passes over the training data, the most with tuning (default: 15, or fewer where all runs would take too many steps)
+    # Passes over the training data, the most with tuning (default: 15, or fewer where all runs would take too many
+    # steps)
     epochs:int=None,
     # Choose margin, weighting, learning rate and epoch of each loss on validation data, then decide? What is given of
     # these is used as given
@@ -236,7 +242,8 @@ def dmc_compare(
     size = size if size is not None or not data else _size_for(backbone)
     names = _own(data, embeddings, label, size, vectors, level, groups, unseen) + published
     names = _tasks(names, unseen, backbone, data_dir, download)
-    about = dict(out=out, fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir, download=download,
+    about = dict(out=out, fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir,
+                 download=download,
                  say=_say)
     if not tune:
         with _loading(): from deep_metric_compare.experiments import compare
@@ -244,7 +251,8 @@ def dmc_compare(
         return _finish(compare(names, arms, seeds, epochs=epochs, **config, **about), out)
     with _loading(): from deep_metric_compare.choose import choose_loss
     minutes = 3. if minutes is None and mine else minutes
-    _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, epochs=epochs, minutes=minutes, **config, **about), out)
+    _conclude(choose_loss(names, arms, seeds, decide=decide, delta=delta, epochs=epochs, minutes=minutes, **config,
+                          **about), out)
 
 # %% ../nbs/16_console.ipynb #a5f7b3e3
 @command
@@ -295,7 +303,8 @@ def dmc_train_retrieval(
     # torch module (default: vit-b-32 for cub, cars and cifar10, else convnet)
     backbone:str=None,
     closed_set:bool=False,          # Hold out pictures of the trained classes, instead of whole classes?
-    # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such, which
+    # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such,
+    # which
     # are used as they are (default: none)
     data:str=None,
     level:int=1,                    # How deep in that folder those lie that are classes: 2 for alphabet/character/drawing.png
@@ -313,7 +322,8 @@ def dmc_train_retrieval(
     _check(_names(loss), seeds, **config)
     name, = _own(data, size=data and picture_size(backbone), level=level) or [dataset]
     about = dict(fresh=fresh, say=_say, command=_argv(dmc_train_retrieval), data_dir=data_dir, download=download)
-    runs = train_retrieval(name, loss, backbone=backbone, freeze=freeze_vit_backbone, closed_set=closed_set, seeds=seeds,
+    runs = train_retrieval(name, loss, backbone=backbone, freeze=freeze_vit_backbone, closed_set=closed_set,
+                           seeds=seeds,
                            out=out, **config, **about)
     _finish(runs, out, tuple(ACCURACY))
 
@@ -361,4 +371,5 @@ def dmc_bench(
     path = write_bench(rows, out)
     print(bench_text(rows), '\n\n' + str(path), sep='')
     if wrong := [f"{r['part']}, {r['setting']}" for r in rows if r.get('agree') is False]:
-        raise UserError(f"the two sides disagree in {'; '.join(wrong)}: one of them computes something else than it says")
+        raise UserError(f"the two sides disagree in {'; '.join(wrong)}: one of them computes something else than it "
+                        "says")

@@ -393,7 +393,8 @@ def validation_split(
     if data.class_disjoint:
         if C < 4:
             raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes '
-                            'that are held out from them, two to train on and two to tell apart: use more classes, leave '
+                            'that are held out from them, two to train on and two to tell apart: use more classes, '
+                            'leave '
                             '--unseen out, or give the settings yourself (--tune False)')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         b = torch.isin(y, held).nonzero()[:, 0]
@@ -463,7 +464,8 @@ def check_augment(
     if not augment or len(in_shape) == 3: return
     given = f'inputs of shape {tuple(in_shape)}'
     if backbone: given = f'features of {backbone}, computed once from pictures as they are'
-    raise UserError(f"augment was '{augment}' with {name}{': '*bool(name)}{given}, expected pictures (channels, height, "
+    raise UserError(f"augment was '{augment}' with {name}{': '*bool(name)}{given}, expected pictures (channels, "
+                    "height, "
                     f"width) that a network trains on: leave augment out, or these data")
 
 def draw_moves(
@@ -728,7 +730,8 @@ class ReplicaDL(GatherDL):
         dls, a = list(dls), dls[0]
         kinds = {(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last, d.augment) for d in dls}
         if len(kinds) > 1 or a.k_per_class:
-            raise UserError('loaders of different sizes or augmentations, or with P×K batches, cannot be put side by side: '
+            raise UserError('loaders of different sizes or augmentations, or with P×K batches, cannot be put side by '
+                            'side: '
                             'run them one after another')
         if own := [n for d in dls for n in _SERVED if n in vars(d)]:
             raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
@@ -766,6 +769,7 @@ def new(self:ReplicaDL,
     "Loaders like these, side by side"
     return (cls or type(self))([d.new(dataset, **kwargs) for d in self.members])
 
+# %% ../nbs/08_data.ipynb #57e018b5
 def replica_dls(
     dls  # `DataLoaders` from metric_dls
 )->DataLoaders:

@@ -37,8 +37,11 @@ from fastai.torch_core import default_device
 # %% ../nbs/15_experiments.ipynb #eda91b66
 def _prefixed(d, prefix): return {f'{prefix}/{k}': v for k, v in d.items()}
 
-MEASURED, GALLERY = 10_000, 20_000    # Most held-out points that are measured, most training points that probes are fitted on
-NUMBERS = 2**22                       # Most numbers in a spectrum or a linear fit, which cost the cube of the smaller side
+# Most held-out points that are measured, most training points that probes are fitted on
+MEASURED = 10_000
+GALLERY = 20_000
+# Most numbers in a spectrum or a linear fit, which cost the cube of the smaller side
+NUMBERS = 2**22
 
 def measured(
     labels,    # (N); outliers have negative ones
@@ -64,7 +67,8 @@ def _halves(labels, seed):
     order = order[labels[order].argsort(stable=True)]                 # class by class
     return order[::2], order[1::2]
 
-EACH = {'knn_accuracy': 'knn_right', 'recall@1': 'recall_right', 'map@r': 'map_each', 'r_precision': 'precision_each'}    # Means over held-out points, and what each point adds to them
+# Means over held-out points, and what each point adds to them
+EACH = {'knn_accuracy': 'knn_right', 'recall@1': 'recall_right', 'map@r': 'map_each', 'r_precision': 'precision_each'}
 NOT_SCORED = 2    # In the answers of single points, where 1 is right and 0 wrong
 
 def _knn_right(fit, y, labels, seed):
@@ -76,6 +80,7 @@ def _knn_right(fit, y, labels, seed):
     if len(at): res[at] = (knn_predict(z, named, zt[asked], min(5, len(z))) == labels[at]).byte()
     return res
 
+# %% ../nbs/15_experiments.ipynb #952e4386
 def _scores(z, y, zt, labels, seed):
     "Measures, what the probes are fitted on and scored on, and what each held-out point adds to the measures of EACH"
     fit = probe_points(z, y, zt, labels, seed)
@@ -109,8 +114,10 @@ def linear_fits(
     "Is a linear classifier of so many points and classes affordable? Each step of its fit goes through a table of both"
     return len(labels)*len(labels.unique()) <= NUMBERS
 
-_WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignment'}    # Need two held-out points of a class
+# Need two held-out points of a class
+_WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignment'}
 
+# %% ../nbs/15_experiments.ipynb #05dbbb9d
 def evaluate(
     model,     # Inputs → embeddings
     data,      # LabelledData
@@ -122,17 +129,22 @@ def evaluate(
     y, clean, noisy = (t.to(z.device) for t in (data.y[i], data.clean_test[j], data.y_test[j]))
     few = lambda labels, most: measured(labels.cpu(), min(most, max(1000, NUMBERS//z.shape[1])), seed).to(z.device)
     k, l = few(y, MEASURED), few(clean, MEASURED)
-    geo, published = class_geometry(zt[l], clean[l]), class_geometry(z[k], y[k], outliers='as_class')
-    classes = geo.pop('per_class'); published.pop('per_class')
-    if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())     # 0 whatever the embedding is no measurement
+    geo = class_geometry(zt[l], clean[l])
+    published = class_geometry(z[k], y[k], outliers='as_class')
+    classes = geo.pop('per_class')
+    published.pop('per_class')
+    # 0 whatever the embedding is no measurement
+    if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())
     right, fit, each = _scores(z, y, zt, clean, seed)
     a = few(fit[1], GALLERY)
     linear = linear_accuracy(fit[0][a], fit[1][a], *fit[2:]) if linear_fits(fit[1][a]) else None
     m = _prefixed(geo | right | dict(linear_accuracy=linear), 'test')
-    m |= _prefixed(right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0], 'test_noisy') | _prefixed(published, 'train')
+    m |= _prefixed(right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0],
+                   'test_noisy') | _prefixed(published, 'train')
     m |= _prefixed(_verify(y, zt, clean, seed), 'verify')
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
-    answers = dict(answer_rows=j, answer_labels=clean.cpu()) | {k: v.cpu() for k, v in each.items()}      # of every point that was measured
+    # of every point that was measured
+    answers = dict(answer_rows=j, answer_labels=clean.cpu()) | {k: v.cpu() for k, v in each.items()}
     emb = answers | _kept('test', zt, j, seed, labels=clean) | _kept('train', z, i, seed, labels=y, clean=data.clean[i])
     return m, rows, emb | picture_sample(zt, clean, _look(data, j), j, seed)
 
@@ -154,6 +166,7 @@ def _look(data, rows):
         return (torch.nn.functional.adaptive_avg_pool2d(p, [min(s, 48) for s in p.shape[2:]])*255).round().byte()
     return look
 
+# %% ../nbs/15_experiments.ipynb #7984c7b1
 def picture_sample(
     z, labels,  # Held-out embeddings and their labels
     look,       # Function: positions → pictures (n, C, h, w) uint8; None: there are none
@@ -164,14 +177,19 @@ def picture_sample(
     if look is None or len(labels.unique()) < 2 or len(z) < 8: return {}
     z, labels = z.float().cpu(), labels.cpu()
     names, which, count = labels.unique(return_inverse=True, return_counts=True)
-    if count.max() < 2: return {}                                     # each neighbour would be of another class, whatever the embedding
-    q, a = balanced_subset(labels.masked_fill(count[which] < 2, -1), 5, seed, least=1), balanced_subset(labels, 1000, seed)
-    near = torch.cdist(z[q], z).index_put((torch.arange(len(q)), q), torch.tensor(float('inf'))).topk(5, largest=False).indices
+    # each neighbour would be of another class, whatever the embedding
+    if count.max() < 2: return {}
+    q = balanced_subset(labels.masked_fill(count[which] < 2, -1), 5, seed, least=1)
+    a = balanced_subset(labels, 1000, seed)
+    near = torch.cdist(z[q], z).index_put((torch.arange(len(q)), q),
+                                          torch.tensor(float('inf'))).topk(5, largest=False).indices
     far = torch.cdist(z[a], z).masked_fill(labels[a][:, None] == labels, float('inf'))
     d, n = far.min(1)
     pairs, seen = [], set()
     for k in d.argsort().tolist():                                    # no picture twice
-        if len(pairs) < 3 and not {int(a[k]), int(n[k])} & seen: pairs.append((int(a[k]), int(n[k]))); seen |= {*pairs[-1]}
+        if len(pairs) < 3 and not {int(a[k]), int(n[k])} & seen:
+            pairs.append((int(a[k]), int(n[k])))
+            seen |= {*pairs[-1]}
     mean = torch.zeros(len(names), z.shape[1]).index_add_(0, which, z)/count[:, None]
     far = (z - mean[which]).square().sum(1)
     widest = int((torch.zeros(len(names)).index_add_(0, which, far)/count).argmax())
@@ -181,13 +199,17 @@ def picture_sample(
     rows, at = torch.cat([q, near.flatten(), torch.tensor(pairs).flatten(), ends]).unique(return_inverse=True)
     sizes = [len(q), near.numel(), 2*len(pairs), len(ends)]
     q, near, hard, ends = at.split(sizes)
-    return dict(pictures=look(rows), picture_labels=labels[rows], picture_rows=held[rows], queries=q, near=near.view(-1, 5), hard=hard.view(-1, 2), spread=ends)
+    return dict(pictures=look(rows), picture_labels=labels[rows], picture_rows=held[rows], queries=q,
+                near=near.view(-1, 5), hard=hard.view(-1, 2), spread=ends)
 
 # %% ../nbs/15_experiments.ipynb #80b7641e
-MODEL_OF = dict(toy='mlp', digits='convnet') | {d: 'convnet' for n in ('mnist', 'fashion_mnist', 'cifar10') for d in (n, f'{n}-disjoint')}   # The network a data set gets unless told otherwise
+# The network a data set gets unless told otherwise
+MODEL_OF = dict(toy='mlp', digits='convnet') | {d: 'convnet' for n in ('mnist', 'fashion_mnist', 'cifar10')
+                                                for d in (n, f'{n}-disjoint')}
 _where = dict(data_dir=None, download=False)
 
-_DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob', 'outlier_frac', 'outliers', 'train_size', 'validation', 'half')
+_DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread',
+                'overlap_prob', 'outlier_frac', 'outliers', 'train_size', 'validation', 'half')
 
 def find_data(
     data_dir=None,       # Folder of published data; None: DMC_DATA, else fastai's data folder
@@ -197,7 +219,9 @@ def find_data(
     _where.update(data_dir=None if data_dir is None else str(data_dir), download=download)
 
 def _load(config, **where):
-    if config.validation: return validation_split(data_of(replace(config, validation=False, seed=config.data_seed, data_seed=None)), config.seed)
+    if config.validation:
+        return validation_split(data_of(replace(config, validation=False, seed=config.data_seed, data_seed=None)),
+                                config.seed)
     if config.train_size: return training_sample(data_of(replace(config, train_size=0)), config.train_size, config.seed)
     data = load_data(config, **where)
     return decoded(data) if isinstance(data.x, ImageFiles) else data
@@ -214,12 +238,15 @@ def data_of(
 ):                    # LabelledData, the same object for configurations that share it
     "The data of a run"
     if config.half is not None and not draws_classes(config.dataset):
-        raise UserError(f"half was {config.half} with {data_label(config.dataset)}, expected none: its held-out data are fixed, only classes that are drawn have two halves")
+        raise UserError(f"half was {config.half} with {data_label(config.dataset)}, expected none: its held-out data "
+                        "are fixed, only classes that are drawn have two halves")
     drawn = (config.seed if config.data_seed is None else config.data_seed) if drawn_anew(config) else 0
-    seeds = dict(seed=config.seed, data_seed=drawn) if config.validation else dict(seed=drawn)         # validation data are drawn by the run's seed, from the training data of `drawn`
+    # validation data are drawn by the run's seed, from the training data of `drawn`
+    seeds = dict(seed=config.seed, data_seed=drawn) if config.validation else dict(seed=drawn)
     c = RunConfig(**{k: getattr(config, k) for k in _DATA_FIELDS}, **seeds)
     return _little(c) if c.dataset in ('toy', 'digits') else _large(c, **_where)
 
+# %% ../nbs/15_experiments.ipynb #f50e0f9e
 def model_of(
     dataset:str  # Name of the data set
 )->str:          # Name of a model
@@ -258,7 +285,9 @@ CHECKPOINT_EVERY = 1.    # Seconds, at least, between two checkpoints of a run
 
 def _hash(*tensors):
     h = hashlib.sha256()
-    for t in tensors: h.update(str((t.dtype, tuple(t.shape))).encode()); h.update(t.detach().cpu().contiguous().numpy())
+    for t in tensors:
+        h.update(str((t.dtype, tuple(t.shape))).encode())
+        h.update(t.detach().cpu().contiguous().numpy())
     return h.hexdigest()
 
 def _maker():
@@ -294,12 +323,18 @@ def _learner(parts, configs, notify, cbs):
     c, (data, model, loss, dls) = configs[0], parts[0]
     seed, held, names = c.seed, (data.x_test, data.clean_test), None
     if len(configs) > 1:
-        model, loss, dls = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts])
-        seed, held, names = [q.seed for q in configs], [(p[0].x_test, p[0].clean_test) for p in parts], [f'seed {q.seed}, margin {q.margin}' for q in configs]
+        model = Replicas(p[1] for p in parts)
+        loss = stack_losses([p[2] for p in parts])
+        dls = replica_dls([p[3] for p in parts])
+        seed = [q.seed for q in configs]
+        held = [(p[0].x_test, p[0].clean_test) for p in parts]
+        names = [f'seed {q.seed}, margin {q.margin}' for q in configs]
     model.to(dls.device)
     groups = [_groups_of(d) for d, *_ in parts]
-    learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held, geometry_every=c.geometry_every,
-                           valid_loss=False, notify=notify, names=names, groups=groups if len(parts) > 1 else groups[0], cbs=list(cbs))
+    learn = metric_learner(dls, model, loss, seed, c.lr, probe_size=c.probe_size, held_out=held,
+                           geometry_every=c.geometry_every,
+                           valid_loss=False, notify=notify, names=names, groups=groups if len(parts) > 1 else groups[0],
+                           cbs=list(cbs))
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     return learn
 
@@ -308,7 +343,8 @@ def _train(parts, configs, notify, cbs, path, saved):
     c, R = configs[0], len(configs)
     learn = _learner(parts, configs, notify, cbs)
     if saved and not _resumed(learn, saved, notify):
-        learn, saved = _learner([prepare(q, learn.dls.device) for q in configs], configs, notify, cbs), None
+        learn = _learner([prepare(q, learn.dls.device) for q in configs], configs, notify, cbs)
+        saved = None
     first, before = (saved['epochs'], saved['seconds']) if saved else (0, 0.)
     if first: notify(f'goes on after epoch {first} of {c.trained}')
     rate = slice(c.lr) if learn.splitter is vit_splitter else None                # the backbone at a tenth of the rate
@@ -320,7 +356,8 @@ def _train(parts, configs, notify, cbs, path, saved):
     except Diverged as e: notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
     seconds, diag, model = time.perf_counter() - start, learn.optimization_diagnostics, learn.model
     outcome = lambda r: 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
-    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r], diag.probe_path(r))
+    seen = lambda r: (learn.replica_summary(r), learn.replica_history(r), outcome(r), diag.readings[r],
+                      diag.probe_path(r))
     return [(model.lone(r) if R > 1 else model, *seen(r)) for r in range(R)], seconds
 
 # %% ../nbs/15_experiments.ipynb #20abeb7a
@@ -356,17 +393,22 @@ def _scored(parts, configs, cbs):
     seed = [q.seed for q in configs]
     if len(configs) > 1:
         model = Replicas(p[1] for p in parts)
-        loss, dls = stack_losses([p[2] for p in parts]), replica_dls([p[3] for p in parts])
+        loss = stack_losses([p[2] for p in parts])
+        dls = replica_dls([p[3] for p in parts])
     learn = scoring_learner(dls, model.to(dls.device), loss, score, seed if len(seed) > 1 else seed[0], c.lr, list(cbs))
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     rate = slice(c.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(c.trained, rate)
-    return learn.score_history.tables, [learn.model.lone(r) for r in range(len(configs))] if len(configs) > 1 else [learn.model]
+    return learn.score_history.tables, [learn.model.lone(r)
+                                        for r in range(len(configs))] if len(configs) > 1 else [learn.model]
 
+# %% ../nbs/15_experiments.ipynb #21c22cd6
 def _point_scores(model, data, seed):
     "What each held-out point adds to the measures of EACH"
     i, j = measured(data.y, SCORED, seed), measured(data.clean_test, SCORED, seed)
-    z, zt, clean = embed(model, data.x[i]), embed(model, data.x_test[j]), data.clean_test[j]
+    z = embed(model, data.x[i])
+    zt = embed(model, data.x_test[j])
+    clean = data.clean_test[j]
     each = _scores(z, data.y[i].to(z.device), zt, clean.to(z.device), seed)[2]
     return dict(answer_rows=j, answer_labels=clean) | {k: v.cpu() for k, v in each.items()}
 
@@ -377,7 +419,8 @@ def _write_scores(configs, folders, parts, pairing, cbs):
     for c, folder, pair, table, model, (data, *_) in zip(configs, folders, pairing, tables, models, parts):
         end = table[-1]
         outcome = 'finished' if len(end) > 1 else 'diverged'
-        metrics = dict(outcome=outcome, seconds=seconds) | _prefixed({k: v for k, v in end.items() if k != 'epoch'}, 'test')
+        metrics = dict(outcome=outcome, seconds=seconds) | _prefixed({k: v for k, v in end.items() if k != 'epoch'},
+                                                                     'test')
         kept = {} if c.validation or outcome == 'diverged' else _point_scores(model, data, c.seed)
         write_run(folder, c, metrics, table, (), pair, kept, execution='stacked' if len(configs) > 1 else 'lone')
 
@@ -403,13 +446,18 @@ def run_together(
     for data, model, *_ in parts:
         if isinstance(model, Discriminant): model.fit(data.x, data.y)
     if configs[0].validation or configs[0].scored: return _write_scores(configs, folders, parts, pairing, cbs)
-    if configs[0].trained: done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT, _saved(folders, configs, notify))
+    if configs[0].trained:
+        done, seconds = _train(parts, configs, notify, cbs, Path(folders[-1])/CHECKPOINT,
+                               _saved(folders, configs, notify))
     else: done, seconds = [(m.to(dls.device), {}, [], 'finished', [], {}) for _, m, _, dls in parts], 0.
-    for c, folder, pair, (data, *_), (model, summary, history, outcome, readings, path) in zip(configs, folders, pairing, parts, done):
+    for c, folder, pair, (data, *_), (model, summary, history, outcome, readings,
+                                      path) in zip(configs, folders, pairing, parts, done):
         m, rows, emb = evaluate(model, data, c.seed) if outcome != 'diverged' else ({}, [], {})
-        if readings: emb = emb | dict(probe_readings=torch.tensor(readings, dtype=torch.float64))       # (n, 2): epoch, value
+        # (n, 2): epoch, value
+        if readings: emb = emb | dict(probe_readings=torch.tensor(readings, dtype=torch.float64))
         metrics = dict(outcome=outcome, seconds=seconds/len(configs)) | summary | m
-        write_run(folder, c, metrics, history, rows, pair, emb | path, model.state_dict(), 'stacked' if len(configs) > 1 else 'lone')
+        write_run(folder, c, metrics, history, rows, pair, emb | path, model.state_dict(),
+                  'stacked' if len(configs) > 1 else 'lone')
 
 def run_one(
     config:RunConfig,     # What to run
@@ -496,18 +544,23 @@ def check_settings(
     datasets, losses, seeds = ([n] if isinstance(n, str) else list(n) for n in (datasets, losses, seeds))
     for what, names in dict(datasets=datasets, losses=losses, seeds=seeds).items():
         if not names and what != 'datasets': raise UserError(f'no {what} were given, expected at least one')
-        if len(set(names)) < len(names): raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
+        if len(set(names)) < len(names):
+            raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
     for d in datasets:
         check_choice(d, IMAGE_DATASETS | DATASETS, 'data set')
         if fields.get('augment') and d in DATASETS: _check_moves(d, fields['augment'])
-    if (e := fields.get('epochs', 1)) < 1: raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
+    if (e := fields.get('epochs', 1)) < 1:
+        raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     for d in datasets or [None]:
         margins = parse_margin(_margin_for(d, margin, datasets), losses)
-        for l in losses: _checked_loss(RunConfig(**_arm_of(l, margins[l], {**fields, 'model': fields.get('model') or 'mlp'})))
+        for l in losses:
+            _checked_loss(RunConfig(**_arm_of(l, margins[l], {**fields, 'model': fields.get('model') or 'mlp'})))
     if fields.get('balance') and not any(arm_fields(l)['loss'] == 'contrastive' for l in losses):
-        raise UserError(f"balance was given with {', '.join(losses)}, expected contrastive among them: a triplet pulls once and pushes once as it is")
+        raise UserError(f"balance was given with {', '.join(losses)}, expected contrastive among them: a triplet pulls "
+                        "once and pushes once as it is")
     if fields.get('balance') and fields.get('reduction') == 'sum':
-        raise UserError("balance was given with reduction 'sum', expected 'mean' or 'active': a sum has no averages to give equal weights")
+        raise UserError("balance was given with reduction 'sum', expected 'mean' or 'active': a sum has no averages to "
+                        "give equal weights")
     return datasets, losses, seeds
 
 # %% ../nbs/15_experiments.ipynb #bec98c09
@@ -559,7 +612,8 @@ def loss_text(
     config:RunConfig  # Of a trained run
 )->str:               # A line
     "A loss with its margin, strategy and average, how it weighs pulls against pushes, and how its pictures are moved"
-    mean = {'mean': 'mean over all terms', 'active': 'mean over active terms', 'sum': 'sum'}.get(config.reduction, config.reduction)
+    mean = {'mean': 'mean over all terms', 'active': 'mean over active terms',
+            'sum': 'sum'}.get(config.reduction, config.reduction)
     margin = f'{config.margin:g}' if isinstance(config.margin, float) else config.margin
     moved = f', pictures moved at random ({config.augment})'*bool(config.augment)
     return f"{config.arm}: margin {margin}, strategy {config.strategy}, {mean}, pulls and pushes {config.weighting}{moved}"
@@ -577,7 +631,8 @@ def run_text(
         named = ', '.join(map(str, seeds[:10])) + (f' and {len(seeds) - 10} more' if len(seeds) > 10 else '')
         more = f'; this is seed {seeds[0]}, each other seed draws anew' if drawn_anew(cs[0]) and cs[0].data_seed is None and len(seeds) > 1 else ''
         losses = dict.fromkeys(loss_text(c) for c in cs if c.weighting != 'none')
-        blocks.append('\n'.join([f"Runs on {data_label(dataset)}, {which} {named}:", split_text(data_of(cs[0])) + more, *losses]))
+        blocks.append('\n'.join([f"Runs on {data_label(dataset)}, {which} {named}:", split_text(data_of(cs[0])) + more,
+                                 *losses]))
     return '\n\n'.join(blocks)
 
 # %% ../nbs/15_experiments.ipynb #15ea8cdd
@@ -608,6 +663,7 @@ def _to_make(configs, todo, stack):
     groups = together([c for c in configs if _but_seed(c) in related])
     return [g for g in ([c for c in g if c in todo] for g in groups) if g]
 
+# %% ../nbs/15_experiments.ipynb #7cbc7441
 def run_all(
     configs,            # From plan
     out,                # Folder of the experiment
@@ -625,7 +681,8 @@ def run_all(
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
     say = store.say = d.say if d else warnings.warn
     groups = _to_make(configs, todo, stack)
-    many, where = isinstance(jobs, str) or jobs > 1, f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
+    many = isinstance(jobs, str) or jobs > 1
+    where = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
     made = _spread(groups, out, device, fresh, say, jobs) if many and _worth(groups) else None
     if made and d: d.busy(f'{len(todo)} runs {where}')
     try:
@@ -650,7 +707,8 @@ TRAVELS = 2**29    # Most bytes of data that are sent to another process; with l
 
 def _known(c):
     "What was registered in this process and a run needs"
-    return dict(data=(c.dataset, (IMAGE_DATASETS | DATASETS).get(c.dataset)), model=(c.model, MODELS.get(c.model)), loss=(c.loss, LOSSES.get(c.loss)),
+    return dict(data=(c.dataset, (IMAGE_DATASETS | DATASETS).get(c.dataset)), model=(c.model, MODELS.get(c.model)),
+                loss=(c.loss, LOSSES.get(c.loss)),
                 arm=(c.arm, ARMS.get(c.arm)), where=dict(_where))
 
 def _worth(groups):
@@ -686,6 +744,7 @@ def _in_worker(group, out, device, fresh, known, parent):
     _make_group(group, store, device, fresh, said.append)
     return group, time.perf_counter() - start, said + store.notes
 
+# %% ../nbs/15_experiments.ipynb #6d1ebfd0
 def _elsewhere(group, device, known):
     "Make runs where nothing is shared; returns them, the seconds it took, what is to be said, and the files of each run"
     start = time.perf_counter()
@@ -715,7 +774,8 @@ def _local_cluster():
 def _cluster(address):
     "A client of the Dask cluster at an address, or of one made here"
     try: from distributed import Client
-    except ImportError: raise UserError("jobs named a Dask cluster, which needs the package distributed: pip install 'deep_metric_compare[scale]'") from None
+    except ImportError: raise UserError("jobs named a Dask cluster, which needs the package distributed: pip install "
+                                        "'deep_metric_compare[scale]'") from None
     try: client = _local_cluster() if address == 'local' else Client(address, timeout='10s')
     except (OSError, ValueError) as e:
         raise UserError(f"jobs was 'dask:{address}', expected dask:local or the address of a scheduler that answers, "
@@ -730,8 +790,10 @@ def check_jobs(
     "Refuse what is neither a number of processes nor a cluster"
     if isinstance(jobs, str) and jobs.startswith('dask:'): return jobs
     try: return int(check_range(float(jobs), 'jobs', 1, 10_000, whole=True))
-    except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or dask:tcp://HOST:PORT") from None
+    except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or "
+                                                    "dask:tcp://HOST:PORT") from None
 
+# %% ../nbs/15_experiments.ipynb #7a5d2e15
 def _in_processes(groups, out, device, fresh, say, jobs):
     "Make groups of runs in several processes of this machine: yields what _in_worker returns"
     from joblib import Parallel, delayed
@@ -751,7 +813,8 @@ def _on_cluster(groups, out, device, fresh, say, jobs):
 
 def _spread(groups, out, device, fresh, say, jobs):
     "Make groups of runs elsewhere: yields each as it is done, and the seconds it took"
-    order = sorted(groups, key=lambda g: -sum(c.trained for c in g))         # the longest first, so that none is left over
+    # the longest first, so that none is left over
+    order = sorted(groups, key=lambda g: -sum(c.trained for c in g))
     make, notes = _on_cluster if isinstance(jobs, str) else _in_processes, {}
     for group, seconds, said in make(order, out, device, fresh, say, jobs):
         for s in said:
@@ -771,7 +834,8 @@ def write_results(
     out = out_folder(out)
     with locked(out/'.results.lock'):
         for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
-        for name, t in tables(runs_frame(runs)).items(): write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
+        for name, t in tables(runs_frame(runs)).items():
+            write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
         return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
@@ -779,7 +843,8 @@ def _told_apart(datasets):
     "Refuse data sets that tables would call by one name"
     labels = Counter(map(data_label, [datasets] if isinstance(datasets, str) else {*datasets}))
     if twice := [l for l, n in labels.items() if n > 1]:
-        raise UserError(f"two data sets are called '{twice[0]}', expected names that tell them apart: give one of them another, with name= where it is read")
+        raise UserError(f"two data sets are called '{twice[0]}', expected names that tell them apart: give one of them "
+                        "another, with name= where it is read")
 
 def compare(
     datasets=('toy', 'digits'),         # Names of data sets
@@ -800,7 +865,8 @@ def compare(
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     find_data(data_dir, download)
     _told_apart(datasets)
-    with patiently(lambda: 'still preparing the data') if show else nullcontext(): configs = plan(datasets, losses, seeds, margin, **fields)
+    with patiently(lambda: 'still preparing the data') if show else nullcontext():
+        configs = plan(datasets, losses, seeds, margin, **fields)
     if say: say(run_text(configs))
     runs = run_all(configs, out, fresh, device, show, jobs=jobs)
     d = Display(1, 1) if show else None
@@ -852,7 +918,8 @@ def affordable_epochs(
     steps:int=STEPS    # Most steps of all runs together
 )->int:                # At least 1
     "How many epochs a first look takes"
-    each = sum(math.ceil(len(data_of(RunConfig(dataset=d, train_size=train_size)).x)/max(1, batch_size)) for d in datasets)
+    each = sum(math.ceil(len(data_of(RunConfig(dataset=d, train_size=train_size)).x)/max(1, batch_size))
+               for d in datasets)
     return max(1, min(epochs, steps//(each*max(1, runs))))
 
 # %% ../nbs/15_experiments.ipynb #c0317ceb
@@ -884,10 +951,12 @@ def train_classification(
 def _names(s): return [n.strip() for n in s.split(',') if n.strip()] if s is not None else ['contrastive', 'triplet']
 
 # %% ../nbs/15_experiments.ipynb #e5c00002
-RETRIEVAL = dict(cub='vit-b-32', cars='vit-b-32', cifar10='vit-b-32', fashion_mnist='convnet', mnist='convnet')    # Data sets, and the backbone each gets unless told otherwise
+# Data sets, and the backbone each gets unless told otherwise
+RETRIEVAL = dict(cub='vit-b-32', cars='vit-b-32', cifar10='vit-b-32', fashion_mnist='convnet', mnist='convnet')
 
 def _small(x, side=48):
-    pool = lambda b: (torch.nn.functional.adaptive_avg_pool2d(b.float(), [min(s, side) for s in b.shape[2:]])).round().byte()
+    pool = lambda b: (torch.nn.functional.adaptive_avg_pool2d(b.float(),
+                                                              [min(s, side) for s in b.shape[2:]])).round().byte()
     return x if x.dtype == torch.uint8 and max(x.shape[2:]) <= side else torch.cat([pool(b if b.dtype == torch.uint8 else b*255) for b in x.split(1024)])
 
 def frozen_data(
@@ -900,7 +969,8 @@ def frozen_data(
     "The same samples as a frozen backbone sees them"
     model = make_model('vit', data.in_shape, checkpoint=checkpoint)
     net, network = model.layers[0].net, backbone_name(checkpoint)
-    z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(), notify=notify)
+    z = frozen_features(model, torch.cat([data.x, data.x_test]), cache=cache, device=device or default_device(),
+                        notify=notify)
     a, b = z.split([len(data.x), len(data.x_test)])
     shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
     reading = dict(data.reading, checkpoint=str(checkpoint), checkpoint_weights=weights_hash(net),
@@ -923,7 +993,8 @@ def _task(data, closed_set):
     "Data as a retrieval task, and whether each seed is to draw the classes it holds out"
     if not data.laid_out: return (_closed(data), False) if closed_set else (data, True)
     if closed_set and data.class_disjoint:
-        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name} share no class: leave it out to use them as they are, or give one folder per class')
+        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name} share no class: '
+                        'leave it out to use them as they are, or give one folder per class')
     return data, False
 
 def picture_size(
@@ -936,6 +1007,7 @@ def picture_size(
     size = load_backbone(VIT if backbone == 'vit-b-32' else backbone)[1]['size']
     return size and max(v for v in size.values() if v)
 
+# %% ../nbs/15_experiments.ipynb #81149b9f
 def retrieval_task(
     dataset:str,           # One of RETRIEVAL, or a name from own_data
     backbone:str=None,     # 'vit-b-32', 'convnet', a checkpoint (a folder, or a name with a slash), timm:NAME or module:callable; None: as in RETRIEVAL
@@ -955,7 +1027,9 @@ def retrieval_task(
     if not halves: data, disjoint = _task(data, closed_set)
     if backbone == 'convnet': return register_data(data, disjoint), backbone
     checkpoint = VIT if backbone == 'vit-b-32' else backbone
-    if not freeze: return register_data(data, disjoint), register_backbone(checkpoint, freeze=False, bf16=torch.cuda.is_available())
+    if not freeze:
+        return register_data(data, disjoint), register_backbone(checkpoint, freeze=False,
+                                                                bf16=torch.cuda.is_available())
     return register_data(frozen_data(data, checkpoint, cache_folder(), device, notify), disjoint), 'linear'
 
 def train_retrieval(
@@ -976,6 +1050,9 @@ def train_retrieval(
 )->list:                    # The runs
     "The retrieval experiment of the original study, in its settings"
     find_data(data_dir, download)
-    check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy, **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
-    with patiently(lambda: 'still preparing the data'): name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
-    return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model, data_dir=data_dir, download=download, device=device, **kwargs)
+    check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy,
+                   **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
+    with patiently(lambda: 'still preparing the data'):
+        name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
+    return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model,
+                   data_dir=data_dir, download=download, device=device, **kwargs)

@@ -461,11 +461,13 @@ class FeatureNet(nn.Module):
         if right and width in (None, z.shape[1]): return SimpleNamespace(last_hidden_state=z[:, None])
         given = f'shape {tuple(z.shape)}' if torch.is_tensor(z) else f'type {type(z).__name__}'
         raise UserError(f"backbone '{self.config.name}' gave features of {given} for pictures of shape "
-                        f"{tuple(pixel_values.shape)}, expected (B, {width or 'D'}): pool or flatten what it returns, and "
+                        f"{tuple(pixel_values.shape)}, expected (B, {width or 'D'}): pool or flatten what it returns, "
+                        "and "
                         f"give it an attribute size if it takes one size only")
     def gradient_checkpointing_enable(self, *args):
         "Refused: each make has a way of its own"
-        raise UserError(f"gradient_checkpointing was given with backbone '{self.config.name}', expected a checkpoint of "
+        raise UserError(f"gradient_checkpointing was given with backbone '{self.config.name}', expected a checkpoint "
+                        "of "
                         f"Hugging Face: leave it out")
 
 def _first_line(e): return f'{type(e).__name__}: {(str(e).strip() or "no reason given").splitlines()[0][:150]}'
@@ -506,6 +508,7 @@ def _with_weights(timm, name):
     if repo: HfApi().model_info(repo, timeout=5)     # fails at once where the download would go on trying
     return make()
 
+# %% ../nbs/07_models.ipynb #f0fb5736
 def _of_timm(name):
     try: import timm
     except ImportError:
@@ -519,7 +522,8 @@ def _of_timm(name):
     try: net = _with_weights(timm, own)
     except Exception as e:
         why = type(e).__name__ if isinstance(e, OSError) else _first_line(e)
-        raise UserError(f"backbone '{name}' could not be made with its weights ({why}): timm fetches them once from the "
+        raise UserError(f"backbone '{name}' could not be made with its weights ({why}): timm fetches them once from "
+                        "the "
                         f"Hugging Face Hub; where there is no network bring its cache here, or name a module:callable "
                         f"that reads them from a file") from e
     how = _timm_steps(name, timm.data.resolve_model_data_config(net))
@@ -552,6 +556,7 @@ def _call(name):
     raise UserError(f"backbone '{name}' returned a {type(net).__name__}, expected a torch module from pictures "
                     f"(B, 3, H, W) to features (B, D)")
 
+# %% ../nbs/07_models.ipynb #9fad421c
 def _of_callable(name):
     net, file = _call(name)
     size, mean, std = (_numbers_of(net, k, n, name) for k, n in (('size', 2), ('mean', 3), ('std', 3)))
