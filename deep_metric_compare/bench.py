@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AIMS', 'VIT_B32', 'versus', 'bench_losses', 'peak_memory', 'bench_memory', 'bench_step', 'bench_replicas',
-           'bench_evaluation', 'bench_frozen', 'step_parts', 'bench_profile', 'growth', 'run_bench', 'bench_text',
-           'write_bench']
+           'bench_evaluation', 'bench_exactness', 'bench_frozen', 'step_parts', 'bench_profile', 'growth', 'run_bench',
+           'bench_text', 'write_bench']
 
 # %% ../nbs/15b_bench.ipynb #b15b0002
 import os, platform, subprocess, sys, tempfile, time
@@ -122,6 +122,7 @@ def bench_losses(
                     rows.append(_row(*about, t['floor'], 'the distances alone', _floor_aim(w, B), B=B, loss=w))
     return rows
 
+# %% ../nbs/15b_bench.ipynb #6aa3e984
 def _agree(what, ours, peer, x, y):
     "Do both sides give the same gradient, up to a factor for the contrastive loss, which is another one there?"
     if what == 'contrastive': return None                         # a linear hinge: of the same cost, not the same loss
@@ -289,6 +290,43 @@ def bench_evaluation(
                          agree=agree, B=N))
     return rows
 
+def _cluster_batch(B, spread):
+    "A batch of ten classes, each so wide"
+    x, y = _batch(B, '10 classes')
+    centres = F.normalize(torch.randn(10, x.shape[1], generator=torch.Generator().manual_seed(1)), dim=1)
+    return F.normalize(centres[y] + spread*x.detach(), dim=1).requires_grad_(), y
+
+# %% ../nbs/15b_bench.ipynb #110c95b1
+def _by_products(z, y, R):
+    "What one would write: R-Precision by distances that come from float32 products, a block at a time"
+    right = 0.
+    for i in torch.arange(len(z)).split(1000):
+        d = torch.cdist(z[i], z)
+        d[torch.arange(len(i)), i] = torch.inf
+        right += (y[d.topk(R, largest=False).indices] == y[i][:, None]).double().mean(1).sum().item()
+    return right/len(z)
+
+def bench_exactness(
+    sizes=(64, 512),  # Batch sizes B
+    N:int=10_000,     # Points to rank
+    repeats:int=5     # Of each
+)->list:              # Rows of the table
+    "What it costs that distances are taken from differences where products would round them away"
+    rows, loss = [], TripletLoss(.2)
+    for B in sizes:
+        sides = {k: partial(_step, x, partial(loss, x, y)) for k, (x, y) in
+                 dict(ordinary=_batch(B, '10 classes'), tight=_cluster_batch(B, 1e-4)).items()}
+        t = versus(sides, repeats)
+        rows.append(_row('exactness', f'all triplets, B = {B}, classes 1e-4 wide', t['tight'], t['ordinary'],
+                         'an ordinary batch', 2., B=B))
+    z, y = _points(N, 10)
+    tight = _cluster_batch(N, 1e-6)[0].detach()
+    t = versus(dict(ours=lambda: retrieval_metrics(z, y), plain=lambda: _by_products(z, y, N//10 - 1),
+                    tight=lambda: retrieval_metrics(tight, y)), max(1, repeats//2))
+    rows.append(_row('exactness', f'ranking {N:,} points', t['ours'], t['plain'], 'float32 products and topk', B=N))
+    rows.append(_row('exactness', f'ranking {N:,} points, classes 1e-6 wide', t['tight'], t['ours'], 'ordinary points', 3., B=N))
+    return rows
+
 def _free_gb():
     try:
         lines = Path('/proc/meminfo').read_text().splitlines()
@@ -429,7 +467,7 @@ _TINY = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=1, n
 _QUICK = dict(losses=lambda: bench_losses((16, 64), (), 2), step=lambda: bench_step(repeats=1),
               replicas=lambda: bench_replicas(1, 1, (3, 5)),
               evaluation=lambda: bench_evaluation(((1000, 10, 1.),), 1),
-              frozen=lambda: bench_frozen(_TINY, 8, 1), profile=lambda: bench_profile(1, 3, ((500, 5),)))
+              exactness=lambda: bench_exactness((16,), 1000, 1), frozen=lambda: bench_frozen(_TINY, 8, 1), profile=lambda: bench_profile(1, 3, ((500, 5),)))
 
 def run_bench(
     quick:bool=False,   # Small sizes, once: does everything run, and do both sides agree?
@@ -439,7 +477,8 @@ def run_bench(
     "The whole benchmark"
     rows, before = [], torch.get_num_threads()
     parts = dict(losses=lambda: bench_losses(), step=lambda: bench_step('triplet') + bench_step('contrastive'),
-                 replicas=bench_replicas, evaluation=bench_evaluation, frozen=bench_frozen, profile=bench_profile)
+                 replicas=bench_replicas, evaluation=bench_evaluation, exactness=bench_exactness, frozen=bench_frozen,
+                 profile=bench_profile)
     if quick: parts = _QUICK
     try:
         for n in threads[:1] if quick else threads:
