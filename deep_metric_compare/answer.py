@@ -70,16 +70,19 @@ def gap_of_items(
     d = np.asarray(d, float)
     if d.ndim != 2 or min(d.shape) < 2:
         raise UserError(f'differences have shape {d.shape}, expected (seeds, items), two or more of each')
+    counted = bool((d == np.round(d)).all())                  # right or wrong, no shares
     if groups is not None: d = _by_group(d, np.asarray(groups))
     S, I = d.shape
     mean, seeds, items = d.mean(), d.mean(1), d.mean(0)
     ms_s = I*((seeds - mean)**2).sum()/(S - 1)
     ms_i = S*((items - mean)**2).sum()/(I - 1)
     ms_e = ((d - seeds[:, None] - items + mean)**2).sum()/((S - 1)*(I - 1))
-    of_data = max(ms_i - ms_e, 0.)/(S*I)
+    floor = counted/(I + 2)**2          # half an item each way: that none differs among few is no certainty
+    of_data = max((ms_i - ms_e)/(S*I), floor)
     error2 = ms_s/(S*I) + of_data
-    parts = ms_s**2/(S - 1) + (ms_i**2/(I - 1) + ms_e**2/((S - 1)*(I - 1)))*(of_data > 0)
-    df = (error2*S*I)**2/parts if parts else S - 1
+    parts = ms_s**2/(S - 1) + ms_i**2/(I - 1) + ms_e**2/((S - 1)*(I - 1))
+    df = (error2*S*I)**2/parts if parts else (I if counted else S) - 1
+    if of_data == floor > 0: df = min(df, I - 1)
     return Gap(float(mean), float(ms_s/I), float(of_data), S, float(max(df, 1.)))
 
 def _by_group(d, groups):
@@ -223,7 +226,7 @@ def seeds_needed(
     from scipy.special import ndtri
     if math.isinf(gap.per_seed) or gap.of_data*ndtri(1 - alpha/2)**2 >= delta**2: return None
     n = MIN_ANSWER
-    while gap._replace(n=n, df=n - 1).half(1 - alpha) > delta: n = n + max(1, n//20)
+    while gap._replace(n=n, df=max(gap.df, n - 1)).half(1 - alpha) > delta: n = n + max(1, n//20)
     return n
 
 # %% ../nbs/12b_answer.ipynb #eec6a19e

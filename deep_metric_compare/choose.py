@@ -9,6 +9,7 @@ __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'STEPS', 'PILOT', '
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import copy, math, time
+from collections import Counter
 from html import escape
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,6 +101,8 @@ class Decision:
     by_seed:dict=None     # Arm → score of each seed (S)
     verify:object=None    # Answer about the losses by true accepts at 1 % false accepts; None: not measured
     by_class:dict=None    # Arm → mean over classes, where these are of very unequal size
+    beats:bool=True       # Is the loss ahead shown to be above the baseline?
+    diverged:dict=None    # Arm → runs that diverged, which score 0
     def __str__(self): return decision_text(self)
 
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
@@ -140,7 +143,7 @@ def decide_on(
     losses = {a: v for a, v in scores.items() if a not in BASELINES}
     of_set = lambda t: t[t.dataset == c.dataset]
     bases = [b for (d, _), b in tuned.baseline.items() if d == c.dataset]
-    base = max(set(bases), key=bases.count)
+    base = max(sorted(set(bases)), key=bases.count)
     answer = decide(losses, scores[base], arm_label(base, backbone), delta, alpha, gap)
     between = decide(losses, delta=delta, alpha=alpha, gap=gap)
     frame = runs_frame(runs)
@@ -148,9 +151,22 @@ def decide_on(
     table = of_set(tuned.table)
     by_seed = {a: np.nanmean(v.reshape(len(v), -1), axis=1) for a, v in scores.items()}
     return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
-                    table[table.chosen], of_set(tuned.curves), facts, _rests_on(runs), backbone, by_seed,
-                    _verified(runs, losses, delta, alpha), _over_classes(runs, measure))
+                    table[table.chosen], of_set(tuned.curves), facts,
+                    f'{_rests_on(runs)}; the interval covers {_covered(runs, scores)}', backbone, by_seed,
+                    _verified(runs, losses, delta, alpha), _over_classes(runs, measure),
+                    gap(losses[between.best] - scores[base]).interval(1 - alpha)[0] > 0,
+                    Counter(r.arm for r in runs if r.outcome == 'diverged'))
 
+def _covered(runs, scores):
+    "What an interval is an interval over"
+    c = runs[0].config
+    if drawn_anew(replace(c, train_size=0)) and c.half is None: return 'seeds, each of which draws its own data'
+    if next(iter(scores.values())).ndim == 1: return 'seeds alone, not the choice of held-out points'
+    data = data_of(c)
+    if data.class_disjoint: return 'seeds and held-out classes'
+    return 'seeds and held-out points' if data.groups_test is None else 'seeds and held-out groups'
+
+# %% ../nbs/15c_choose.ipynb #2eacaafd
 def _rests_on(runs):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
@@ -162,15 +178,18 @@ def _rests_on(runs):
     seeds = len({r.config.seed for r in runs})
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
-    fixed = ', made anew for each seed' if drawn_anew(replace(c, train_size=0)) else ', on this test set'
+    fixed = ', on this test set' if data.laid_out else ', of one division of the data'
+    if drawn_anew(replace(c, train_size=0)): fixed = ', made anew for each seed'
     if c.half is not None: fixed = ', either half of them with every other seed'
-    return f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, strategy {c.strategy}, batches of {c.batch_size}{moved}; {held}{fixed}'
+    return (f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, '
+            f'strategy {c.strategy}, batches of {c.batch_size}{moved}; {held}{fixed}')
 
 # %% ../nbs/15c_choose.ipynb #4a5e7961
 def _at_best(d, arm):
     "The settings of an arm, one for each half"
     rows = d.settings[d.settings.arm == arm]
-    texts = [setting_text(r) for r in rows.itertuples()]
+    at_edge = lambda r: ', a margin at the edge of what was tried' if getattr(r, 'edge', False) else ''
+    texts = [setting_text(r) + at_edge(r) for r in rows.itertuples()]
     return ' and, in the other half of the classes, '.join(dict.fromkeys(texts))
 
 def _lead(d):
@@ -184,7 +203,7 @@ def _lead(d):
     if not len(behind): return f'On validation data {arm_label(a)} is {how} after every epoch.'
     stop = d.settings[d.settings.arm == a].epoch.max()
     if behind[-1] < stop: return f'On validation data {arm_label(a)} is {how} from epoch {behind[-1] + 1} on.'
-    return f'It depends on the length: on validation data {arm_label(b)} is ahead after {behind[-1]} epochs.'
+    return f'It depends on the length: on validation data {arm_label(b)} is still ahead at epoch {behind[-1]}.'
 
 def _rising(d):
     "Losses whose scores still rise where training ends"
@@ -226,7 +245,7 @@ def _why(d):
         moves = '' if math.isnan(moving) else f', and {_points(moving)} % of a batch still moves at the end'
         parts.append(f'{arm_label(a)} keeps {_points(within)} % of the squared length within classes and '
                      f'{_points(offset)} % in an offset common to all{moves}')
-    return 'Why: ' + '; '.join(parts) + '.'
+    return 'What differs: ' + '; '.join(parts) + '.'
 
 def _verdict_line(d, a):
     "An answer in words"
@@ -256,6 +275,10 @@ def decision_text(
     bases = [f'{arm_label(b, d.backbone)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
     lead = '' if d.between.word == 'Either' else _lead(d)
     without = f"Without a loss: {', '.join(bases)} (validation put {base} first)."
+    if d.answer.word in ('Use', 'Either') and not d.beats:
+        without += f' {arm_label(d.between.best)} is not shown to beat it.'
+    if d.diverged:
+        without += f" Diverged, and scored 0: {', '.join(f'{n} runs of {arm_label(a)}' for a, n in d.diverged.items())}."
     length = ' '.join(filter(None, [lead, _rising(d)]))
     lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, without, length, _verify_line(d),
              _classes_line(d), _why(d), f'Rests on {d.rests}.']
@@ -522,6 +545,12 @@ def _checked(dataset, losses, fields):
     c = plan(dataset, losses, 1, baselines=(), halves=True, **fields)[0]
     *_, dls = prepare(c)
     found = check_data(data_of(c), c.batch_size, by_class=bool(dls.train.k_per_class) or c.strategy == 'published')
+    data = data_of(c)
+    units = data.y_test.unique() if data.class_disjoint else data.groups_test
+    if units is not None and len(units.unique()) < 2:
+        raise UserError(f'{data_label(dataset)} holds out a single {"class" if data.class_disjoint else "group"}, '
+                        'expected two or more: '
+                        'what is measured on one says nothing of others')
     if not found.copied: return found
     raise UserError(f'{copies_text(found)} in {data_label(dataset)}, expected at most {100*MOST_COPIES:g} % of both: '
                     'such data answer nothing; '

@@ -267,5 +267,5 @@ def tuning_text(
         tried = len(g[g.arm == first.arm])
         seeds = int(g['count'].max())
         lines.append(f"Tuned on {name}, by {MEASURE_NAMES.get(first.measure, first.measure)} on held-out training data "
-                     f"({tried} settings each, {seeds} seeds): {'; '.join(chosen)}.")
+                     f"({tried} settings each, the best with {seeds} seeds): {'; '.join(chosen)}.")
     return '\n'.join(lines)
