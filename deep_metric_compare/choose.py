@@ -563,6 +563,7 @@ def answer_on(
     losses,            # Names of arms, two or more
     seeds:int=10,      # Paired seeds at the first look
     most:int=None,     # At the last; None: twice as many
+    last:int=None,     # Stop there at the latest, where time is short; the error stays divided as for `most`. None: `most`
     given=(),          # Names from TUNED that are not tried
     decide:str='',     # What decides; '': see deciding_measure
     delta:float=.005,  # Smallest difference that matters
@@ -584,7 +585,8 @@ def answer_on(
                                                f'{n}.')
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha)
-        if look + 1 == len(at) or not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
+        if look + 1 == len(at) or at[look + 1] > (last or most): break
+        if not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
     return runs, tuned, decision
 
 # %% ../nbs/15c_choose.ipynb #d8fb86bc
@@ -621,11 +623,12 @@ def choose_loss(
     parts = []
     for d in datasets:
         mine = _budget(d, losses, epochs, say, fields)
-        last, fixed = most or 2*seeds, given
+        last, fixed = None, given
         if minutes:
-            last, fixed, note = _within(minutes/len(datasets), d, losses, seeds, last, given, mine, jobs, device)
+            last, fixed, note = _within(minutes/len(datasets), d, losses, seeds, most or 2*seeds, given, mine, jobs,
+                                        device)
             say(note)
-        parts.append(answer_on(d, losses, seeds, last, fixed, decide, delta, say, run, **mine))
+        parts.append(answer_on(d, losses, seeds, most, last, fixed, decide, delta, say, run, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs = [r for rs, *_ in parts for r in rs]
