@@ -103,6 +103,11 @@ class Decision:
     by_class:dict=None    # Arm → mean over classes, where these are of very unequal size
     beats:bool=True       # Is the loss ahead shown to be above the baseline?
     diverged:dict=None    # Arm → runs that diverged, which score 0
+    @property
+    def best_seen(self):
+        "Of the losses and the baseline, the arm that scored best"
+        losses = [a for a in self.scores if a not in BASELINES]
+        return max([*losses, self.baseline], key=self.scores.get)
     def __str__(self): return decision_text(self)
 
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
@@ -275,6 +280,8 @@ def decision_text(
     bases = [f'{arm_label(b, d.backbone)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
     lead = '' if d.between.word == 'Either' else _lead(d)
     without = f"Without a loss: {', '.join(bases)} (validation put {base} first)."
+    if d.answer.word == 'Not decided':
+        without += f' Until more is known: {arm_label(d.best_seen, d.backbone)}, which scored best.'
     if d.answer.word in ('Use', 'Either') and not d.beats:
         without += f' {arm_label(d.between.best)} is not shown to beat it.'
     if d.diverged:
