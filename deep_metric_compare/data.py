@@ -460,7 +460,7 @@ def check_augment(
     name:str=''      # What the data are called, for the message
 ):
     "Refuse to move what is no picture"
-    check_choice(augment, ('', *AUGMENTS), 'augmentation')
+    if augment: check_choice(augment, AUGMENTS, 'augmentation')
     if not augment or len(in_shape) == 3: return
     given = f'inputs of shape {tuple(in_shape)}'
     if backbone: given = f'features of {backbone}, computed once from pictures as they are'
