@@ -8,7 +8,7 @@ __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'STEPS', 'PILOT', '
            'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
-import copy, math, time
+import math, time
 from collections import Counter
 from html import escape
 from collections.abc import Sequence
@@ -22,14 +22,12 @@ from .answer import MIN_ANSWER
 from .core import RunConfig, UserError, check_choice, check_range, out_folder, plain_labels, plain_tensor
 from .core import write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
-from .data import DATASETS, LabelledData, array_data, metric_dls, replica_dls
+from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, EACH, STACKED, check_settings, data_of, drawn_anew, evaluate, find_data, own_data, plan, prepare
-from .experiments import run_all, run_text, write_results
+from .experiments import run_all, run_text, scorer, together, write_results
 from .images import IMAGE_DATASETS, draws_classes, register_data
-from .learner import scoring_learner
-from .losses import make_loss, stack_losses
-from .models import Replicas
+from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame, verdicts
 from .tuning import MEASURE_NAMES, TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
@@ -121,8 +119,9 @@ def _end_scores(runs, measure):
 
 def _verified(runs, losses, delta, alpha):
     "An answer about telling same from different; None where that was not measured"
+    if any(r.metrics.get('verify/tar@1%') is None for r in runs if r.arm in losses): return None
     scores = {a: v for a, v in _end_scores(runs, 'verify').items() if a in losses}
-    if not all(np.isfinite(v).all() for v in scores.values()) or len(runs[0].metrics) < 3: return None
+    if not all(np.isfinite(v).all() for v in scores.values()): return None
     halves = [r.config.half for r in sorted(runs, key=lambda r: r.config.seed) if r.arm == next(iter(losses))]
     return decide(scores, delta=delta, alpha=alpha,
                   gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
@@ -483,23 +482,18 @@ def pace(
     device=None        # Where; None: fastai's default
 )->tuple:              # Seconds per step of one run, and per measurement at its end
     "What a run costs on this machine"
-    stack = 9 if config.model in STACKED and config.strategy != 'published' else 1
-    data, model, loss, dls = prepare(replace(config, scored='knn_accuracy'), device)
-    few = replace(data, x=data.x[:PILOT*config.batch_size], y=data.y[:PILOT*config.batch_size],
-                  clean=data.clean[:PILOT*config.batch_size])
-    models = [copy.deepcopy(model) for _ in range(stack)]
-    losses = [make_loss(config) for _ in range(stack)]
-    loaders = [metric_dls(few, config.batch_size, s, config.strategy, getattr(loss, 'groups', 3), config.k_per_class,
-                          device) for s in range(stack)]
-    if stack > 1: model, loss, dls = Replicas(models), stack_losses(losses), replica_dls(loaders)
-    else: dls, = loaders
-    learn = scoring_learner(dls, model.to(dls.device), loss, lambda model, r: {},
-                            list(range(stack)) if stack > 1 else 0, config.lr)
+    data = data_of(config)
+    size = min(len(data.x), max(PILOT*config.batch_size, 2*len(data.classes) + 2))
+    small = [replace(config, seed=s, epochs=1, stop=None, train_size=size, scored='knn_accuracy') for s in range(9)]
+    group = together(small)[0]                        # all of them where they are trained side by side, else the first
+    parts = [prepare(c, device) for c in group]
+    learn = scorer(parts, group, lambda model, r: {})
     def fit():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
     fit()                                             # the first time libraries are still being loaded
-    steps = math.ceil(len(few.x)/config.batch_size)*stack
-    return _timed(fit)/steps, _timed(lambda: evaluate(models[0].to(dls.device), data, config.seed))
+    steps = math.ceil(size/config.batch_size)*len(group)
+    model = make_model(config.model, data.in_shape, config.embed_dim, config.normalize).to(learn.dls.device)
+    return _timed(fit)/steps, _timed(lambda: evaluate(model, data, config.seed))
 
 def duration(
     step:float, measure:float,  # From pace

@@ -6,9 +6,9 @@
 __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'EACH', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'MODEL_OF', 'CHECKPOINT_EVERY', 'SCORED',
            'SCORES', 'STACKED', 'MOST', 'BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'RETRIEVAL',
            'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'find_data', 'drawn_anew',
-           'data_of', 'model_of', 'prepare', 'validation_scores', 'run_together', 'run_one', 'together', 'arm_fields',
-           'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all', 'check_jobs',
-           'write_results', 'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy',
+           'data_of', 'model_of', 'prepare', 'validation_scores', 'scorer', 'run_together', 'run_one', 'together',
+           'arm_fields', 'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all',
+           'check_jobs', 'write_results', 'compare', 'found_text', 'own_data', 'affordable_epochs', 'train_toy',
            'train_classification', 'frozen_data', 'picture_size', 'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
@@ -369,6 +369,7 @@ def _one_score(measure, z, y, zt, labels, seed):
     if measure == 'verify': return _verify(y, zt, labels, seed)['tar@1%']
     if measure not in ('knn_accuracy', 'linear_accuracy'): return retrieval_metrics(zt, labels)[measure]
     fit = probe_points(z, y, zt, labels, seed)
+    if measure == 'linear_accuracy' and not linear_fits(fit[1]): return math.nan
     return linear_accuracy(*fit) if measure == 'linear_accuracy' else knn_accuracy(*fit, min(5, len(fit[0])))
 
 def validation_scores(
@@ -384,25 +385,34 @@ def validation_scores(
     points = z, data.y[i].to(z.device), zt, data.clean_test[j].to(z.device), seed
     return {measure: _one_score(measure, *points)} if measure else _scores(*points)[0]
 
+def scorer(
+    parts,    # From prepare, for each configuration
+    configs,  # One, or several that can be stacked: see together
+    score,    # Function: model, number of the replica → dict of numbers
+    cbs=()    # Further fastai callbacks
+):            # A Learner that trains them for the scores after each epoch
+    "A Learner without diagnostics, for one run or for several as replicas"
+    c, (_, model, loss, dls), seed = configs[0], parts[0], configs[0].seed
+    if len(configs) > 1:
+        model, loss = Replicas(p[1] for p in parts), stack_losses([p[2] for p in parts])
+        dls, seed = replica_dls([p[3] for p in parts]), [q.seed for q in configs]
+    learn = scoring_learner(dls, model.to(dls.device), loss, score, seed, c.lr, list(cbs))
+    if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
+    return learn
+
 def _scored(parts, configs, cbs):
     "Train one run, or several as replicas, for the scores after each epoch: a list of them for each, and the models"
-    c, (_, model, loss, dls) = configs[0], parts[0]
+    c = configs[0]
     score = lambda model, r: validation_scores(model, parts[r][0], configs[r].seed, configs[r].scored)
-    models = [m.to(dls.device) for _, m, _, _ in parts]
-    if not c.trained: return [[dict(epoch=0, **score(m, r))] for r, m in enumerate(models)], models
-    seed = [q.seed for q in configs]
-    if len(configs) > 1:
-        model = Replicas(p[1] for p in parts)
-        loss = stack_losses([p[2] for p in parts])
-        dls = replica_dls([p[3] for p in parts])
-    learn = scoring_learner(dls, model.to(dls.device), loss, score, seed if len(seed) > 1 else seed[0], c.lr, list(cbs))
-    if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
+    if not c.trained:
+        models = [m.to(dls.device) for _, m, _, dls in parts]
+        return [[dict(epoch=0, **score(m, r))] for r, m in enumerate(models)], models
+    learn = scorer(parts, configs, score, cbs)
     rate = slice(c.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(c.trained, rate)
-    return learn.score_history.tables, [learn.model.lone(r)
-                                        for r in range(len(configs))] if len(configs) > 1 else [learn.model]
+    many = len(configs) > 1
+    return learn.score_history.tables, [learn.model.lone(r) for r in range(len(configs))] if many else [learn.model]
 
-# %% ../nbs/15_experiments.ipynb #21c22cd6
 def _point_scores(model, data, seed):
     "What each held-out point adds to the measures of EACH"
     i, j = measured(data.y, SCORED, seed), measured(data.clean_test, SCORED, seed)
