@@ -138,11 +138,10 @@ class _Products:
 def _kth(d, k):
     "A number a little above the `k`-th smallest of each row, or that itself"
     if d.device.type != 'cpu': return d.topk(k, largest=False).values[:, -1]
-    Q, N = d.shape
-    m = max(1, N//(3*k))
-    least = d[:, :N//m*m].view(Q, m, -1).amin(1)                # of groups of m; in k of them is one up to the k-th
-    least.numpy().partition(k - 1, axis=1)
-    return least[:, k-1]
+    while d.shape[1] >= 6*k:                                    # of k least of pairs, each is a number of its own
+        half = d.shape[1]//2
+        d = torch.minimum(d[:, :half], d[:, half:2*half])
+    return torch.from_numpy(np.partition(d.numpy(), k - 1, axis=1)[:, k-1])
 
 def _ordered_bits(x):
     "Whole numbers in the order of float32 numbers, and back"
