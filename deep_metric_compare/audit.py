@@ -215,7 +215,7 @@ def ask(
     one = run(plan(dataset, LOSSES, [0], epochs=epochs, halves=True))
     at_one, _ = _on_kept(task, list(tuned.fields), decision.measure, run, list(truth)[:10], epochs=epochs)
     losses, base = {l: true[l] for l in LOSSES}, decision.baseline
-    said = {'Neither': base, 'Not decided': decision.best_seen}.get(a.word, between.best)
+    said = decision.named
     best = max(*losses.values(), true[base])
     lead = {l: losses[l] - losses[m] for l, m in (LOSSES, LOSSES[::-1])}
     seen = {r.arm: r.metrics.get(f'test/{decision.measure}') or 0. for r in one}

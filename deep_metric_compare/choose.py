@@ -55,8 +55,12 @@ def _by_item(arms, measure):
 ENOUGH = .5    # Of the points a run measured, the share that all runs have to have scored to be told apart one by one
 
 def _end(run, measure):
-    "The value at the end; a run that diverged or has no such value scores 0"
+    "The value at the end; a run that diverged scores 0"
     v = run.metrics.get('verify/tar@1%' if measure == 'verify' else f'test/{measure}')
+    if v is None and run.outcome != 'diverged':
+        raise UserError(f'{MEASURE_NAMES.get(measure, measure)} was not measured on {data_label(run.config.dataset)} '
+                        '(too few points of a class, or too many classes), expected a value of each run: decide by '
+                        'another measure (--decide)')
     return 0. if v is None else float(v)
 
 def scores_by_arm(
@@ -106,6 +110,11 @@ class Decision:
         "Of the losses and the baseline, the arm that scored best"
         losses = [a for a in self.scores if a not in BASELINES]
         return max([*losses, self.baseline], key=self.scores.get)
+    @property
+    def named(self):
+        "The arm that the answer names, and whose model is handed over"
+        by_word = {'Neither': self.baseline, 'Not decided': self.best_seen}
+        return by_word.get(self.answer.word, self.between.best)
     def __str__(self): return decision_text(self)
 
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
@@ -199,8 +208,7 @@ def _at_best(d, arm):
 def _lead(d):
     "From which epoch on the arm ahead is ahead on validation data"
     a, b = d.between.best, d.between.other
-    mean = d.curves.groupby(['arm', 'epoch']).score.mean().unstack(0)
-    gap = (mean[a] - mean[b]).iloc[1:]
+    gap = _lead_by_epoch(d).iloc[1:]
     behind = gap.index[gap < 0]
     since = gap[gap.index > behind[-1]] if len(behind) else gap
     how = 'ahead' if (since > 0).all() else 'ahead or level'
@@ -280,7 +288,7 @@ def decision_text(
     lead = '' if d.between.word == 'Either' else _lead(d)
     without = f"Without a loss: {', '.join(bases)} (validation put {base} first)."
     if d.answer.word == 'Not decided':
-        without += f' Until more is known: {arm_label(d.best_seen, d.backbone)}, which scored best.'
+        without += f' Until more is known: {arm_label(d.named, d.backbone)}, which scored best.'
     if d.answer.word in ('Use', 'Either') and not d.beats:
         without += f' {arm_label(d.between.best)} is not shown to beat it.'
     if d.diverged:
@@ -305,15 +313,21 @@ def _draw_seeds(ax, d):
     ax.set(yticks=[], ylim=(0, 1), xlabel='points', title=f'{arm_label(a)} minus {arm_label(b)}, each seed')
     ax.spines['left'].set_visible(False)
 
+def _lead_by_epoch(d):
+    "How far the first loss is ahead of the second after each epoch on validation data (E): epoch → difference"
+    mean = d.curves.groupby(['arm', 'epoch']).score.mean().unstack(0)
+    return mean[d.between.best] - mean[d.between.other]
+
 def _draw_epochs(ax, d):
-    "Scores on validation data after each epoch, and the epochs that were chosen"
+    "The difference of the two losses after each epoch, and the epochs that were chosen"
+    lead, delta = 100*_lead_by_epoch(d), 100*d.between.delta
+    ax.axhspan(-delta, delta, color='.9', lw=0)
+    ax.axhline(0, color='.5', lw=.8)
+    ax.plot(lead.index, lead, color='k', lw=1.5)
     for a, style in arm_styles([d.between.best, d.between.other]).items():
-        curve = 100*d.curves[d.curves.arm == a].groupby('epoch').score.mean()
-        ax.plot(curve.index, curve, color=style['color'], ls=style['ls'], label=arm_label(a))
         stops = d.settings[d.settings.arm == a].epoch
-        ax.plot(stops, curve[stops], style['marker'], color=style['color'], ms=8)
-    ax.set(xlabel='epochs', ylabel=f'{MEASURE_NAMES.get(d.measure, d.measure)}, %',
-           title='validation data, marks: chosen')
+        ax.plot(stops, lead[stops], style['marker'], color=style['color'], ms=8, label=f'{arm_label(a)} stops')
+    ax.set(xlabel='epochs', ylabel='points', title='the same by epoch, validation data')
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
 
@@ -334,7 +348,7 @@ def _draw_shares(ax, d):
 def plot_decision(
     d:Decision  # What was decided
 ):              # A matplotlib Figure
-    "Differences by seed, scores by epoch, shares of variance"
+    "Differences by seed and by epoch, shares of variance"
     with styled():
         fig = Figure(figsize=(10.5, 2.9), layout='constrained')
         a, b, c = fig.subplots(1, 3)
@@ -350,7 +364,8 @@ def _captions(d):
     delta = _delta_text(d.answer.delta)
     return (f'How far {ahead} is ahead of {other} with each of {d.between.gap.n} paired seeds (rings); their mean '
             f'(diamond) with its interval, and the range that does not matter (grey, ±{delta}).',
-            'Scores on validation data by epoch at the chosen settings; held-out data had no part in them.',
+            f'How far {ahead} is ahead after each epoch, both at their chosen settings, on validation data; marks: where '
+            'each loss stops. Held-out data had no part in it.',
             SHARES_CAPTION)
 
 def decision_finding(
