@@ -24,8 +24,8 @@ from .core import write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
-from .experiments import BASE_MODELS, EACH, STACKED, check_settings, data_of, drawn_anew, evaluate, find_data, own_data, plan, prepare
-from .experiments import run_all, run_text, scorer, together, write_results
+from .experiments import BASE_MODELS, check_settings, own_data, plan, run_all, run_text, write_results
+from .run import EACH, STACKED, data_of, drawn_anew, evaluate, find_data, prepare, scorer, together
 from .images import IMAGE_DATASETS, draws_classes, register_data
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel

@@ -17,7 +17,7 @@ import numpy as np, pandas as pd, torch
 from .core import check_range, environment, locked, out_folder, patiently, plain_tensor, printable, Run, UserError, write_whole
 from .core import _remove
 from .data import LabelledData, check_arrays
-from .experiments import VERIFIED, data_of, measured
+from .run import VERIFIED, data_of, measured
 from .features import frozen_features
 from .images import _some, decode_images, list_pictures, read_image, read_vectors
 from .metrics import verification_thresholds

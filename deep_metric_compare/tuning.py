@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
 from .core import RunConfig, UserError, check_choice, check_range, locked, out_folder, write_whole
-from .experiments import BASE_MODELS, STACKED, data_of, plan
+from .experiments import BASE_MODELS, plan
 from .images import draws_classes
 from .losses import ARMS, arm_of
+from .run import STACKED, data_of
 from .stats import arm_label, data_label, fmt
 
 # %% ../nbs/15a_tuning.ipynb #d15t0006
