@@ -29,8 +29,9 @@ from .experiments import run_all, run_text, scorer, together, write_results
 from .images import IMAGE_DATASETS, draws_classes, register_data
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
-from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame, verdicts
-from .tuning import MEASURE_NAMES, TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
+from .claims import verdicts
+from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
+from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
 from matplotlib.figure import Figure
 
@@ -56,7 +57,7 @@ ENOUGH = .5    # Of the points a run measured, the share that all runs have to h
 
 def _end(run, measure):
     "The value at the end; a run that diverged or has no such value scores 0"
-    v = run.metrics.get('verify/tar@1%' if measure == 'verify' else f'test/{measure}')
+    v = run.metrics.get(deciding()[measure].column)
     return 0. if v is None else float(v)
 
 def scores_by_arm(
@@ -253,7 +254,7 @@ def _why(d):
 
 def _verdict_line(d, a):
     "An answer in words"
-    name = MEASURE_NAMES.get(d.measure, d.measure)
+    name = deciding()[d.measure].name
     best = arm_label(a.best)
     other = a.other if a.word == 'Neither' else arm_label(a.other)
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
@@ -312,7 +313,7 @@ def _draw_epochs(ax, d):
         ax.plot(curve.index, curve, color=style['color'], ls=style['ls'], label=arm_label(a))
         stops = d.settings[d.settings.arm == a].epoch
         ax.plot(stops, curve[stops], style['marker'], color=style['color'], ms=8)
-    ax.set(xlabel='epochs', ylabel=f'{MEASURE_NAMES.get(d.measure, d.measure)}, %',
+    ax.set(xlabel='epochs', ylabel=f'{deciding()[d.measure].name}, %',
            title='validation data, marks: chosen')
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()

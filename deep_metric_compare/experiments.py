@@ -31,7 +31,8 @@ from .losses import ARMS, LOSSES, arm_of, make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy, retrieval_metrics
 from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, backbone_name, embed, load_backbone, made_by_code, make_model, register_backbone, vit_splitter, weights_hash
 from .report import keep_report
-from .stats import data_label, runs_frame, tables
+from .claims import tables
+from .measures import data_label, runs_frame
 from fastai.torch_core import default_device
 
 # %% ../nbs/15_experiments.ipynb #eda91b66
