@@ -49,7 +49,7 @@ class Gap(NamedTuple):
 # %% ../nbs/12b_answer.ipynb #a061ca50
 def gap_of_scores(
     d,              # (S): difference of two arms for each seed
-    ratio:float=0.  # Held-out over training samples, where each seed draws its own split: @eq-corrected; 0: seeds are independent
+    ratio:float=0.  # Held-out over training samples, where each seed draws its split: @eq-corrected; 0: independent seeds
 )->Gap:
     "The gap of two arms from one number per seed"
     d = np.asarray(d, float)
@@ -63,7 +63,7 @@ def gap_of_scores(
 
 # %% ../nbs/12b_answer.ipynb #c1d33d2c
 def gap_of_items(
-    d,            # (S, I): for each seed and test item 1, 0 or −1: right in the first arm alone, in both or none, in the second alone
+    d,            # (S, I): by seed and test item 1, 0 or −1: right in the first arm alone, both or none, the second alone
     groups=None   # (I): what was drawn, where that is not the item itself (the class, where classes are unseen)
 )->Gap:
     "The gap of two arms from right and wrong of every test item: @eq-crossed"
@@ -182,12 +182,12 @@ class Answer:
     def __str__(self): return answer_text(self)
 
 def decide(
-    scores:dict,         # Loss → (S) scores by seed, or (S, I) right and wrong (1 and 0) by seed and test item; seeds in one order
-    baseline=None,       # The same of the best baseline, or (1, I) where it has no seeds; None: there is none
+    scores:dict,      # Loss → (S) by seed, or (S, I) right and wrong (1 and 0) by seed and test item; seeds in one order
+    baseline=None,    # The same of the best baseline, or (1, I) where it has no seeds; None: there is none
     name:str='the baseline', # What to call it
-    delta:float=.005,    # Smallest difference that matters
-    alpha:float=.05,     # Level of this look, from spend
-    gap=None             # Function: differences → Gap; None: gap_of_halves, all in one
+    delta:float=.005, # Smallest difference that matters
+    alpha:float=.05,  # Level of this look, from spend
+    gap=None          # Function: differences → Gap; None: gap_of_halves, all in one
 )->Answer:
     "The rule above"
     check_range(delta, 'delta', 0, open_low=True)
@@ -197,7 +197,6 @@ def decide(
         raise UserError(f'losses have scores of shapes {[v.shape for v in scores.values()]}, expected the same seeds '
                         'and items for each')
     S = len(next(iter(scores.values())))
-    items = next(iter(scores.values())).ndim == 2
     gap = gap or gap_of_halves
     order = sorted(scores, key=lambda k: -np.nanmean(scores[k]))
     lead = {k: gap(scores[order[0]] - scores[k]) for k in order[1:]}
@@ -261,7 +260,8 @@ def answer_text(
         return f'Either: {a.best} and {a.other} differ by less than {_delta_text(a.delta)} in {measure} ({seen}).'
     if a.word == 'Neither':
         return f'Neither: no loss beats {a.other} by more than {_delta_text(a.delta)} in {measure} ({a.best}: {seen}).'
-    ahead = f'{a.best} is ahead, perhaps by less than {_delta_text(a.delta)}' if low > 0 else f'{a.best} or {a.other} may be ahead'
+    ahead = f'{a.best} or {a.other} may be ahead'
+    if low > 0: ahead = f'{a.best} is ahead, perhaps by less than {_delta_text(a.delta)}'
     return f'Not decided: {ahead} in {measure} ({seen}). {_what_helps(a)}'
 
 def _what_helps(a):

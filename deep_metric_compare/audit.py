@@ -21,7 +21,7 @@ from .experiments import BASE_MODELS, data_of, plan, run_all
 from .images import data_folder, register_data
 from .learner import metric_learner
 from .models import ConvNetEmbedder, embed
-from .stats import BASELINES
+from .measures import BASELINES
 from .synthetic import make_clusters, redraw_labels
 from .visualize import literal, styled
 from matplotlib.figure import Figure

@@ -29,8 +29,9 @@ from .run import EACH, STACKED, data_of, drawn_anew, evaluate, find_data, prepar
 from .images import IMAGE_DATASETS, draws_classes, register_data
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
-from .stats import BASELINES, arm_label, backbone_of, data_label, runs_frame, verdicts
-from .tuning import MEASURE_NAMES, TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
+from .claims import verdicts
+from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
+from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
 from matplotlib.figure import Figure
 
@@ -56,9 +57,9 @@ ENOUGH = .5    # Of the points a run measured, the share that all runs have to h
 
 def _end(run, measure):
     "The value at the end; a run that diverged scores 0"
-    v = run.metrics.get('verify/tar@1%' if measure == 'verify' else f'test/{measure}')
+    v = run.metrics.get(deciding()[measure].column)
     if v is None and run.outcome != 'diverged':
-        raise UserError(f'{MEASURE_NAMES.get(measure, measure)} was not measured on {data_label(run.config.dataset)} '
+        raise UserError(f'{deciding()[measure].name} was not measured on {data_label(run.config.dataset)} '
                         '(too few points of a class, or too many classes), expected a value of each run: decide by '
                         'another measure (--decide)')
     return 0. if v is None else float(v)
@@ -261,7 +262,7 @@ def _why(d):
 
 def _verdict_line(d, a):
     "An answer in words"
-    name = MEASURE_NAMES.get(d.measure, d.measure)
+    name = deciding()[d.measure].name
     best = arm_label(a.best)
     other = a.other if a.word == 'Neither' else arm_label(a.other)
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)

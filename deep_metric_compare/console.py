@@ -41,7 +41,8 @@ def _width():
 
 def _finish(runs, out, more=()):
     "Print the tables, a sentence per data set and where the report is; refuse to call diverged runs a success"
-    from deep_metric_compare.stats import runs_frame, sentence, table_text, verdicts
+    from deep_metric_compare.claims import sentence, verdicts
+    from deep_metric_compare.measures import runs_frame, table_text
     frame = runs_frame(runs)
     judged = verdicts(frame)
     print(table_text(frame, width=_width()), '\n')
@@ -55,7 +56,7 @@ def _finish(runs, out, more=()):
 def _conclude(comparison, out):
     "Print the table, then the answer, then where everything is"
     from deep_metric_compare.embedder import best_text
-    from deep_metric_compare.stats import table_text
+    from deep_metric_compare.measures import table_text
     print(table_text(comparison.table, width=_width()), '\n')
     print(_folded(comparison.answer, _width()), '\n')
     print(f'Report: {comparison.report}. Tables: {Path(out)}/*.csv.')
@@ -287,9 +288,10 @@ def dmc_train_classification(
     "The classification experiment of the original study (arXiv:2510.02161): k-NN and linear accuracy, Recall@K"
     _one_thread()
     with _loading(): from deep_metric_compare.experiments import train_classification
-    from deep_metric_compare.stats import ACCURACY
+    from deep_metric_compare.measures import table_columns
     about = dict(fresh=fresh, say=_say, command=_argv(dmc_train_classification), data_dir=data_dir, download=download)
-    _finish(train_classification(dataset, loss, seeds=seeds, out=out, **config, **about), out, tuple(ACCURACY))
+    runs = train_classification(dataset, loss, seeds=seeds, out=out, **config, **about)
+    _finish(runs, out, table_columns('accuracy'))
 
 # %% ../nbs/16_console.ipynb #f6a00001
 @command
@@ -318,14 +320,14 @@ def dmc_train_retrieval(
     "The retrieval experiment of the original study (arXiv:2510.02161): Recall@K and MAP@R on unseen classes"
     _one_thread()
     with _loading(): from deep_metric_compare.experiments import _names, picture_size, train_retrieval
-    from deep_metric_compare.stats import ACCURACY
+    from deep_metric_compare.measures import table_columns
     _check(_names(loss), seeds, **config)
     name, = _own(data, size=data and picture_size(backbone), level=level) or [dataset]
     about = dict(fresh=fresh, say=_say, command=_argv(dmc_train_retrieval), data_dir=data_dir, download=download)
     runs = train_retrieval(name, loss, backbone=backbone, freeze=freeze_vit_backbone, closed_set=closed_set,
                            seeds=seeds,
                            out=out, **config, **about)
-    _finish(runs, out, tuple(ACCURACY))
+    _finish(runs, out, table_columns('accuracy'))
 
 # %% ../nbs/16_console.ipynb #537dac67
 @command

@@ -22,7 +22,7 @@ from .features import frozen_features
 from .images import _some, decode_images, list_pictures, read_image, read_vectors
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model, weights_hash
-from .stats import BASELINES, arm_label, backbone_of, data_label
+from .measures import BASELINES, arm_label, backbone_of, data_label
 
 # %% ../nbs/15bb_embedder.ipynb #32e7ca4d
 LAYOUT = 1    # Raise it when an older reader would misunderstand the folder

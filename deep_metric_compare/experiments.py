@@ -31,7 +31,8 @@ from .report import keep_report
 from .run import _DATA_FIELDS, _but_seed, _checked_loss, _where, GALLERY, MEASURED, MODEL_OF
 from .run import data_of, drawn_anew, evaluate, find_data, linear_fits, model_of, prepare, run_one
 from .run import run_together, together
-from .stats import data_label, runs_frame, tables
+from .claims import tables
+from .measures import data_label, runs_frame
 from fastai.torch_core import default_device
 
 # %% ../nbs/15_experiments.ipynb #7a12c0d1

@@ -28,7 +28,7 @@ from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_acc
 from .metrics import retrieval_metrics
 from .models import Discriminant, Replicas, ViTEmbedder, embed, make_model, vit_splitter
 from .models import weights_hash
-from .stats import data_label
+from .measures import data_label
 
 # %% ../nbs/14b_run.ipynb #80b7641e
 # The network a data set gets unless told otherwise
