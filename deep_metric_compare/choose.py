@@ -26,7 +26,7 @@ from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, plan, run_all, run_text, write_results
 from .run import EACH, STACKED, data_of, drawn_anew, evaluate, find_data, prepare, scorer, together
-from .images import IMAGE_DATASETS, draws_classes, register_data
+from .images import draws_classes, register_data
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import verdicts
@@ -392,11 +392,10 @@ def named_data(
 )->str:          # A name for plan
     "What a caller has, under a name"
     if isinstance(data, (str, Path)):
-        known = {**IMAGE_DATASETS, **DATASETS}
         path = Path(data).expanduser()
         if path.is_dir(): return own_data(path, say=say)[0]
         if path.is_file(): return own_data(None, path, say=say)[0]
-        return check_choice(str(data), known, 'data set')
+        return check_choice(str(data), DATASETS, 'data set')
     if hasattr(data, 'to_parquet'):
         with tempfile.TemporaryDirectory() as d:
             data.to_parquet(path := Path(d)/'table.parquet', index=False)
@@ -409,7 +408,6 @@ def _named(datasets, say):
     "A list of names of one thing, or of several names"
     several = isinstance(datasets, (list, tuple)) and all(isinstance(d, (str, Path)) for d in datasets)
     return [named_data(d, say) for d in (datasets if several else [datasets])]
-
 
 # %% ../nbs/15c_choose.ipynb #6a8c27d2
 class Comparison(Sequence):

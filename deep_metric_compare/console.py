@@ -128,16 +128,14 @@ def _tasks(names, unseen, backbone, data_dir, download):
     "Data sets as they are to be compared on: with whole classes held out, or as a frozen backbone sees them"
     if not unseen and not backbone: return names
     from deep_metric_compare.core import RunConfig
-    from deep_metric_compare.experiments import MODEL_OF, data_of, find_data, retrieval_task
+    from deep_metric_compare.experiments import data_of, find_data, retrieval_task
     find_data(data_dir, download)
     made = []
     for n in names:
         data = data_of(RunConfig(dataset=n))
         _fits(n, data, unseen, backbone)
         closed = not (unseen or data.class_disjoint)
-        name, model = retrieval_task(n, backbone or 'convnet', closed_set=closed, notify=_say)
-        if backbone: MODEL_OF[name] = model
-        made.append(name)
+        made.append(retrieval_task(n, backbone or 'convnet', closed_set=closed, notify=_say)[0])
     return made
 
 def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fields):

@@ -112,7 +112,7 @@ def _check_place(folder):
 def save_embedder(
     run:Run,           # A finished run, such as one of choose_loss
     folder,            # Where to; an older embedder there is replaced as a whole
-    data:LabelledData=None, # What the run was trained on; None: as its configuration says, where these data are known
+    data:LabelledData=None, # What the run was trained on; None: as its record says
     why:str='',        # Which run this is, and why it was taken
     answer:str='',     # What the comparison found, in a line
     command:str=''     # The line that trained it
@@ -122,7 +122,7 @@ def save_embedder(
     folder = out_folder(folder)
     _check_run(run)
     _check_place(folder)
-    if data is None: data = data_of(run.config)
+    if data is None: data = data_of(run)
     weights = save({k: v.contiguous() for k, v in run.weights.items()})
     about = _about(run, data, why, answer, command, weights)
     part = folder.with_name(f'.{folder.name}.part')
