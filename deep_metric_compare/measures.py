@@ -518,10 +518,11 @@ def _outcome_clauses(g):
                 yield f'{n} of {len(o)} {arm_label(a)} runs {word}{note}'
 
 def table_notes(
-    frame:pd.DataFrame  # From runs_frame
+    frame:pd.DataFrame, # From runs_frame
+    rows=None           # From table_rows; None: those of the main table
 )->list:                # Sentences
     "What a reader must know to read the table, as far as it applies"
-    rows, notes = table_rows(frame), []
+    rows, notes = rows or table_rows(frame), []
     text = [c for r in rows for c in r['cells'].values()]
     kinds = {r['kind'] for r in rows}
     first = _join(dict.fromkeys(arm_label(arm_order(g.arm)[0]) for _, g in _by_dataset(frame)))
@@ -590,7 +591,7 @@ def table_text(
     "The table, for a terminal"
     measures, blocks = list(measures or table_columns()), []
     rows = table_rows(frame, measures)
-    notes = '\n'.join(textwrap.fill(n, width) for n in table_notes(frame))
+    notes = '\n'.join(textwrap.fill(n, width) for n in table_notes(frame, rows))
     fits = lambda ms: max(map(len, _block(rows, ms, '').splitlines())) <= width
     groups = list(dict.fromkeys(measure_of(m).group for m in measures))
     if fits(measures):
