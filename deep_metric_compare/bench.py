@@ -180,8 +180,9 @@ def bench_memory(
 
 # %% ../nbs/15b_bench.ipynb #b15b0014
 def _plain(config):
-    data, model, loss, dls = prepare(config)
-    opt, dl = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True), dls.train
+    p = prepare(config)
+    data, model, loss = p.data, p.model, p.loss
+    opt, dl = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True), p.dls.train
     def fit():
         for e in range(config.epochs):
             for i in dl.order(e):
@@ -197,15 +198,15 @@ def _learners(config):
     "The same run with more and more of this package around it"
     from fastai.learner import Learner
     def make(geometry, diagnostics):
-        data, model, loss, dls = prepare(config)
-        learn = metric_learner(dls, model, loss, config.seed, config.lr, held_out=(data.x_test, data.clean_test),
-                               valid_loss=False)
+        p = prepare(config)
+        learn = metric_learner(p.dls, p.model, p.loss, config.seed, config.lr,
+                               held_out=(p.data.x_test, p.data.clean_test), valid_loss=False)
         if not geometry: learn.remove_cb(learn.geometry_history)
         if not diagnostics: learn.remove_cb(learn.optimization_diagnostics)
         return lambda: _fit(learn, config.epochs)
     def bare():
-        _, model, loss, dls = prepare(config)
-        learn = Learner(dls, model, loss, opt_func=published_adam, lr=config.lr, cbs=NoValidationPass())
+        p = prepare(config)
+        learn = Learner(p.dls, p.model, p.loss, opt_func=published_adam, lr=config.lr, cbs=NoValidationPass())
         return lambda: _fit(learn, config.epochs)
     return {'plain loop': _plain(config), 'bare Learner': bare(), 'this Learner, no diagnostics': make(False, False),
             'with diagnostics': make(False, True), 'with held-out points': make(True, True)}
@@ -217,7 +218,7 @@ def bench_step(
     "An epoch of the toy data, per step, against a plain PyTorch loop"
     config = RunConfig(loss=loss, epochs=3)
     sides = _learners(config)
-    n = config.epochs*len(prepare(config)[3].train)
+    n = config.epochs*len(prepare(config).dls.train)
     t = {k: v/n for k, v in versus(sides, repeats).items()}
     row = lambda what, *args: _row('training step', f'{loss}: {what}', *args)
     rows = [row(k, t[k], t['plain loop'], 'a plain PyTorch loop', 1.6 if k == 'with diagnostics' else None)

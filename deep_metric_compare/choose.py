@@ -25,7 +25,7 @@ from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, plan, run_all, run_text, write_results
-from .run import EACH, STACKED, data_of, drawn_anew, evaluate, find_data, prepare, scorer, together
+from .run import EACH, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer, together
 from .images import draws_classes, register_data
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
@@ -66,7 +66,8 @@ def _end(run, measure):
 
 def scores_by_arm(
     runs,         # Finished runs on one data set
-    measure:str   # Such as 'recall@1'
+    measure:str,  # Such as 'recall@1'
+    where:Where=Where() # Where published data are
 )->tuple:         # Arm → (S,) or (S, I) array; a function for the rule: differences → Gap
     "What the rule compares, and how its differences become an interval"
     arms = {}
@@ -81,7 +82,7 @@ def scores_by_arm(
     scores, rows, classes = _by_item(arms, measure)
     # each seed measured other points
     if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed
-    data = data_of(c)
+    data = data_of(c, where)
     together = classes if data.class_disjoint else None if data.groups_test is None else data.groups_test[rows].numpy()
     return scores, partial(gap_of_halves, halves=halves, groups=together)
 
@@ -149,11 +150,12 @@ def decide_on(
     tuned:Tuned,   # What was chosen
     measure:str,   # What decides
     delta:float=.005, # Smallest difference that matters
-    alpha:float=.05   # Level of this look
+    alpha:float=.05,  # Level of this look
+    where:Where=Where() # Where published data are
 )->Decision:
     "Apply the rule to runs"
     c, backbone = runs[0].config, backbone_of(runs[0])
-    scores, gap = scores_by_arm(runs, measure)
+    scores, gap = scores_by_arm(runs, measure, where)
     losses = {a: v for a, v in scores.items() if a not in BASELINES}
     of_set = lambda t: t[t.dataset == c.dataset]
     bases = [b for (d, _), b in tuned.baseline.items() if d == c.dataset]
@@ -166,25 +168,25 @@ def decide_on(
     by_seed = {a: np.nanmean(v.reshape(len(v), -1), axis=1) for a, v in scores.items()}
     return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
                     table[table.chosen], of_set(tuned.curves), facts,
-                    f'{_rests_on(runs)}; the interval covers {_covered(runs, scores)}', backbone, by_seed,
+                    f'{_rests_on(runs, where)}; the interval covers {_covered(runs, scores, where)}', backbone, by_seed,
                     _verified(runs, losses, delta, alpha), _over_classes(runs, measure),
                     gap(losses[between.best] - scores[base]).interval(1 - alpha)[0] > 0,
                     Counter(r.arm for r in runs if r.outcome == 'diverged'))
 
-def _covered(runs, scores):
+def _covered(runs, scores, where):
     "What an interval is an interval over"
     c = runs[0].config
     if drawn_anew(replace(c, train_size=0)) and c.half is None: return 'seeds, each of which draws its own data'
     if next(iter(scores.values())).ndim == 1: return 'seeds alone, not the choice of held-out points'
-    data = data_of(c)
+    data = data_of(c, where)
     if data.class_disjoint: return 'seeds and held-out classes'
     return 'seeds and held-out points' if data.groups_test is None else 'seeds and held-out groups'
 
 # %% ../nbs/15c_choose.ipynb #2eacaafd
-def _rests_on(runs):
+def _rests_on(runs, where):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
-    data = data_of(c)
+    data = data_of(c, where)
     network = {'mlp': 'a small network of two layers',
                'convnet': 'a small convnet'}.get(c.model, c.model) + ' from scratch'
     if c.model == 'linear':
@@ -456,10 +458,11 @@ def affordable(
     dataset:str,        # Name of a data set
     losses:int=2,       # Arms
     batch_size:int=64,  # Samples per step
-    train_size:int=0    # Training samples that were asked for; 0: all, or as many as are affordable
+    train_size:int=0,   # Training samples that were asked for; 0: all, or as many as are affordable
+    where:Where=Where() # Where published data are
 )->tuple:               # Epochs, at least 1; training samples, 0: all
     "How long to train at most, and on how much: the same on every machine"
-    data = data_of(RunConfig(dataset=dataset, train_size=train_size))
+    data = data_of(RunConfig(dataset=dataset, train_size=train_size), where)
     few = max(SAMPLES, 4*len(data.classes))
     size = few if not train_size and len(data.x) > 5*few/3 else train_size
     n = math.ceil((size or len(data.x))/batch_size)
@@ -468,9 +471,9 @@ def affordable(
     pixels = math.prod(data.in_shape[1:]) if len(data.in_shape) == 3 else 0
     return max(1, min(EPOCHS, int(STEPS/(n*each*losses*(1 + pixels/256))))), size
 
-def _budget(dataset, losses, epochs, say, fields):
+def _budget(dataset, losses, epochs, say, fields, where):
     "Epochs and training samples, and a word about them where they are fewer than one would expect"
-    most, size = affordable(dataset, len(losses), fields.get('batch_size', 64), fields.get('train_size', 0))
+    most, size = affordable(dataset, len(losses), fields.get('batch_size', 64), fields.get('train_size', 0), where)
     parts = []
     if epochs is None and most < EPOCHS: parts.append(f'at most {most} epochs (--epochs sets another number)')
     if size != fields.get('train_size', 0):
@@ -493,15 +496,14 @@ def _timed(f):
 
 def pace(
     config:RunConfig,  # A trained run
-    device=None        # Where; None: fastai's default
+    where:Where=Where() # Data folder, device
 )->tuple:              # Seconds per step of one run, and per measurement at its end
     "What a run costs on this machine"
-    data = data_of(config)
+    data = data_of(config, where)
     size = min(len(data.x), max(PILOT*config.batch_size, 2*len(data.classes) + 2))
     small = [replace(config, seed=s, epochs=1, stop=None, train_size=size, scored='knn_accuracy') for s in range(9)]
-    group = together(small)[0]                        # all of them where they are trained side by side, else the first
-    parts = [prepare(c, device) for c in group]
-    learn = scorer(parts, group, lambda model, r: {})
+    group = together(small, where)[0]                        # all of them where they are trained side by side, else the first
+    learn = scorer([prepare(c, where) for c in group], lambda model, r: {})
     def fit():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
     fit()                                             # the first time libraries are still being loaded
@@ -525,17 +527,16 @@ def duration(
     return (STARTING + work/max(1, jobs))/60
 
 # %% ../nbs/15c_choose.ipynb #f43d862f
-def _within(minutes, dataset, losses, seeds, most, given, fields, jobs, device):
+def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     "Seeds at the last look and what is not tried, so that it takes no longer than some minutes; a sentence about it"
-    c = plan(dataset, losses, 1, baselines=(), halves=True, **fields)[0]
-    data = data_of(c)
+    planned = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)
+    c = planned[0]
     about = dict(losses=len(losses), stacked=c.model in STACKED, units=1 if c.half is None else 2,
-                 jobs=jobs if isinstance(jobs, int) else 1)
-    cost = pace(c, device)
-    steps = c.epochs*math.ceil(len(data.x)/c.batch_size)
+                 jobs=where.jobs if isinstance(where.jobs, int) else 1)
+    cost = pace(c, where)
+    steps = c.epochs*math.ceil(len(data_of(c, where).x)/c.batch_size)
     ways = [(n, less) for less in GRIDS for n in sorted({most, seeds}, reverse=True) if n == seeds or not less]
-    tried = lambda less: max(len(tried_settings(replace(q, seed=0), {*given, *less}))
-                             for q in plan(dataset, losses, 1, baselines=(), halves=True, **fields))
+    tried = lambda less: max(len(tried_settings(replace(q, seed=0), {*given, *less})) for q in planned)
     lasts = [duration(*cost, steps, tried(less), n, **about) for n, less in ways]
     at = next((i for i, t in enumerate(lasts) if t <= minutes), len(ways) - 1)
     (n, less), takes = ways[at], lasts[at]
@@ -555,12 +556,12 @@ def _run_once(seen, configs, out, fresh, **kwargs):
     seen.update(configs)
     return run_all(configs, out, **kwargs)
 
-def _checked(dataset, losses, fields):
+def _checked(dataset, losses, fields, where):
     "What was found in data; refuse those whose held-out samples were trained on"
-    c = plan(dataset, losses, 1, baselines=(), halves=True, **fields)[0]
-    *_, dls = prepare(c)
-    found = check_data(data_of(c), c.batch_size, by_class=bool(dls.train.k_per_class) or c.strategy == 'published')
-    data = data_of(c)
+    c = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)[0]
+    p = prepare(c, where)
+    data, by_class = p.data, bool(p.dls.train.k_per_class) or c.strategy == 'published'
+    found = check_data(data, c.batch_size, by_class=by_class)
     units = data.y_test.unique() if data.class_disjoint else data.groups_test
     if units is not None and len(units.unique()) < 2:
         raise UserError(f'{data_label(dataset)} holds out a single {"class" if data.class_disjoint else "group"}, '
@@ -584,22 +585,24 @@ def answer_on(
     delta:float=.005,  # Smallest difference that matters
     say=None,          # Called with what is about to be run, and what was chosen
     run=None,          # Function: configurations → runs, such as a partial of run_all
+    where:Where=Where(), # Where published data are
     **fields           # Of plan: epochs, margin, further fields of RunConfig
 )->tuple:              # Runs, Tuned, Decision
     "Tune, train, decide"
     say, most = say or (lambda text: None), most or 2*seeds
-    if note := checks_text(_checked(dataset, losses, fields)): say(note)
+    if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
     say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of "
         f"{data_label(dataset)}, for up to {fields['epochs']} epochs.")
-    tuned = tune_arms([dataset], losses, 2, given, decide, run=run, **fields)
+    tuned = tune_arms([dataset], losses, 2, given, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
     for look, (n, alpha) in enumerate(zip(at, spend(at))):
-        configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True, **fields)
-        say(run_text(configs) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to '
+        configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True,
+                       where=where, **fields)
+        say(run_text(configs, where) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to '
                                                f'{n}.')
         runs = run(configs)
-        decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha)
+        decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
         if look + 1 == len(at) or at[look + 1] > (last or most): break
         if not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
     return runs, tuned, decision
@@ -630,20 +633,19 @@ def choose_loss(
     check_range(delta, 'delta', 0, 1, open_low=True)
     if minutes is not None: check_range(minutes, 'minutes', 0, 10**5, open_low=True)
     say = say or (lambda text: None)
-    find_data(data_dir, download)
+    where = Where(data_dir, download, device, jobs, show)
     datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
     if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
     given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]
-    run = partial(_run_once, set(), out=out, fresh=fresh, device=device, show=show, jobs=jobs)
+    run = partial(_run_once, set(), out=out, fresh=fresh, where=where)
     parts = []
     for d in datasets:
-        mine = _budget(d, losses, epochs, say, fields)
+        mine = _budget(d, losses, epochs, say, fields, where)
         last, fixed = None, given
         if minutes:
-            last, fixed, note = _within(minutes/len(datasets), d, losses, seeds, most or 2*seeds, given, mine, jobs,
-                                        device)
+            last, fixed, note = _within(minutes/len(datasets), d, losses, seeds, most or 2*seeds, given, mine, where)
             say(note)
-        parts.append(answer_on(d, losses, seeds, most, last, fixed, decide, delta, say, run, **mine))
+        parts.append(answer_on(d, losses, seeds, most, last, fixed, decide, delta, say, run, where, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs = [r for rs, *_ in parts for r in rs]
@@ -652,5 +654,5 @@ def choose_loss(
                            [decision_finding(d, tuned) for d in decisions])
     found = Comparison(runs, decisions, tuned, report)
     write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
-    found.best = write_best(found, out, command)
+    found.best = write_best(found, out, command, where)
     return found

@@ -128,25 +128,25 @@ def _tasks(names, unseen, backbone, data_dir, download):
     "Data sets as they are to be compared on: with whole classes held out, or as a frozen backbone sees them"
     if not unseen and not backbone: return names
     from deep_metric_compare.core import RunConfig
-    from deep_metric_compare.experiments import data_of, find_data, retrieval_task
-    find_data(data_dir, download)
+    from deep_metric_compare.experiments import Where, data_of, retrieval_task
+    where = Where(data_dir, download, notify=_say)
     made = []
     for n in names:
-        data = data_of(RunConfig(dataset=n))
+        data = data_of(RunConfig(dataset=n), where)
         _fits(n, data, unseen, backbone)
         closed = not (unseen or data.class_disjoint)
-        made.append(retrieval_task(n, backbone or 'convnet', closed_set=closed, notify=_say)[0])
+        made.append(retrieval_task(n, backbone or 'convnet', closed_set=closed, where=where)[0])
     return made
 
 def _budget(epochs, data_dir, download, names, losses, seeds, batch_size, **fields):
     "The epochs that were asked for, or as many as a first look takes, and then a sentence"
     if epochs is not None: return epochs
-    from deep_metric_compare.experiments import STEPS, affordable_epochs, find_data, plan
-    find_data(data_dir, download)
+    from deep_metric_compare.experiments import STEPS, Where, affordable_epochs, plan
+    where = Where(data_dir, download)
     with patiently(lambda: 'still preparing the data'):
         # says what is wrong, before anything else is said
-        plan(names, losses, seeds, batch_size=batch_size, **fields)
-        n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0))
+        plan(names, losses, seeds, batch_size=batch_size, where=where, **fields)
+        n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=fields.get('train_size', 0), where=where)
     if n < 15:
         _say(f"Trains for {n} epoch{'s' if n > 1 else ''} instead of 15, so that all runs together take about "
              f"{STEPS:,} steps; --epochs sets another number.")

@@ -17,7 +17,7 @@ import numpy as np, pandas as pd, torch
 from .core import check_range, environment, locked, out_folder, patiently, plain_tensor, printable, Run, UserError, write_whole
 from .core import _remove
 from .data import LabelledData, check_arrays
-from .run import VERIFIED, data_of, measured
+from .run import VERIFIED, Where, data_of, measured
 from .features import frozen_features
 from .images import _some, decode_images, list_pictures, read_image, read_vectors
 from .metrics import verification_thresholds
@@ -413,7 +413,8 @@ def _folder_name(label, taken):
 def write_best(
     comparison,     # A Comparison, from choose_loss
     out,            # Folder of its results; the models are written to `best` in it
-    command:str=''  # The line that trained them
+    command:str='', # The line that trained them
+    where:Where=Where() # Where published data are
 )->list:            # Folders, one for each data set, in order
     "Hand over a model for each data set; one whose run diverged has none"
     folders, taken = [], set()
@@ -425,7 +426,9 @@ def write_best(
             name = _folder_name(data_label(decision.dataset), taken)
             taken.add(name.casefold())
             if run.outcome == 'diverged': _remove(root/name)
-            else: folders.append(save_embedder(run, root/name, None, why, str(decision).splitlines()[0], command))
+            else:
+                answer, data = str(decision).splitlines()[0], data_of(run.config, where)
+                folders.append(save_embedder(run, root/name, data, why, answer, command))
     return folders
 
 # %% ../nbs/15bb_embedder.ipynb #841ddc9b

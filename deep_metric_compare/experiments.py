@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BASE_MODELS', 'ALONE', 'MEASURING', 'TRAVELS', 'STEPS', 'arm_fields', 'parse_margin', 'check_settings', 'plan',
-           'split_text', 'loss_text', 'run_text', 'run_all', 'check_jobs', 'write_results', 'compare', 'found_text',
-           'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size',
-           'retrieval_task', 'train_retrieval', 'data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare',
-           'run_one', 'run_together', 'together']
+           'split_text', 'loss_text', 'run_text', 'run_all', 'check_jobs', 'write_tables', 'write_results', 'compare',
+           'found_text', 'own_data', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
+           'picture_size', 'retrieval_task', 'train_retrieval', 'data_of', 'drawn_anew', 'evaluate', 'find_data',
+           'model_of', 'prepare', 'run_one', 'run_together', 'together', 'Where']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import math, os, signal, tempfile, threading, time, warnings
@@ -28,7 +28,7 @@ from .losses import ARMS, LOSSES, arm_of
 from .models import MODELS, VIT, backbone_name, load_backbone, made_by_code, make_model
 from .models import register_backbone, weights_hash
 from .report import keep_report
-from .run import _DATA_FIELDS, _but_seed, _checked_loss, _where, GALLERY, MEASURED
+from .run import _DATA_FIELDS, _but_seed, _checked_loss, GALLERY, MEASURED, Where
 from .run import data_of, drawn_anew, evaluate, find_data, linear_fits, model_of, prepare, run_one
 from .run import run_together, together
 from .claims import tables
@@ -37,7 +37,8 @@ from fastai.torch_core import default_device
 
 # %% ../nbs/15_experiments.ipynb #7a12c0d1
 # What others look for here
-_all_ = ['data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare', 'run_one', 'run_together', 'together']
+_all_ = ['data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare', 'run_one', 'run_together', 'together',
+         'Where']
 
 # %% ../nbs/15_experiments.ipynb #b6caed3c
 def arm_fields(
@@ -72,7 +73,7 @@ def _margin_for(dataset, margin, datasets):
     return margin.get(dataset, 1.) if by_set else margin
 
 def _arm_of(name, margin, fields):
-    "The fields of a trained run; a weighting that its loss does not have is left out, so that equal runs have equal names"
+    "Fields of a trained run; a weighting that its loss does not have is left out: equal runs have equal names"
     own = arm_fields(name)
     unweighted = {} if own['loss'] == 'contrastive' else dict(balance=False)
     return {**fields, **own, **unweighted, 'margin': margin}
@@ -120,9 +121,10 @@ def plan(
     losses=('contrastive', 'triplet'),      # Names of arms
     seeds=3,                                # How many, or a list of them
     margin=1.,                              # One for all, or one per arm: see parse_margin; a dict of these by data set
-    baselines=BASE_MODELS,                  # Names of models that are measured untrained, None for that of the comparison; empty: none
+    baselines=BASE_MODELS,                  # Models to measure untrained, None: that of the comparison; empty: none
     chosen:dict=None,                       # From tune_arms: what each arm has of its own, by data set and half
-    halves:bool=False,                      # Where held-out classes are drawn: hold out two complementary halves in turn, by even and odd seeds?
+    halves:bool=False,                      # Hold out halves of classes that are drawn, one by even seeds, one by odd?
+    where:Where=Where(),                    # Where published data are
     **fields                                # Further fields of RunConfig
 )->list:                                    # A RunConfig per run
     "The configurations of a comparison; what is wrong with any of them is said here, before anything is trained"
@@ -130,7 +132,7 @@ def plan(
     if not datasets: raise UserError('no datasets were given, expected at least one')
     out = []
     for d in datasets:
-        common = dict(fields, dataset=d, model=fields.get('model') or model_of(d))
+        common = dict(fields, dataset=d, model=fields.get('model') or model_of(d, where))
         margins = parse_margin(_margin_for(d, margin, datasets), losses)
         arms = {l: _arm_of(l, margins[l], common) for l in losses}
         still = {k: v for k, v in common.items() if k in (*_DATA_FIELDS, 'data_seed', 'embed_dim', 'normalize')}
@@ -140,7 +142,8 @@ def plan(
             own = (chosen or {}).get((d, half.get('half')), {})
             out += [RunConfig(**{**a, **own.get(l, {}), **half}, seed=s) for l, a in arms.items()]
             out += [RunConfig(**{**b, **half}, seed=s) for b in base]
-    for c in {(c.dataset, c.loss, c.distance, c.half): c for c in out}.values(): prepare(c)
+    for c in {(c.dataset, c.loss, c.distance, c.half): c for c in out}.values(): prepare(c, where)
+    for c in {c.dataset: c for c in out if c.epochs}.values(): prepare(c, where).model
     return out
 
 # %% ../nbs/15_experiments.ipynb #c2968bb8
@@ -150,12 +153,14 @@ def split_text(
     "What is trained on and what is measured"
     train, held = data.classes, data.y_test[data.y_test >= 0].unique()
     new = int((~torch.isin(held, train)).sum())
+    which = f'{len(held):,} classes, {new:,} of them not trained on'
+    if new == len(held): which = f'{new:,} other classes'
     if not new: which = 'the same classes' if len(held) == len(train) else f'{len(held):,} of these classes'
-    else: which = f'{len(held):,} other classes' if new == len(held) else f'{len(held):,} classes, {new:,} of them not trained on'
     many = '' if linear_fits(data.y[:GALLERY]) else 'too many classes for a linear classifier'
     notes = '; '.join(filter(None, [data.split, alone_text(data.clean_test), many]))
     drawn = f'{MEASURED:,} drawn from ' if len(data.x_test) > MEASURED else ''
-    return f'trains on {len(data.x):,} of {len(train):,} classes, measured on {drawn}{len(data.x_test):,} of {which}: {notes}'
+    return (f'trains on {len(data.x):,} of {len(train):,} classes, measured on {drawn}{len(data.x_test):,} of {which}: '
+            f'{notes}')
 
 def loss_text(
     config:RunConfig  # Of a trained run
@@ -165,23 +170,32 @@ def loss_text(
             'sum': 'sum'}.get(config.reduction, config.reduction)
     margin = f'{config.margin:g}' if isinstance(config.margin, float) else config.margin
     moved = f', pictures moved at random ({config.augment})'*bool(config.augment)
-    return f"{config.arm}: margin {margin}, strategy {config.strategy}, {mean}, pulls and pushes {config.weighting}{moved}"
+    weighting = f'pulls and pushes {config.weighting}'
+    return f'{config.arm}: margin {margin}, strategy {config.strategy}, {mean}, {weighting}{moved}'
+
+# %% ../nbs/15_experiments.ipynb #7a12c0d2
+def _seeds_text(configs):
+    "Which seeds, and whether each draws data of its own"
+    seeds, c = list(dict.fromkeys(c.seed for c in configs)), configs[0]
+    if len(seeds) == 1: return f'seed {seeds[0]}', ''
+    more = f' and {len(seeds) - 10} more' if len(seeds) > 10 else ''
+    anew = drawn_anew(c) and c.data_seed is None
+    drawn = f'; this is seed {seeds[0]}, each other seed draws anew' if anew else ''
+    return f"seeds {', '.join(map(str, seeds[:10]))}{more}", drawn
 
 def run_text(
-    configs  # From plan
-)->str:      # Some lines per data set
+    configs,             # From plan
+    where:Where=Where()  # Where published data are
+)->str:                  # Some lines per data set
     "What is about to be run: data as they are divided, losses as they are weighted"
     units = {}
     for c in configs: units.setdefault((c.dataset, c.half), []).append(c)
     blocks = []
     for (dataset, half), cs in units.items():
-        seeds = list(dict.fromkeys(c.seed for c in cs))
-        which = 'seed' if len(seeds) == 1 else 'seeds'
-        named = ', '.join(map(str, seeds[:10])) + (f' and {len(seeds) - 10} more' if len(seeds) > 10 else '')
-        more = f'; this is seed {seeds[0]}, each other seed draws anew' if drawn_anew(cs[0]) and cs[0].data_seed is None and len(seeds) > 1 else ''
+        seeds, drawn = _seeds_text(cs)
         losses = dict.fromkeys(loss_text(c) for c in cs if c.weighting != 'none')
-        blocks.append('\n'.join([f"Runs on {data_label(dataset)}, {which} {named}:", split_text(data_of(cs[0])) + more,
-                                 *losses]))
+        split = split_text(data_of(cs[0], where)) + drawn
+        blocks.append('\n'.join([f'Runs on {data_label(dataset)}, {seeds}:', split, *losses]))
     return '\n\n'.join(blocks)
 
 # %% ../nbs/15_experiments.ipynb #15ea8cdd
@@ -199,17 +213,18 @@ def _outcome_note(made):
     count = {o: sum(r.outcome == o for r in made) for o in ('collapsed', 'diverged')}
     return ''.join(f" ({f'{n} ' if len(made) > 1 else ''}{o})" for o, n in count.items() if n)
 
-def _make_group(group, store, device, fresh, say, cbs=()):
+def _make_group(group, store, fresh, where, cbs=()):
     "Make or read runs that train side by side"
     about = f'{data_label(group[0].dataset)}, {group[0].arm}' if len(group) > 1 else _title(group)
-    def make(configs, folders): run_together(configs, folders, device, lambda s: say(f'{about}: {s}'), cbs)
+    here = replace(where, notify=lambda s: where.notify(f'{about}: {s}'))
+    def make(configs, folders): run_together(configs, folders, here, cbs)
     return store.make_all(group, make, fresh=fresh)
 
-def _to_make(configs, todo, stack):
+def _to_make(configs, todo, stack, where):
     "What is to be made, in groups that train side by side"
     if not stack: return [[c] for c in todo]
     related = {_but_seed(c) for c in todo}
-    groups = together([c for c in configs if _but_seed(c) in related])
+    groups = together([c for c in configs if _but_seed(c) in related], where)
     return [g for g in ([c for c in g if c in todo] for g in groups) if g]
 
 # %% ../nbs/15_experiments.ipynb #7cbc7441
@@ -217,32 +232,34 @@ def run_all(
     configs,            # From plan
     out,                # Folder of the experiment
     fresh:bool=False,   # Repeat runs that are finished?
-    device=None,        # Where; None: fastai's default
-    show:bool=True,     # Show progress on stderr?
     stack:bool=True,    # Train runs side by side where that pays?
-    jobs=1              # Processes that train at once, or a Dask cluster: see check_jobs
+    where:Where=Where(),# Device, processes, data folder, progress
+    **kwargs            # Fields of Where, in place of its own
 )->list:                # A Run per configuration
     "Make or read every run"
+    where = replace(where, **kwargs)
+    show, jobs = where.show, where.jobs
     asked, configs = configs, list(dict.fromkeys(configs))
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
     d = Display(sum(c.trained for c in todo), len(todo)) if show else None
-    say = store.say = d.say if d else warnings.warn
-    groups = _to_make(configs, todo, stack)
+    say = store.say = d.say if d else where.notify
+    where = replace(where, notify=say)
+    groups = _to_make(configs, todo, stack, where)
     many = isinstance(jobs, str) or jobs > 1
-    where = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
-    made = _spread(groups, out, device, fresh, say, jobs) if many and _worth(groups) else None
-    if made and d: d.busy(f'{len(todo)} runs {where}')
+    spread = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
+    made = _spread(groups, out, fresh, where) if many and _worth(groups, where) else None
+    if made and d: d.busy(f'{len(todo)} runs {spread}')
     try:
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
             if d: d.begin(_title(group), len(group), 'preparing' if group[0].trained else 'measuring', seconds)
             cbs = [ShowProgress(d, len(group))] if d else []
             if made and d: d.epoch(sum(c.trained for c in group))
-            runs = [store.get(c) for c in group] if made else _make_group(group, store, device, fresh, say, cbs)
+            runs = [store.get(c) for c in group] if made else _make_group(group, store, fresh, where, cbs)
             if d: d.end(_outcome_note(runs))
-            if made and d: d.stage(where)
+            if made and d: d.stage(spread)
             done.update(zip(group, runs))
     finally:
         if d: d.close()
@@ -254,16 +271,17 @@ ALONE = 2_000      # So many steps of training are not worth another process
 MEASURING = 100    # Steps that take as long as measuring a run at its end
 TRAVELS = 2**29    # Most bytes of data that are sent to another process; with larger ones this process works alone
 
-def _known(c):
-    "What was registered in this process and a run needs"
+def _known(c, where):
+    "What a run needs of this process: what was registered, and where it is made; who is told stays here"
     return dict(data=(c.dataset, DATASETS.get(c.dataset)), model=(c.model, MODELS.get(c.model)),
                 loss=(c.loss, LOSSES.get(c.loss)),
-                arm=(c.arm, ARMS.get(c.arm)), where=dict(_where))
+                arm=(c.arm, ARMS.get(c.arm)), where=replace(where, notify=warnings.warn))
 
-def _worth(groups):
+def _worth(groups, where):
     "Is there enough to do for processes that take seconds to start?"
-    steps = sum(g[0].trained*math.ceil(len(data_of(g[0]).x)/g[0].batch_size) + MEASURING*len(g) for g in groups)
-    large = max((data_of(g[0]).x.nbytes for g in groups), default=0)
+    inputs = [data_of(g[0], where).x for g in groups]
+    steps = sum(g[0].trained*math.ceil(len(x)/g[0].batch_size) + MEASURING*len(g) for x, g in zip(inputs, groups))
+    large = max((x.nbytes for x in inputs), default=0)
     return len(groups) > 1 and steps > ALONE and large < TRAVELS
 
 def _end_with(parent):
@@ -279,32 +297,28 @@ def _learn_of(known):
     for register, k in ((DATASETS, 'data'), (MODELS, 'model'), (LOSSES, 'loss'), (ARMS, 'arm')):
         name, made_by = known[k]
         if made_by is not None: register.setdefault(name, made_by)
-    find_data(**known['where'])
 
-def _in_worker(group, out, device, fresh, known, parent):
-    "Make runs in another process; returns them, the seconds it took, and what is to be said"
-    start = time.perf_counter()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
+def _make_there(group, out, fresh, known):
+    "Make runs in another process; returns them, and then the group, the seconds it took, and what is to be said"
+    start, said = time.perf_counter(), []
     torch.set_num_threads(1)
-    _end_with(parent)
     _learn_of(known)
-    said = []
     store = RunStore(out, said.append)
-    _make_group(group, store, device, fresh, said.append)
-    return group, time.perf_counter() - start, said + store.notes
+    runs = _make_group(group, store, fresh, replace(known['where'], notify=said.append))
+    return runs, (group, time.perf_counter() - start, said + store.notes)
+
+def _in_worker(parent, *args):
+    "Make runs where the folder is shared, as a process that ends with its parent"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)          # the first process hears it, and ends the others
+    _end_with(parent)
+    return _make_there(*args)[1]
 
 # %% ../nbs/15_experiments.ipynb #6d1ebfd0
-def _elsewhere(group, device, known):
-    "Make runs where nothing is shared; returns them, the seconds it took, what is to be said, and the files of each run"
-    start = time.perf_counter()
-    torch.set_num_threads(1)
-    _learn_of(known)
-    said = []
+def _elsewhere(group, known):
+    "Make runs where nothing is shared; returns what _in_worker does, and the files of each run"
     with tempfile.TemporaryDirectory() as folder:
-        store = RunStore(folder, said.append)
-        runs = _make_group(group, store, device, True, said.append)
-        files = {r.config: {p.name: p.read_bytes() for p in r.path.iterdir()} for r in runs}
-    return group, time.perf_counter() - start, said + store.notes, files
+        runs, made = _make_there(group, folder, True, known)
+        return *made, {r.config: {p.name: p.read_bytes() for p in r.path.iterdir()} for r in runs}
 
 def _put(files):
     "What makes runs out of files that were made elsewhere"
@@ -343,35 +357,43 @@ def check_jobs(
                                                     "dask:tcp://HOST:PORT") from None
 
 # %% ../nbs/15_experiments.ipynb #7a5d2e15
-def _in_processes(groups, out, device, fresh, say, jobs):
+def _in_processes(groups, out, fresh, where):
     "Make groups of runs in several processes of this machine: yields what _in_worker returns"
     from joblib import Parallel, delayed
-    tasks = (delayed(_in_worker)(g, out, device, fresh, _known(g[0]), os.getpid()) for g in groups)
-    yield from Parallel(jobs, return_as='generator_unordered', pre_dispatch=2*jobs)(tasks)
+    tasks = (delayed(_in_worker)(os.getpid(), g, out, fresh, _known(g[0], where)) for g in groups)
+    yield from Parallel(where.jobs, return_as='generator_unordered', pre_dispatch=2*where.jobs)(tasks)
 
-def _on_cluster(groups, out, device, fresh, say, jobs):
+def _on_cluster(groups, out, fresh, where):
     "Make groups of runs on a cluster, and put them into place here: yields what _in_worker returns"
     from joblib import Parallel, delayed, parallel_config
-    store = RunStore(out, say)
-    tasks = (delayed(_elsewhere)(g, device, _known(g[0])) for g in groups)
-    with _cluster(jobs.removeprefix('dask:')) as client:
+    store = RunStore(out, where.notify)
+    tasks = (delayed(_elsewhere)(g, _known(g[0], where)) for g in groups)
+    with _cluster(where.jobs.removeprefix('dask:')) as client:
         with parallel_config('dask', client=client): spread = Parallel(-1, return_as='generator_unordered')
         for group, seconds, said, files in spread(tasks):
             store.make_all(group, _put(files), fresh=fresh)
             yield group, seconds, said
 
-def _spread(groups, out, device, fresh, say, jobs):
+def _spread(groups, out, fresh, where):
     "Make groups of runs elsewhere: yields each as it is done, and the seconds it took"
     # the longest first, so that none is left over
     order = sorted(groups, key=lambda g: -sum(c.trained for c in g))
-    make, notes = _on_cluster if isinstance(jobs, str) else _in_processes, {}
-    for group, seconds, said in make(order, out, device, fresh, say, jobs):
+    make, notes = _on_cluster if isinstance(where.jobs, str) else _in_processes, set()
+    for group, seconds, said in make(order, out, fresh, where):
         for s in said:
-            if s not in notes: say(s)
-            notes[s] = True
+            if s not in notes: where.notify(s)
+            notes.add(s)
         yield group, seconds
 
 # %% ../nbs/15_experiments.ipynb #a13da786
+def write_tables(
+    out,        # Folder, which exists
+    tables:dict # Name of a file → table
+):
+    "Write tables as CSV files, each at once"
+    for name, t in tables.items():
+        write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
+
 def write_results(
     runs,               # Finished runs
     out,                # Folder
@@ -383,8 +405,7 @@ def write_results(
     out = out_folder(out)
     with locked(out/'.results.lock'):
         for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
-        for name, t in tables(runs_frame(runs)).items():
-            write_whole(out/f'{name}.csv', t.to_csv(index=False, float_format='%.6g').encode(errors='backslashreplace'))
+        write_tables(out, tables(runs_frame(runs)))
         return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
@@ -412,12 +433,12 @@ def compare(
     **fields                            # Of plan: chosen, halves, fields of RunConfig
 )->list:                                # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
-    find_data(data_dir, download)
+    where = Where(data_dir, download, device, jobs, show)
     _told_apart(datasets)
     with patiently(lambda: 'still preparing the data') if show else nullcontext():
-        configs = plan(datasets, losses, seeds, margin, **fields)
-    if say: say(run_text(configs))
-    runs = run_all(configs, out, fresh, device, show, jobs=jobs)
+        configs = plan(datasets, losses, seeds, margin, where=where, **fields)
+    if say: say(run_text(configs, where))
+    runs = run_all(configs, out, fresh, where=where)
     d = Display(1, 1) if show else None
     if d: d.busy('writing the tables and the report')
     try: write_results(runs, out, 'Contrastive and triplet loss compared', command)
@@ -444,7 +465,7 @@ def own_data(
     say=print,       # Called with what was found
     vectors:str=None,# Columns or arrays of that file that are the vector, such as 'e*'; None: the only ones that can be
     level:int=1,     # How deep in the folder those lie that are classes
-    groups:str=None  # What samples of one source share: a regular expression for names of pictures, or a column of the file
+    groups:str=None  # What samples of one source share: a pattern for names of pictures, or a column of the file
 )->list:             # Names for compare
     "Read data of one's own, say what was found, and give each a name"
     data = [folder_data(folder, size, level=level, groups=groups)] if folder else []
@@ -464,22 +485,23 @@ def affordable_epochs(
     batch_size:int=64, # Samples per step
     epochs:int=15,     # The most
     train_size:int=0,  # Training samples per run; 0: all
-    steps:int=STEPS    # Most steps of all runs together
+    steps:int=STEPS,   # Most steps of all runs together
+    where:Where=Where()# Where published data are
 )->int:                # At least 1
     "How many epochs a first look takes"
-    each = sum(math.ceil(len(data_of(RunConfig(dataset=d, train_size=train_size)).x)/max(1, batch_size))
-               for d in datasets)
+    data = [data_of(RunConfig(dataset=d, train_size=train_size), where) for d in datasets]
+    each = sum(math.ceil(len(d.x)/max(1, batch_size)) for d in data)
     return max(1, min(epochs, steps//(each*max(1, runs))))
 
 # %% ../nbs/15_experiments.ipynb #c0317ceb
 def train_toy(
-    loss:str=None,          # 'contrastive', 'triplet', 'triplet-sq' or several with commas; None: contrastive and triplet
+    loss:str=None,          # Arms, with commas: 'contrastive', 'triplet', 'triplet-sq'; None: the first two
     epochs:int=100,         # Passes over the training data
     seeds=1,                # How many, or a list of them
     margin=1.,              # One for all, or one per arm
     strategy:str='published', # One of STRATEGIES
     out='runs/toy',         # Folder for runs, tables and report
-    **kwargs                # Of compare: n_classes, samples_per_class, mode_spread, overlap_prob, outlier_frac, batch_size, …
+    **kwargs                # Of compare: n_classes, mode_spread, overlap_prob, outlier_frac, batch_size, …
 )->list:                    # The runs
     "The synthetic experiment of the original study, in its settings"
     return compare('toy', _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, **kwargs)
@@ -501,9 +523,11 @@ def _names(s): return [n.strip() for n in s.split(',') if n.strip()] if s is not
 
 # %% ../nbs/15_experiments.ipynb #e5c00002
 def _small(x, side=48):
-    pool = lambda b: (torch.nn.functional.adaptive_avg_pool2d(b.float(),
-                                                              [min(s, side) for s in b.shape[2:]])).round().byte()
-    return x if x.dtype == torch.uint8 and max(x.shape[2:]) <= side else torch.cat([pool(b if b.dtype == torch.uint8 else b*255) for b in x.split(1024)])
+    size, of_bytes = [min(s, side) for s in x.shape[2:]], x.dtype == torch.uint8
+    if of_bytes and size == list(x.shape[2:]): return x
+    as_bytes = lambda b: (b if of_bytes else b*255).float()
+    pool = lambda b: torch.nn.functional.adaptive_avg_pool2d(as_bytes(b), size).round().byte()
+    return torch.cat([pool(b) for b in x.split(1024)])
 
 def frozen_data(
     data,                 # LabelledData of pictures
@@ -527,9 +551,9 @@ def frozen_data(
 ORIGINS['frozen_data'] = lambda data, checkpoint: frozen_data(data, checkpoint, cache_folder())
 
 # %% ../nbs/15_experiments.ipynb #e5c00003
-def _pictures(dataset, size):
+def _pictures(dataset, size, where=Where()):
     "Pictures of a data set; where they are files, bytes of that size"
-    data = load_data(RunConfig(dataset=dataset), **_where)
+    data = load_data(RunConfig(dataset=dataset), data_dir=where.data_dir, download=where.download)
     if isinstance(data.x, ImageFiles): data = decoded(data, size)
     if data.origin or ':' in dataset: return data
     return replace(data, origin=(('pictures', dict(dataset=dataset, size=size)),))
@@ -563,11 +587,10 @@ def picture_size(
 # %% ../nbs/15_experiments.ipynb #81149b9f
 def retrieval_task(
     dataset:str,           # One that is registered with a backbone, or a name from own_data
-    backbone:str=None,     # 'vit-b-32', 'convnet', a checkpoint (a folder, or a name with a slash), timm:NAME or module:callable; None: as registered
+    backbone:str=None,     # 'vit-b-32', 'convnet', a checkpoint, timm:NAME or module:callable; None: as registered
     freeze:bool=True,      # Train the head only?
     closed_set:bool=False, # The same classes in training and held-out data?
-    device=None,           # Where features are computed; None: fastai's default
-    notify=warnings.warn   # Called with a sentence when something should be known
+    where:Where=Where()    # Data folder, device, who is told
 )->tuple:                  # Name of the data set, name of the model
     "What `compare` is to train on, and which network"
     if dataset not in DATASETS or DATASETS[dataset].megabytes:
@@ -577,16 +600,17 @@ def retrieval_task(
     halves = f'{dataset}-closed' in DATASETS                          # published halves
     name, disjoint = f"{dataset}{'-closed'*(halves and closed_set)}", not (halves or closed_set)
     if backbone == 'convnet' and f'{name}-disjoint' in DATASETS: return f"{name}{'-disjoint'*disjoint}", backbone
-    data = _pictures(name, side or 64)
+    data = _pictures(name, side or 64, where)
     if not halves: data, disjoint = _task(data, closed_set)
     if backbone == 'convnet': return register_data(data, disjoint), backbone
     checkpoint = VIT if backbone == 'vit-b-32' else backbone
     if not freeze:
         model = register_backbone(checkpoint, freeze=False, bf16=torch.cuda.is_available())
         return register_data(data, disjoint, model), model
-    features = frozen_data(data, checkpoint, cache_folder(), device, notify)
+    features = frozen_data(data, checkpoint, cache_folder(), where.device, where.notify)
     return register_data(features, disjoint, 'linear'), 'linear'
 
+# %% ../nbs/15_experiments.ipynb #7a12c0d3
 def train_retrieval(
     dataset:str='cub',      # One that is registered with a backbone, or a name from own_data
     loss:str=None,          # As for train_toy
@@ -598,16 +622,12 @@ def train_retrieval(
     margin=1.,              # One for all, or one per arm
     strategy:str='published', # One of STRATEGIES
     out='runs/retrieval',   # Folder for runs, tables and report
-    data_dir=None,          # Folder of published data
-    download:bool=False,    # Fetch published data that are not there?
-    device=None,            # Where; None: fastai's default
-    **kwargs                # Of compare: batch_size, lr, …
+    **kwargs                # Of compare: batch_size, lr, data_dir, download, device, …
 )->list:                    # The runs
     "The retrieval experiment of the original study, in its settings"
-    find_data(data_dir, download)
+    where = Where(**{k: kwargs[k] for k in ('data_dir', 'download', 'device') if k in kwargs})
     check_settings((), _names(loss), seeds, margin, epochs=epochs, strategy=strategy,
                    **{k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__})
     with patiently(lambda: 'still preparing the data'):
-        name, model = retrieval_task(dataset, backbone, freeze, closed_set, device)
-    return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model,
-                   data_dir=data_dir, download=download, device=device, **kwargs)
+        name, model = retrieval_task(dataset, backbone, freeze, closed_set, where)
+    return compare(name, _names(loss), seeds, margin, out, epochs=epochs, strategy=strategy, model=model, **kwargs)
