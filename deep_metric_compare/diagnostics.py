@@ -328,7 +328,7 @@ class OptimizationDiagnostics(Callback):
     ):
         store_attr()
         self.tables, self.readings, self.places, self.collapses = [[]], [[]], [[]], [None]
-        self.seen, self.step, self.dead, self.watching = None, None, [], False
+        self.seen, self.step, self.dead, self.watching = None, None, set(), False
     def before_fit(self):
         "Nothing is watched until training begins: a Learner may validate, predict or look for a learning rate"
         self.watching = False
@@ -354,7 +354,7 @@ def _prepare(self:OptimizationDiagnostics):
     self.R = replicas_of(self.model)
     self.points = None
     self.tables, self.readings, self.places = ([[] for _ in range(self.R)] for _ in range(3))
-    self.collapses, self.all_steps, self.dead = [None]*self.R, [], []
+    self.collapses, self.all_steps, self.dead = [None]*self.R, [], set()
     self._follow()
     self.start = self._flat(self.params)
 
@@ -461,12 +461,12 @@ def _write_readings(self:OptimizationDiagnostics):
         if r not in self.dead: self.readings[r] += map(list, zip(at, v))
 
 # %% ../nbs/10_diagnostics.ipynb #945b8b43
-_REMEMBERED = 'tables', 'collapses', 'dead', 'all_steps', 'start', 'readings', 'places'
+_REMEMBERED = 'tables', 'collapses', 'all_steps', 'start', 'readings', 'places'
 
 @patch
 def state(self:OptimizationDiagnostics):
     "What is needed to go on from the end of an epoch: tensors, lists, numbers"
-    return {k: getattr(self, k) for k in _REMEMBERED}
+    return {k: getattr(self, k) for k in _REMEMBERED} | dict(dead=sorted(self.dead))
 
 @patch
 def resume(self:OptimizationDiagnostics, state  # From `state`, of the same run; its model has its weights already
@@ -475,7 +475,7 @@ def resume(self:OptimizationDiagnostics, state  # From `state`, of the same run;
     self._prepare()
     device = self.start.device
     for k in _REMEMBERED: setattr(self, k, state[k])
-    self.start = self.start.to(device)
+    self.start, self.dead = self.start.to(device), set(state['dead'])
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a04
 def _embedded(model, x):
@@ -521,8 +521,8 @@ def probe_path(self:OptimizationDiagnostics,
 @patch
 def _bury(self:OptimizationDiagnostics):
     "A replica that has diverged stays so; the fit ends when none is left"
-    for r in sorted({*self.broken} - {*self.dead}):
-        self.dead.append(r)
+    for r in set(self.broken) - self.dead:
+        self.dead.add(r)
         text = self._call(r, f"the loss or the embeddings are NaN or infinite since epoch {self.tables[r][-1]['epoch']}"
                              ': the run has diverged; use a lower learning rate, or check the loss and the data')
         if len(self.dead) == self.R: raise Diverged(text)
@@ -573,10 +573,10 @@ def _by_group(s):
 # %% ../nbs/10_diagnostics.ipynb #329a4a06
 def _length(vs): return torch.linalg.vector_norm(nn.utils.rnn.pad_sequence(vs, batch_first=True), dim=-1)
 
-def _number(o, name):
-    "What an attribute of a step holds, or an attribute of that; NaN where a loss of one's own leaves it out"
-    for k in name.split('.'): o = getattr(o, k, None)
-    return math.nan if o is None or isinstance(o, str) else o
+def _column(steps, name):
+    "What an attribute of each step holds, or an attribute of that; NaN where a loss of one's own leaves it out"
+    for k in name.split('.'): steps = [getattr(o, k, None) for o in steps]
+    return [math.nan if o is None or isinstance(o, str) else o for o in steps]
 
 @patch
 def _moved(self:OptimizationDiagnostics, steps):
@@ -596,7 +596,7 @@ def _condense(self:OptimizationDiagnostics):
     steps, self.kept = self.kept, []
     if not steps: return
     moved = [self._moved(list(alike)) for _, alike in groupby(steps, lambda s: s.z.shape)]     # the last batch is shorter
-    columns = {k: [_number(s, k) for s in steps] for k in _NUMBERS}
+    columns = {k: _column(steps, k) for k in _NUMBERS}
     columns |= dict(grad_norm=_length([s.norms for s in steps]), update_size=_length([s.moves for s in steps]))
     columns |= {k: torch.cat([m[k] for m in moved]) for k in moved[0]}
     device = steps[0].z.device
@@ -665,7 +665,7 @@ def _constant(loss):
 class GeometryHistory(Callback):
     "Geometry and retrieval on held-out points, every n epochs"
     order = 41     # before the `Recorder`, which shows its columns
-    _stateattrs = 'looked_at', 'hard'     # not in a file
+    _stateattrs = 'held_out', 'hard'     # not in a file
     def __init__(self,
         points:tuple=None,   # (inputs, labels); None: a class-balanced set of the validation data
         every:int=1,         # Epochs between two measurements; the first and the last epoch are always measured
@@ -684,7 +684,7 @@ class GeometryHistory(Callback):
         "Measure before the first step; stay out of `lr_find`"
         if self.watching or hasattr(self.learn, 'lr_finder'): return
         if not _goes_on(self): self._start()
-        elif 'looked_at' not in vars(self): self._choose()
+        elif 'held_out' not in vars(self): self._choose()
         self.watching = True
     def state(self):
         "What is needed to go on from the end of an epoch"
@@ -714,7 +714,7 @@ def _choose(self:GeometryHistory):
     self.R = replicas_of(self.model)
     valid = self.dls[1] if len(self.dls.loaders) > 1 else ()
     seeds = for_each(self.seed, self.R)
-    self.looked_at = replica_points(valid, self.size, seeds) if self.points is None else _stacked(self.points)
+    self.held_out = replica_points(valid, self.size, seeds) if self.points is None else _stacked(self.points)
     self.pull, _ = probe_weighting(self.loss_func, self.dls.train)
     self.hard = None if self.groups is None else self._hard(seeds)
 
@@ -728,8 +728,8 @@ def _hard(self:GeometryHistory, seeds):
 @patch
 def _measure(self:GeometryHistory, epoch):
     "A row for each replica"
-    if self.looked_at is None: return [dict(epoch=epoch)]*self.R             # no held-out data
-    z, y, v = _measured(self, *self.looked_at, self.loss)
+    if self.held_out is None: return [dict(epoch=epoch)]*self.R             # no held-out data
+    z, y, v = _measured(self, *self.held_out, self.loss)
     loss = [{'valid_loss': l} for l in v.tolist()] if self.loss else [{}]*self.R
     fine = [bool(o.isfinite().all()) for o in z]
     geometry = [_geometry(a, b) if ok else {} for a, b, ok in zip(z, y, fine)]

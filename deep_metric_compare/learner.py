@@ -11,7 +11,7 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import contextlib, hashlib, io, math, random, sys, time, tqdm.auto, tqdm.std
+import contextlib, hashlib, io, math, random, shutil, sys, time, tqdm.auto, tqdm.std
 import numpy as np
 from pathlib import Path
 from .core import UserError, check_range, patiently, plain_labels, plain_tensor
@@ -467,10 +467,14 @@ class Checkpoint(Callback):
         self.began = time.perf_counter()
 
 # %% ../nbs/11_learner.ipynb #36dea412
-def _bars_move():
-    "Is there somebody on stderr who sees a line change? A widget of a notebook moves without"
-    in_notebook = tqdm.auto.tqdm.display is not tqdm.std.tqdm.display
-    return in_notebook or bool(sys.stderr) and not sys.stderr.closed and sys.stderr.isatty()
+def _bar(desc, total, show):
+    "A bar of tqdm: off where nobody on stderr sees a line change; a widget of a notebook moves without a terminal"
+    widget = tqdm.auto.tqdm.display is not tqdm.std.tqdm.display
+    seen = widget or sys.stderr and not sys.stderr.closed and sys.stderr.isatty()
+    width = '100%' if widget else shutil.get_terminal_size().columns - 1     # 80 where a terminal does not know its own
+    return tqdm.auto.tqdm(desc=desc, total=max(total, 1), disable=not (show and seen), leave=False, smoothing=0,
+                          miniters=0, ncols=width, nrows=20,
+                          bar_format='{percentage:3.0f}%|{bar}| {desc}, {remaining} left{postfix}')
 
 class Display:
     "One bar for all runs: which is running, what it does, how long is left; without a terminal, a line for each run"
@@ -482,9 +486,7 @@ class Display:
         store_attr('runs,show')
         self.run, self.doing = 0, ''
         self.head = '1 run' if runs == 1 else f'{runs} runs'
-        self.bar = tqdm.auto.tqdm(total=max(total, 1), disable=not (show and _bars_move()), leave=False, smoothing=0,
-                                  miniters=0, dynamic_ncols=True,
-                                  bar_format='{percentage:3.0f}%|{bar}| {desc}, {remaining} left{postfix}')
+        self.bar = _bar(self.head, total, show)
         self.watched = contextlib.ExitStack()
     def begin(self,
         name,              # What is running
