@@ -243,26 +243,25 @@ def run_all(
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
-    d = Display(sum(c.trained for c in todo), len(todo)) if show else None
-    say = store.say = d.say if d else where.notify
+    d = Display(sum(c.trained for c in todo), len(todo), show)
+    say = store.say = d.say if show else where.notify
     where = replace(where, notify=say)
     groups = _to_make(configs, todo, stack, where)
     many = isinstance(jobs, str) or jobs > 1
     spread = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
     made = _spread(groups, out, fresh, where) if many and _worth(groups, where) else None
-    if made and d: d.busy(f'{len(todo)} runs {spread}')
+    if made: d.stage(spread)
     try:
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
-            if d: d.begin(_title(group), len(group), 'preparing' if group[0].trained else 'measuring', seconds)
-            cbs = [ShowProgress(d, len(group))] if d else []
-            if made and d: d.epoch(sum(c.trained for c in group))
+            d.begin(_title(group), len(group), 'preparing' if group[0].trained else 'measuring', seconds)
+            cbs = [ShowProgress(d, len(group))]
+            if made: d.epoch(sum(c.trained for c in group))
             runs = [store.get(c) for c in group] if made else _make_group(group, store, fresh, where, cbs)
-            if d: d.end(_outcome_note(runs))
-            if made and d: d.stage(spread)
+            d.end(_outcome_note(runs))
+            if made: d.stage(spread)
             done.update(zip(group, runs))
-    finally:
-        if d: d.close()
+    finally: d.close()
     for n in store.notes: say(n)
     return [done[c] for c in asked]
 
@@ -439,11 +438,8 @@ def compare(
         configs = plan(datasets, losses, seeds, margin, where=where, **fields)
     if say: say(run_text(configs, where))
     runs = run_all(configs, out, fresh, where=where)
-    d = Display(1, 1) if show else None
-    if d: d.busy('writing the tables and the report')
-    try: write_results(runs, out, 'Contrastive and triplet loss compared', command)
-    finally:
-        if d: d.close()
+    with patiently(lambda: 'still writing the tables and the report') if show else nullcontext():
+        write_results(runs, out, 'Contrastive and triplet loss compared', command)
     return runs
 
 # %% ../nbs/15_experiments.ipynb #e5b00002

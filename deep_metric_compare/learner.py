@@ -11,12 +11,14 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import contextlib, hashlib, io, math, os, random, sys, time
+import contextlib, hashlib, io, math, random, shutil, sys, time, tqdm.auto, tqdm.std
 import numpy as np
 from pathlib import Path
-from .core import UserError, check_choice, check_range, patiently, plain_labels, plain_tensor, stream, write_whole
+from .core import UserError, check_range, patiently, plain_labels, plain_tensor
+from .core import stream, tell, write_whole
 from .data import GatherDL, TensorSet
 from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset, no_batches
+from .diagnostics import for_each, loaders_of, replicas_of, stack_points
 from .losses import LOSSES, PairLoss, arm_of
 from .models import embed, every_sample
 
@@ -40,9 +42,8 @@ class EpochStreams(Callback):
         store_attr()
         self.margins = []
     def _losses(self):
-        "The losses of all replicas with their seeds"
-        seeds = self.seed if isinstance(self.seed, (list, tuple)) else [self.seed]
-        return list(zip(getattr(self.loss_func, 'replicas', None) or [self.loss_func], seeds))
+        "The loss of each replica with its seed"
+        return list(zip(getattr(self.loss_func, 'replicas', None) or [self.loss_func], for_each(self.seed)))
     def _draw_from(self, purpose, epoch=None):
         p = next(self.model.parameters(), None)
         for l, s in self._losses():
@@ -53,7 +54,7 @@ class EpochStreams(Callback):
     def before_train(self):
         "Renew the streams of order, sampling and margin"
         e = self.start_epoch + self.epoch
-        for dl in [self.dls.train, *getattr(self.dls.train, 'members', [])]:
+        for dl in [self.dls.train, *loaders_of(self.dls.train)]:
             if hasattr(dl, 'epoch'): dl.epoch = e
         moving = [(l, s) for l, s in self._losses() if isinstance(getattr(l, 'spec', None), str)]
         self.margins = [(l, stream(s, 'margin', e)) for l, s in moving]
@@ -77,8 +78,8 @@ class DeviceSmoothLoss(AvgSmoothLoss):
                   ):
         "Add the loss of a step"
         l = learn.loss.detach().mean()
-        self.val, self.count = torch.lerp(l, torch.zeros_like(l) if self.val is None else self.val,
-                                          self.beta), self.count + 1
+        self.val = torch.lerp(l, torch.zeros_like(l) if self.val is None else self.val, self.beta)
+        self.count += 1
     @property
     def value(self):
         "The smoothed loss, 0-d, on the device"
@@ -297,9 +298,8 @@ def _check_parts(dls, model, loss, seed):
     if not hasattr(dls, 'loaders'):
         raise UserError(f'metric_learner was given a {type(dls).__name__} as dls, expected DataLoaders: '
                         f'DataLoaders(train, valid) puts two loaders together')
-    counts = dict(model=getattr(model, 'replicas', 0) or 1, loss=len(getattr(loss, 'replicas', None) or [loss]),
-                  loader=len(getattr(dls.train, 'members', [dls.train])),
-                  seeds=len(seed) if isinstance(seed, (list, tuple)) else 1)
+    counts = dict(model=replicas_of(model), loss=len(getattr(loss, 'replicas', None) or [loss]),
+                  loader=len(loaders_of(dls.train)), seeds=len(for_each(seed)))
     if len(set(counts.values())) > 1:
         raise UserError(f"replicas: {', '.join(f'{k} {n}' for k, n in counts.items())}; expected the same number in "
                         f"each: Replicas, stack_losses, replica_dls and a list of seeds belong together")
@@ -339,11 +339,9 @@ def metric_learner(
     if held_out is None and (len(dls.loaders) < 2 or no_batches(dls[1])):
         notify('there are no validation data, so geometry and Recall@1 are not measured: give held_out=(inputs, '
                'labels) to see them')
-    if getattr(model, 'replicas', 0): seed = list(seed) if isinstance(seed, (list, tuple)) else [seed]
-    elif isinstance(seed, (list, tuple)): seed, = seed
-    if isinstance(seed, list) and held_out is not None:
-        held_out = tuple(torch.stack(t) for t in zip(*(_some(h, probe_size, s) for h, s in zip(held_out, seed))))
-    elif held_out is not None: held_out = _some(held_out, probe_size, seed)
+    if held_out is not None:
+        each = held_out if getattr(model, 'replicas', 0) else [held_out]
+        held_out = stack_points(_some(h, probe_size, s) for h, s in zip(each, for_each(seed)))
     ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names,
                                                          groups=groups),
             GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed, groups), NoValidationPass()]
@@ -447,7 +445,8 @@ def read_checkpoint(
         d = torch.load(io.BytesIO(data[32:]), map_location='cpu', weights_only=True)
         if isinstance(d, dict): return d
         raise ValueError(f'it holds a {type(d).__name__}')
-    except Exception as e: notify(f'{path} cannot be read ({type(e).__name__}: {e}), so the run begins anew')     # a damaged file can raise anything
+    except Exception as e:                            # a damaged file can raise anything
+        notify(f'{path} cannot be read ({type(e).__name__}: {e}), so the run begins anew')
 
 class Checkpoint(Callback):
     "Write down at the end of an epoch what it takes to go on from there"
@@ -468,95 +467,68 @@ class Checkpoint(Callback):
         self.began = time.perf_counter()
 
 # %% ../nbs/11_learner.ipynb #36dea412
+def _bar(desc, total, show):
+    "A bar of tqdm: off where nobody on stderr sees a line change; a widget of a notebook moves without a terminal"
+    widget = tqdm.auto.tqdm.display is not tqdm.std.tqdm.display
+    seen = widget or sys.stderr and not sys.stderr.closed and sys.stderr.isatty()
+    width = '100%' if widget else shutil.get_terminal_size().columns - 1     # 80 where a terminal does not know its own
+    return tqdm.auto.tqdm(desc=desc, total=max(total, 1), disable=not (show and seen), leave=False, smoothing=0,
+                          miniters=0, ncols=width, nrows=20,
+                          bar_format='{percentage:3.0f}%|{bar}| {desc}, {remaining} left{postfix}')
+
 class Display:
-    "One line on stderr: what is running, how much is done, how long is left"
+    "One bar for all runs: which is running, what it does, how long is left; without a terminal, a line for each run"
     def __init__(self,
-        total:int,           # Epochs of all runs together
-        runs:int,            # How many runs
-        file=None,           # Where to write; None: stderr
-        every:float=.1       # Seconds between two updates on a terminal
+        total:int,      # Epochs of all runs together
+        runs:int,       # How many runs
+        show:bool=True  # Is anything shown?
     ):
-        self.total, self.runs, self.every, self.file = max(total,
-                                                           1), runs, every, file or sys.stderr or open(os.devnull, 'w')
-        self.done, self.run, self.n, self.start, self.shown, self.name, self.width = 0, 0, 1, time.time(), 0., '', 0
-        self.live = not self.file.closed and self.file.isatty()
-        self.doing, self.since, self.watched = '', time.time(), contextlib.ExitStack()
+        store_attr('runs,show')
+        self.run, self.doing = 0, ''
+        self.head = '1 run' if runs == 1 else f'{runs} runs'
+        self.bar = _bar(self.head, total, show)
+        self.watched = contextlib.ExitStack()
     def begin(self,
-        name,            # What is running
-        n:int=1,         # How many runs at once
+        name,              # What is running
+        n:int=1,           # How many runs at once
         doing='preparing', # What comes first
-        seconds:float=0. # It began so long ago
+        seconds:float=0.   # It began so long ago
     ):
         "One run starts, or several side by side"
-        self.name, self.n, self.run, self.epoch0 = name, n, self.run + n, time.time() - seconds
+        self.run, self.began = self.run + n, time.time() - seconds
+        which = f'run {self.run}' if n == 1 else f'runs {self.run - n + 1}–{self.run}'
+        self.head = f'{which} of {self.runs}: {name}'
         self.stage(doing)
-        self.show(force=True)
+        self.bar.refresh()
     def stage(self, s  # What is done from now on, in words
              ):
-        "What is shown where nothing else is for a while"
-        if not self.doing: self.watched.enter_context(patiently(self.lasts, self._again))
+        "Name it; what lasts is named again"
+        if self.show and not self.doing: self.watched.enter_context(patiently(self._lasts, self._again))
         self.doing, self.since = s, time.time()
-    def lasts(self):
-        "What is done just now, and for how long"
-        return f'{self.doing}, {time.time() - self.since:.0f} s'
+        self.bar.set_description_str(self.head, refresh=False)
+        self.bar.set_postfix_str(s, refresh=False)
+        self.bar.update(0)
+    def _lasts(self): return f'{self.doing}, {time.time() - self.since:.0f} s'
     def _again(self, note):
-        if not self.live: self._write(f'still {self.head()}: {note}\n' if self.run else f'still {note}\n')
-        elif self.run: self.show(force=True, note=note)
-        else: self._line(note)
+        if self.bar.disable: tell(f'still {self.head}: {note}')
+        else: self.bar.set_postfix_str(note)
     def epoch(self, n:int=1  # Of how many runs at once
              ):
         "An epoch is done"
-        self.done += n
-        self.show()
-    def which(self):
-        "Which runs are running, in words"
-        return f'run {self.run}' if self.n == 1 else f'runs {self.run - self.n + 1}–{self.run}'
-    def head(self):
-        "Which runs of how many, and their name"
-        return f'{self.which()} of {self.runs}: {self.name}'
-    def left(self):
-        "Seconds that remain, by the pace so far; None at the start"
-        return (time.time() - self.start)/self.done*(self.total - self.done) if self.done else None
-    def show(self,
-        force:bool=False, # Even if it was shown a moment ago?
-        note=''           # What is done just now
-    ):
-        "Write the line"
-        if not self.live or (time.time() - self.shown < self.every and not force): return
-        self.shown, left = time.time(), self.left()
-        share = min(self.done/max(self.total, 1), 1)
-        bar = '█'*round(20*share) + '░'*(20 - round(20*share))
-        self._line(f"{bar} {share:4.0%}  {self.head()}  "
-                   f"{'' if left is None else f'{int(left)//60}:{int(left)%60:02d} left'}  {note}")
-    def _write(self, s):
-        with contextlib.suppress(OSError, ValueError):       # nobody reads it any more
-            self.file.write(s)
-            self.file.flush()
-    def _line(self, s):
-        self._write('\r' + s.ljust(self.width))
-        self.width = len(s)
+        self.bar.update(n)
     def end(self, note:str=''  # To add to the line
            ):
         "A run is finished"
-        if not self.live: self._write(f'{self.head()}{note}, {time.time() - self.epoch0:.1f} s\n')
-    def busy(self, s  # What is being done
-            ):
-        "Show something that has no epochs"
-        if self.live: self._line(s)
-        self.stage(s)
+        if self.show and self.bar.disable: tell(f'{self.head}{note}, {time.time() - self.began:.1f} s')
     def say(self, s  # A sentence that should stay on the screen
            ):
-        "Print a line above the display"
-        if self.live: self._write('\r' + ' '*self.width + '\r')
-        self._write(f'{s}\n')
-        self.show(force=True)
+        "Write a line above the bar"
+        with self.bar.external_write_mode(sys.stderr): tell(s)
     def close(self):
-        "Remove the line"
+        "Remove the bar"
         self.watched.close()
         self.doing = ''
-        if not self.live: return
-        self._line('')
-        self._write('\r')
+        self.bar.close()
 
 # %% ../nbs/11_learner.ipynb #539cd1e0
 class ShowProgress(Callback):
