@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
-from .core import CHECKPOINT, RunConfig, RunStore, UserError, check_choice, check_range, environment, locked, out_folder, patiently, stream, write_run, write_whole
+from .store import CHECKPOINT, RunStore, environment, locked, write_run
+from .core import RunConfig, UserError, check_choice, check_range, out_folder, patiently, stream, write_whole
 from .data import AUGMENTS, DATASETS, FEW, _check_batch, alone_text, check_augment, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .features import frozen_features
@@ -29,7 +30,8 @@ from .images import IMAGE_DATASETS, ImageFiles, cache_folder, decoded, draws_cla
 from .learner import Checkpoint, Display, ShowProgress, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import ARMS, LOSSES, arm_of, make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy, retrieval_metrics
-from .models import MODELS, VIT, Discriminant, Replicas, ViTEmbedder, backbone_name, embed, load_backbone, made_by_code, make_model, register_backbone, vit_splitter, weights_hash
+from .models import MODELS, Discriminant, Replicas, ViTEmbedder, embed, make_model, register_backbone, vit_splitter, weights_hash
+from .backbones import VIT, backbone_name, load_backbone, made_by_code
 from .report import keep_report
 from .stats import data_label, runs_frame, tables
 from fastai.torch_core import default_device

@@ -11,7 +11,8 @@ __all__ = ['RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'MEASURE_NAMES', 'SHORT', '
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
-from .core import RunConfig, UserError, check_choice, check_range, locked, out_folder, write_whole
+from .core import RunConfig, UserError, check_choice, check_range, out_folder, write_whole
+from .store import locked
 from .experiments import BASE_MODELS, STACKED, data_of, plan
 from .images import draws_classes
 from .losses import ARMS, arm_of
