@@ -174,7 +174,7 @@ def counts_as_python(b):
 
 def markup():
     "What the page on the explorer shows, out of its notebook"
-    cells = json.loads((NBS/'03b_explorer.ipynb').read_text(encoding='utf-8'))['cells']
+    cells = json.loads((NBS/'09a_explorer.ipynb').read_text(encoding='utf-8'))['cells']
     return next(m[1] for c in cells if (m := re.search(r'```\{=html\}\n(.*?)```', ''.join(c['source']), re.S)))
 
 def page_in(folder, **settings):
@@ -268,7 +268,8 @@ def page(picture=False):
 CELLS = ['from deep_metric_compare.explorer import LossExplorer, RunReplay\nLossExplorer(play=False)',
          "print('still', 'here')",
          """import tempfile
-from deep_metric_compare.core import RunConfig, RunStore
+from deep_metric_compare.core import RunConfig
+from deep_metric_compare.store import RunStore
 from deep_metric_compare.experiments import run_one
 store = RunStore(tempfile.mkdtemp())
 small = dict(n_classes=4, samples_per_class=30, samples_per_class_test=20, epochs=3)

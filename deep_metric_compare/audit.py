@@ -18,7 +18,8 @@ from .choose import answer_on, scores_by_arm
 from .core import RunConfig, UserError, out_folder, stream, write_whole
 from .data import array_data, load_data, metric_dls
 from .experiments import BASE_MODELS, data_of, plan, run_all
-from .images import data_folder, register_data
+from .published import data_folder
+from .images import register_data
 from .learner import metric_learner
 from .models import ConvNetEmbedder, embed
 from .measures import BASELINES

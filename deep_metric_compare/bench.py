@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from .core import RunConfig, UserError, environment
+from .core import RunConfig, UserError
+from .store import environment
 from .data import replica_dls
 from .distances import pairwise_distances
 from .experiments import prepare

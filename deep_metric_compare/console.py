@@ -29,7 +29,8 @@ if os.path.basename(sys.argv[0]).startswith('dmc_'):
         if signal.getsignal(_number) is not signal.SIG_IGN: signal.signal(_number, _stop)
 
 # %% ../nbs/16_console.ipynb #b0b02933
-from .core import UserError, command, patiently, with_config
+from .core import UserError, patiently
+from .commands import command, with_config
 
 # %% ../nbs/16_console.ipynb #f01a7e56
 def _list(s): return [p.strip() for p in str(s).split(',') if p.strip()]

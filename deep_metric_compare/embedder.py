@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd, torch
-from .core import check_range, environment, locked, out_folder, patiently, plain_tensor, printable, Run, UserError, write_whole
-from .core import _remove
+from .core import check_range, out_folder, patiently, plain_tensor, printable, UserError, write_whole
+from .store import environment, locked, Run
+from .core import discard
 from .data import LabelledData, check_arrays
 from .run import VERIFIED, Where, data_of, measured
 from .features import frozen_features
-from .images import _some, decode_images, list_pictures, read_image, read_vectors
+from .images import _some, read_vectors
+from .folders import decode_images, list_pictures, read_image
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model, weights_hash
 from .measures import BASELINES, arm_label, backbone_of, data_label
@@ -90,10 +92,10 @@ def _about(run, data, why, answer, command, weights):
 def _exchange(part, folder):
     "Put a finished folder where an older one may be"
     old = folder.with_name(f'.{folder.name}.old')
-    _remove(old)
+    discard(old)
     if folder.exists(): folder.rename(old)
     part.rename(folder)
-    _remove(old)
+    discard(old)
 
 def _check_run(run):
     "Refuse a run that has no weights worth keeping"
@@ -126,7 +128,7 @@ def save_embedder(
     weights = save({k: v.contiguous() for k, v in run.weights.items()})
     about = _about(run, data, why, answer, command, weights)
     part = folder.with_name(f'.{folder.name}.part')
-    _remove(part)
+    discard(part)
     part.mkdir(parents=True)
     write_whole(part/FILES['weights'], weights)
     text = json.dumps(about, indent=1, ensure_ascii=False) + '\n'
@@ -425,7 +427,7 @@ def write_best(
             run, why = best_run(comparison, decision.dataset)
             name = _folder_name(data_label(decision.dataset), taken)
             taken.add(name.casefold())
-            if run.outcome == 'diverged': _remove(root/name)
+            if run.outcome == 'diverged': discard(root/name)
             else:
                 answer, data = str(decision).splitlines()[0], data_of(run.config, where)
                 folders.append(save_embedder(run, root/name, data, why, answer, command))

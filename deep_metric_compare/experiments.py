@@ -17,15 +17,20 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 import torch
-from .core import RunConfig, RunStore, UserError, check_choice, check_range, locked, out_folder
+from .core import RunConfig, UserError, check_choice, check_range, out_folder
+from .store import RunStore, locked
 from .core import patiently, write_whole
 from .data import DATASETS, FEW, ORIGINS, alone_text, check_augment, dataset_of, held_out_rows, load_data, regroup
 from .features import frozen_features
-from .images import ImageFiles, cache_folder, decoded, draws_classes
-from .images import embeddings_data, folder_data, register_data
+from .published import ImageFiles, decoded
+from .folders import cache_folder
+from .images import draws_classes
+from .images import embeddings_data, register_data
+from .folders import folder_data
 from .learner import Display, ShowProgress
 from .losses import ARMS, LOSSES, arm_of
-from .models import MODELS, VIT, backbone_name, load_backbone, made_by_code, make_model
+from .models import MODELS, VIT, backbone_name, load_backbone, make_model
+from .backbones import made_by_code
 from .models import register_backbone, weights_hash
 from .report import keep_report
 from .run import _DATA_FIELDS, _but_seed, _checked_loss, GALLERY, MEASURED, Where

@@ -6,10 +6,10 @@
 __all__ = ['content_hash', 'features_key', 'frozen_features']
 
 # %% ../nbs/07b_features.ipynb #141a9e6f
-import hashlib, json, warnings
+import json, warnings
 from pathlib import Path
 import torch
-from .core import UserError, write_whole
+from .core import UserError, fingerprint, write_whole
 from .models import eval_mode, weights_hash
 
 # %% ../nbs/07b_features.ipynb #258edb40
@@ -17,10 +17,8 @@ def content_hash(
     x  # A tensor or an array
 )->str:# sha256, 64 hexadecimal digits
     "A fingerprint of type, shape and values"
-    x = torch.as_tensor(x).detach().cpu().contiguous()
-    h = hashlib.sha256(f'{x.dtype}|{tuple(x.shape)}|'.encode())
-    h.update(x.reshape(-1).view(torch.uint8).numpy())
-    return h.hexdigest()
+    x = torch.as_tensor(x)
+    return fingerprint(f'{x.dtype}|{tuple(x.shape)}|', x)
 
 def features_key(
     model,        # A ViTEmbedder
@@ -31,7 +29,7 @@ def features_key(
     cls = model.layers[0]
     config = {k: v for k, v in cls.net.config.to_dict().items() if k not in ('_name_or_path', 'transformers_version')}
     parts = weights_hash(cls.net), config, cls.bf16, model.how, key or content_hash(x)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return fingerprint(json.dumps(parts, sort_keys=True, default=str))
 
 # %% ../nbs/07b_features.ipynb #1b66edbe
 def _read(path):

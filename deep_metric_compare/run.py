@@ -15,13 +15,16 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
-from .core import CHECKPOINT, Run, RunConfig, UserError, check_choice, check_range, environment
-from .core import stream, write_run
+from .store import CHECKPOINT, Run, environment
+from .core import RunConfig, UserError, check_choice, check_range
+from .core import stream
+from .store import write_run
 from .data import AUGMENTS, DATASETS, LabelledData, _check_batch, alone_text, dataset_of, load_data
 from .data import metric_dls, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .geometry import class_geometry
-from .images import ImageFiles, decoded, draws_classes, read_again
+from .published import ImageFiles, decoded
+from .images import draws_classes, read_again
 from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import make_loss, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy

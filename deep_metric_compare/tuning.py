@@ -10,7 +10,8 @@ __all__ = ['RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'SHORT', 'SETTING', 'margin
 # %% ../nbs/15a_tuning.ipynb #d15t0002
 from dataclasses import dataclass, replace
 import pandas as pd
-from .core import RunConfig, UserError, check_choice, check_range, locked, out_folder
+from .core import RunConfig, UserError, check_choice, check_range, out_folder
+from .store import locked
 from .experiments import BASE_MODELS, plan, write_tables
 from .images import draws_classes
 from .losses import ARMS, arm_of
