@@ -14,7 +14,7 @@ test: .venv/.ready  ## Run every notebook's tests and the project's checks
 	@$(BIN)/python .ci/check.py
 
 bench: .venv/.ready  ## Measure every hot path against pytorch-metric-learning and plain PyTorch (some minutes)
-	@$(BIN)/dmc_bench --out nbs/results
+	@$(BIN)/python .ci/bench/bench.py --out nbs/results
 
 sync: .venv/.ready  ## After editing notebooks: clean them, export the modules, write README.md
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export && $(BIN)/python .ci/readme.py

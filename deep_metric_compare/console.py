@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PER_LOSS', 'dmc_compare', 'dmc_train_toy', 'dmc_train_classification', 'dmc_train_retrieval', 'dmc_embed',
-           'dmc_audit', 'dmc_bench']
+           'dmc_audit']
 
 # %% ../nbs/16_console.ipynb #5ea339fa
 import contextlib, os, shlex, signal, sys
@@ -359,18 +359,3 @@ def dmc_audit(
     table = audit(out, tasks, data_dir, jobs or _cores(), say=lambda s: print(s, flush=True))
     print(f"\n{audit_counts(table).round(3).to_string(index=False)}\n\n{audit_text(table)}\n{Path(out)/'audit.csv'}")
 
-
-# %% ../nbs/16_console.ipynb #c16c0002
-@command
-def dmc_bench(
-    quick:bool=False,     # Small sizes, once each, under a minute: does everything run, and do both sides agree?
-    out:str='runs/bench'  # Folder for the table
-):
-    "Measure every hot path against pytorch-metric-learning and plain PyTorch, as ratios in one process"
-    with _loading(): from deep_metric_compare.bench import bench_text, run_bench, write_bench
-    rows = run_bench(quick, say=lambda s: print(s, file=sys.stderr, flush=True))
-    path = write_bench(rows, out)
-    print(bench_text(rows), '\n\n' + str(path), sep='')
-    if wrong := [f"{r['part']}, {r['setting']}" for r in rows if r.get('agree') is False]:
-        raise UserError(f"the two sides disagree in {'; '.join(wrong)}: one of them computes something else than it "
-                        "says")
