@@ -4,7 +4,7 @@
 
 A process for itself: the system keeps a high-water mark, which importing raises far above what a loss needs, so it is set back
 before the pass (on Linux; elsewhere there is no such switch, and no such measurement)."""
-import gc, subprocess, sys
+import gc, os, subprocess, sys
 from pathlib import Path
 
 SWITCH = Path('/proc/self/clear_refs')
@@ -30,7 +30,9 @@ def measure(side, per, B):
 
 def peak(side, per, B):
     "The same from a process of its own"
-    r = subprocess.run([sys.executable, __file__, side, per, str(B)], capture_output=True, text=True)
+    # what is freed goes back to the system; else the allocator's habits are measured, and differ from run to run
+    env = os.environ | dict(MALLOC_MMAP_THRESHOLD_='65536')
+    r = subprocess.run([sys.executable, __file__, side, per, str(B)], capture_output=True, text=True, env=env)
     if r.returncode: sys.exit(f'the memory of {side} at B = {B} could not be measured: {r.stderr.strip().splitlines()[-1]}')
     return float(r.stdout)
 
