@@ -49,7 +49,7 @@ class Gap(NamedTuple):
 # %% ../nbs/12b_answer.ipynb #a061ca50
 def gap_of_scores(
     d,              # (S): difference of two arms for each seed
-    ratio:float=0.  # Held-out over training samples, where each seed draws its split: @eq-corrected; 0: independent seeds
+    ratio:float=0.  # Held-out over training samples, where each seed draws its split: @eq-corrected; 0: one split
 )->Gap:
     "The gap of two arms from one number per seed"
     d = np.asarray(d, float)
@@ -63,7 +63,7 @@ def gap_of_scores(
 
 # %% ../nbs/12b_answer.ipynb #c1d33d2c
 def gap_of_items(
-    d,            # (S, I): by seed and test item 1, 0 or −1: right in the first arm alone, both or none, the second alone
+    d,            # (S, I): by seed and test item, 1: right in the first arm alone, −1: in the second alone, else 0
     groups=None   # (I): what was drawn, where that is not the item itself (the class, where classes are unseen)
 )->Gap:
     "The gap of two arms from right and wrong of every test item: @eq-crossed"
@@ -182,7 +182,7 @@ class Answer:
     def __str__(self): return answer_text(self)
 
 def decide(
-    scores:dict,      # Loss → (S) by seed, or (S, I) right and wrong (1 and 0) by seed and test item; seeds in one order
+    scores:dict,      # Loss → (S) by seed, or (S, I) right (1) or wrong by seed and test item; seeds in one order
     baseline=None,    # The same of the best baseline, or (1, I) where it has no seeds; None: there is none
     name:str='the baseline', # What to call it
     delta:float=.005, # Smallest difference that matters

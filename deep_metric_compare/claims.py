@@ -15,7 +15,7 @@ from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, 
 from .measures import paired_differences, summarise
 from .measures import _backbone, _by_dataset, _contrast, _dead, _estimate, _estimate_text, _halves
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pairs
-from .stats import MIN_SEEDS, WORDS, border_tests, decide, holm, sign_tests
+from .stats import MIN_SEEDS, WORDS, border_tests, decide, holm, sign_flip_test, sign_tests
 
 # %% ../nbs/12c_claims.ipynb #8a4c83b0
 Claim = namedtuple('Claim', 'id text opposite alike measures sign delta epochs')
@@ -43,11 +43,6 @@ CLAIMS = [Claim(*c) for c in (    # sign +1: triplet is claimed to have more
 TRIPLETS = 'triplet', 'triplet-sq'
 
 # %% ../nbs/12c_claims.ipynb #5aeae1d2
-def _flip_p(d):
-    "Share of the patterns of signs whose mean is at least as far from zero: exact up to 14 pairs, else of 20,000 drawn"
-    from scipy.stats import permutation_test
-    return permutation_test((d,), np.mean, permutation_type='samples', n_resamples=20000, rng=0).pvalue
-
 def _bounded(g, m):
     "Values of measure `m`; where one was not reached its bound, the reading after the last, and which these are"
     if m not in g:
@@ -68,7 +63,7 @@ def _evidence(x, y, m, c):
     test = sign_tests if late.any() else border_tests
     p = test(c.sign*d, c.delta, halves)
     row.update(test='sign' if late.any() else 't', p=p.min())
-    if not late.any() and halves is None: row.update(p_flip=_flip_p(d))    # flips take all runs for exchangeable
+    if not late.any() and halves is None: row.update(p_flip=sign_flip_test(d))    # flips take all runs for exchangeable
     return row, p
 
 def _unjudged(x, y, c, rows):

@@ -86,9 +86,9 @@ def deciding()->dict:    # What scores on validation data call it → Measure
     return {m.scored: m for m in KNOWN.values() if m.scored}
 
 # %% ../nbs/12a_measures.ipynb #79de370d
-_SHARES = ('Embeddings have length 1. Their mean squared length is the sum of three parts: the variance within classes, '
-           '(C−1)/(2C) times the mean squared distance between class means, and the squared length of the mean of all '
-           'class means. Shares of that sum, on held-out points with clean labels.')
+_SHARES = ('Embeddings have length 1. Their mean squared length is the sum of three parts: the variance within '
+           'classes, (C−1)/(2C) times the mean squared distance between class means, and the squared length of the '
+           'mean of all class means. Shares of that sum, on held-out points with clean labels.')
 _m = partial(register_measure, group=HELD_OUT, tables=('main',))
 _m('test/share_within', 'share of variance within classes', 'within', meaning=_SHARES)
 _m('test/share_between', 'share of variance between classes', 'between', meaning=_SHARES)

@@ -659,6 +659,8 @@ register_figure(
                'the optimiser takes (right), means over the steps of an epoch.' + _lines(rs),
     lambda rs: f"Line charts over the epochs. The gradient norm {_ends(rs, 'grad_norm')}; "
                f"the update size {_ends(rs, 'update_size')}.", 'optimisation')
+
+# %% ../nbs/13_visualize.ipynb #a76420a0
 register_figure(
     'shares', plot_shares, _has('share_within'),
     lambda rs: 'Shares of variance within classes, between classes and in the offset of the common mean on '

@@ -4,8 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd, torch
 from torch.nn import functional as F
-from deep_metric_compare.core import Run, RunConfig, write_run
+from deep_metric_compare.core import RunConfig
 from deep_metric_compare.measures import BASELINES
+from deep_metric_compare.store import Run, write_run
 
 def made_up_runs(seeds=3, dataset='made-up', arms=('contrastive', 'triplet', 'raw', 'untrained'), outcomes={},
                  change={}, epochs=30, halves=False):
