@@ -472,7 +472,7 @@ def _bar(desc, total, show):
     widget = tqdm.auto.tqdm.display is not tqdm.std.tqdm.display
     seen = widget or sys.stderr and not sys.stderr.closed and sys.stderr.isatty()
     # what matters stands first: a long name is cut off; 80 columns where a terminal does not know how wide it is
-    bar, width = ('{bar}', '100%') if widget else ('{bar:12}', shutil.get_terminal_size().columns - 1)
+    bar, width = ('{bar}', None) if widget else ('{bar:12}', shutil.get_terminal_size().columns - 1)
     line = f'{{percentage:3.0f}}%|{bar}| {{remaining}} left{{postfix}}, {{desc}}'
     return tqdm.auto.tqdm(desc=desc, total=max(total, 1), disable=not (show and seen), leave=False, smoothing=0,
                           miniters=0, ncols=width, nrows=20, bar_format=line)
