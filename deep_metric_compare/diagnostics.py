@@ -306,13 +306,25 @@ _ACTIVITIES = dict(active_ratio=('terms.active', 'terms.count'), active_candidat
                    active_negative=('terms.negative.active', 'terms.negative.count'))
 _GROUP_SUMS = [f'{what}/{g}' for what in ('sum', 'n') for g in GROUPS]        # what group_sums gives
 
-def _goes_on(cb):
-    "Does a fit begin where the last row of a callback ends? Else, as after `load`, its history begins anew"
-    ends = [t[-1]['epoch'] for t in cb.tables if t]
-    return cb.epoch > 0 and bool(ends) and max(ends) == cb.epoch
+class _Watcher(Callback):
+    "A callback with a table of rows for each replica, from the moment training begins"
+    watching = False
+    def before_fit(self):
+        "Nothing is watched until then: a Learner may validate, predict or look for a learning rate"
+        self.watching = False
+    def before_train(self):
+        "Look before the first step; stay out of `lr_find`"
+        if self.watching or hasattr(self.learn, 'lr_finder'): return
+        begin = self._follow if self._goes_on() else self._start
+        begin()
+        self.watching = True
+    def _goes_on(self):
+        "Does a fit begin where the last row ends? Else, as after `load`, the history begins anew"
+        ends = [t[-1]['epoch'] for t in self.tables if t]
+        return self.epoch > 0 and bool(ends) and max(ends) == self.epoch
 
 # %% ../nbs/10_diagnostics.ipynb #c58b690c
-class OptimizationDiagnostics(Callback):
+class OptimizationDiagnostics(_Watcher):
     "Probe, activity, participation, gradients and updates, a row per epoch"
     order = 10.5   # after mixed precision has unscaled the gradients, before they are clipped
     # samples, and what a step leaves: not kept in files
@@ -327,19 +339,12 @@ class OptimizationDiagnostics(Callback):
         groups=None            # (N) from sample_groups, for the training samples; a list has one for each replica
     ):
         store_attr()
-        self.tables, self.readings, self.places, self.collapses = [[]], [[]], [[]], [None]
-        self.seen, self.step, self.dead, self.watching = None, None, set(), False
-    def before_fit(self):
-        "Nothing is watched until training begins: a Learner may validate, predict or look for a learning rate"
-        self.watching = False
+        self._forget(1)
+        self.seen = self.step = None
     def before_train(self):
-        "Measure the probe before the first step; stay out of `lr_find`"
-        if hasattr(self.learn, 'lr_finder'): return
-        if not self.watching:
-            begin = self._follow if _goes_on(self) else self._start
-            begin()
-            self.watching = True
-        self.tenth, self.fresh, self.batch_groups = 0, [], self._look_up()
+        "Measure the probe before the first step; look up who is in the batches of each epoch"
+        super().before_train()
+        if self.watching: self.tenth, self.fresh, self.batch_groups = 0, [], self._look_up()
 
 # %% ../nbs/10_diagnostics.ipynb #6304153a
 @patch
@@ -350,11 +355,15 @@ def _start(self:OptimizationDiagnostics):
     self._bury()
 
 @patch
+def _forget(self:OptimizationDiagnostics, R):
+    "Nothing is known of any replica"
+    self.R, self.points = R, None
+    self.tables, self.readings, self.places = ([[] for _ in range(R)] for _ in range(3))
+    self.collapses, self.all_steps, self.dead = [None]*R, [], set()
+
+@patch
 def _prepare(self:OptimizationDiagnostics):
-    self.R = replicas_of(self.model)
-    self.points = None
-    self.tables, self.readings, self.places = ([[] for _ in range(self.R)] for _ in range(3))
-    self.collapses, self.all_steps, self.dead = [None]*self.R, [], set()
+    self._forget(replicas_of(self.model))
     self._follow()
     self.start = self._flat(self.params)
 
@@ -363,7 +372,7 @@ def _follow(self:OptimizationDiagnostics):
     "From here on, from the weights as they are"
     self.seen, self.step, self.kept, self.blocks = None, None, [], []
     seeds = for_each(self.seed, self.R)
-    if getattr(self, 'points', None) is None:
+    if getattr(self, 'points', None) is None:                            # a copy from a file has none
         self.points = _stacked(self.probe) if self.probe else replica_points(self.dls.train, self.probe_size, seeds)
     if self.points is None:
         raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: '
@@ -555,15 +564,17 @@ def _row(self:OptimizationDiagnostics, s, last, probe):
     "The row of an epoch with steps `s`, after the row `last`"
     loss = (s['loss']*s['samples']).sum()/s['samples'].sum()
     path = last.get('path', 0.) + s['update_size'].nansum().item()
-    return dict(epoch=last['epoch'] + 1, loss=loss.item(), **probe, **_means(s), path=path,
-                margin=s['margin'].mean().item(), **_by_group(s))
+    means = {k: _mean(v) for k, v in _measures(s).items()}
+    return dict(epoch=last['epoch'] + 1, loss=loss.item(), **probe, **{k: means[k] for k in (*_ACTIVITIES, *_SIZES)},
+                path=path, margin=s['margin'].mean().item(), **_by_group(s))
 
 def _of(steps, r): return {k: v[:, r] for k, v in steps.items()}
 
-def _means(s):
-    "Activities and sizes, averaged over the steps that have any"
-    ratios = {k: s[a]/s[b] for k, (a, b) in _ACTIVITIES.items()}
-    return {k: v.nanmean().item() for k, v in (ratios | {k: s[k] for k in _SIZES}).items()}
+def _measures(s):
+    "What is averaged, a value per step; NaN where a step has none"
+    return {k: s[k] for k in _SIZES} | {k: s[a]/s[b] for k, (a, b) in _ACTIVITIES.items()}
+
+def _mean(v): return v.nanmean().item()
 
 def _by_group(s):
     "The mean gradient of the samples of each group, over steps; NaN where there are none"
@@ -643,13 +654,13 @@ def _walk(self:OptimizationDiagnostics, r):
     epochs = self.all_steps[:max(len(self.tables[r]) - 1, 1)]
     s = _of({k: torch.cat([e[k] for e in epochs]) for k in epochs[0]}, r)
     tenth = max(1, len(s['loss'])//10)
-    end = {k: v[-tenth:] for k, v in s.items()}
-    means, late = _means(s), _means(end)
-    d = {n: v for k in (*_SIZES, *_ACTIVITIES) for n, v in ((k, means[k]), (f'{k}_last', late[k]))}
+    d = {}
+    for k, v in _measures(s).items(): d |= {k: _mean(v), f'{k}_last': _mean(v[-tenth:])}
+    late = _by_group({k: v[-tenth:] for k, v in s.items()})
     u = s['update_size'].nan_to_num()
     path = u.sum().item()
     away = (self._flat(self.params)[r] - self.start[r]).norm().item()
-    return dict(**d, **_by_group(s), **{f'{k}_last': v for k, v in _by_group(end).items()},
+    return dict(**d, **_by_group(s), **{f'{k}_last': v for k, v in late.items()},
                 path=path, path_first_tenth=(u[:tenth].sum()/max(path, 1e-30)).item(),
                 displacement_over_path=away/max(path, 1e-30),
                 samples_per_step=s['samples'].mean().item(),
@@ -662,7 +673,7 @@ def _constant(loss):
     return dict(active_constant=triplets, active_positive_constant=isinstance(loss, ContrastiveLoss))
 
 # %% ../nbs/10_diagnostics.ipynb #eb26e57c
-class GeometryHistory(Callback):
+class GeometryHistory(_Watcher):
     "Geometry and retrieval on held-out points, every n epochs"
     order = 41     # before the `Recorder`, which shows its columns
     _stateattrs = 'held_out', 'hard'     # not in a file
@@ -676,16 +687,7 @@ class GeometryHistory(Callback):
     ):
         store_attr()
         check_range(every, 'geometry_every', 1, whole=True)
-        self.tables, self.watching = [[]], False
-    def before_fit(self):
-        "Nothing is watched until training begins"
-        self.watching = False
-    def before_train(self):
-        "Measure before the first step; stay out of `lr_find`"
-        if self.watching or hasattr(self.learn, 'lr_finder'): return
-        if not _goes_on(self): self._start()
-        elif 'held_out' not in vars(self): self._choose()
-        self.watching = True
+        self.tables = [[]]
     def state(self):
         "What is needed to go on from the end of an epoch"
         return dict(tables=self.tables)
@@ -709,6 +711,10 @@ def _start(self:GeometryHistory):
     self.tables = [[d] for d in self._measure(self.epoch)]
 
 @patch
+def _follow(self:GeometryHistory):
+    if 'held_out' not in vars(self): self._choose()      # a copy from a file has none
+
+@patch
 def _choose(self:GeometryHistory):
     "Choose the points that are measured"
     self.R = replicas_of(self.model)
@@ -721,9 +727,9 @@ def _choose(self:GeometryHistory):
 @patch
 def _hard(self:GeometryHistory, seeds):
     "Hard points of each replica and easy ones beside them: inputs (R, G, …), labels and number of hard ones of each"
-    each = [hard_points(d, g, self.size, s)
-            for d, g, s in zip(loaders_of(self.dls.train), for_each(self.groups, self.R), seeds)]
-    return nn.utils.rnn.pad_sequence([x for x, *_ in each], batch_first=True), [(y, n) for _, y, n in each]
+    places = zip(loaders_of(self.dls.train), for_each(self.groups, self.R), seeds)
+    x, y, n = zip(*(hard_points(d, g, self.size, s) for d, g, s in places))
+    return nn.utils.rnn.pad_sequence(x, batch_first=True), y, n
 
 @patch
 def _measure(self:GeometryHistory, epoch):
@@ -744,10 +750,10 @@ def _geometry(z, y):
 def _measure_hard(self:GeometryHistory, fine):
     "Recall@1 of the hard points of each replica, NaN where there are none"
     if self.hard is None: return [{}]*self.R
-    x, each = self.hard
+    x, *known = self.hard
     recall = lambda z, y, n: nearest_right(z[:len(y)], y, range(n)).nanmean().item()
     return [{'hard/recall@1': recall(z, y, n) if ok and n else math.nan}
-            for z, (y, n), ok in zip(_embedded(self.model, x), each, fine)]
+            for z, y, n, ok in zip(_embedded(self.model, x), *known, fine)]
 
 # %% ../nbs/10_diagnostics.ipynb #0e3c5f2a
 @patch
@@ -762,7 +768,7 @@ def summary(self:GeometryHistory,
     return res | {k: d[k] for d in self.tables[r] for k in ('hard/recall@1',) if k in d}     # the last one stays
 
 # %% ../nbs/10_diagnostics.ipynb #c6e1d8d2
-def _watchers(learn): return [cb for cb in learn.cbs if isinstance(cb, (OptimizationDiagnostics, GeometryHistory))]
+def _watchers(learn): return [cb for cb in learn.cbs if isinstance(cb, _Watcher)]
 
 @patch
 def replica_history(self:Learner,

@@ -471,10 +471,11 @@ def _bar(desc, total, show):
     "A bar of tqdm: off where nobody on stderr sees a line change; a widget of a notebook moves without a terminal"
     widget = tqdm.auto.tqdm.display is not tqdm.std.tqdm.display
     seen = widget or sys.stderr and not sys.stderr.closed and sys.stderr.isatty()
-    width = '100%' if widget else shutil.get_terminal_size().columns - 1     # 80 where a terminal does not know its own
+    # what matters stands first: a long name is cut off; 80 columns where a terminal does not know how wide it is
+    bar, width = ('{bar}', None) if widget else ('{bar:12}', shutil.get_terminal_size().columns - 1)
+    line = f'{{percentage:3.0f}}%|{bar}| {{remaining}} left{{postfix}}, {{desc}}'
     return tqdm.auto.tqdm(desc=desc, total=max(total, 1), disable=not (show and seen), leave=False, smoothing=0,
-                          miniters=0, ncols=width, nrows=20,
-                          bar_format='{percentage:3.0f}%|{bar}| {desc}, {remaining} left{postfix}')
+                          miniters=0, ncols=width, nrows=20, bar_format=line)
 
 class Display:
     "One bar for all runs: which is running, what it does, how long is left; without a terminal, a line for each run"
