@@ -10,11 +10,12 @@ __all__ = ['HELD_OUT', 'DATASETS', 'DEPTHS', 'FEW', 'AUGMENTS', 'LabelledData', 
            'replica_dls']
 
 # %% ../nbs/08_data.ipynb #5f7500ba
-import hashlib, math, random
+import math, random
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 import numpy as np, torch
-from .core import UserError, RunConfig, check_choice, check_range, plain_labels, plain_tensor, stream
+from .core import UserError, RunConfig, check_choice, check_range, fingerprint, plain_labels
+from .core import plain_tensor, stream
 from .sampling import STRATEGIES, PKSampler
 from .synthetic import make_clusters
 from fastai.data.core import DataLoaders
@@ -616,11 +617,9 @@ def order_hash(self:GatherDL,
     partners:bool=False   # Include drawn partners, which differ between losses?
 )->str:                   # sha256, 64 hexadecimal digits
     "A fingerprint of an epoch's order: equal for runs that may be paired"
-    h = hashlib.sha256()
-    for b in self.indices(epoch) if partners else self.order(epoch):
-        h.update(f'{len(b)}|'.encode() + b.numpy().astype('<i8').tobytes())
-    if self.augment: h.update(self._draws(epoch)[0].numpy().tobytes())
-    return h.hexdigest()
+    batches = self.indices(epoch) if partners else self.order(epoch)
+    moves = [self._draws(epoch)[0]] if self.augment else []
+    return fingerprint(*(part for b in batches for part in (f'{len(b)}|', b.long())), *moves)
 
 @patch
 def moves(self:GatherDL,

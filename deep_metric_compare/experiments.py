@@ -12,7 +12,7 @@ __all__ = ['MEASURED', 'GALLERY', 'NUMBERS', 'EACH', 'NOT_SCORED', 'VERIFIED', '
            'train_classification', 'frozen_data', 'picture_size', 'retrieval_task', 'train_retrieval']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
-import hashlib, math, os, signal, tempfile, threading, time, warnings
+import math, os, signal, tempfile, threading, time, warnings
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -21,7 +21,8 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
 from .store import CHECKPOINT, RunStore, environment, locked, write_run
-from .core import RunConfig, UserError, check_choice, check_range, out_folder, patiently, stream, write_whole
+from .core import RunConfig, UserError, check_choice, check_range, fingerprint, out_folder, patiently
+from .core import stream, write_whole
 from .data import AUGMENTS, DATASETS, FEW, _check_batch, alone_text, check_augment, held_out_rows, load_data, metric_dls, regroup, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .features import frozen_features
@@ -286,11 +287,7 @@ def prepare(
 CHECKPOINT_EVERY = 1.    # Seconds, at least, between two checkpoints of a run
 
 def _hash(*tensors):
-    h = hashlib.sha256()
-    for t in tensors:
-        h.update(str((t.dtype, tuple(t.shape))).encode())
-        h.update(t.detach().cpu().contiguous().numpy())
-    return h.hexdigest()
+    return fingerprint(*(part for t in tensors for part in (str((t.dtype, tuple(t.shape))), t)))
 
 def _maker():
     "Which code is running: what another has begun may look alike, and mean something else"

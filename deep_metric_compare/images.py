@@ -20,8 +20,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 import numpy as np, torch
-from .core import UserError, RunConfig, check_range, part_path, patiently, printable, stream, tell
-from .core import write_whole
+from .core import UserError, RunConfig, check_range, fingerprint, part_path, patiently, printable
+from .core import stream, tell, write_whole
 from .data import DATASETS, LabelledData, array_data, check_arrays, draw_classes, regroup
 from .data import white_level
 
@@ -143,7 +143,7 @@ def _key(files, *more):
     facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
              for n, f in files.items() if f.exists() and (s := f.stat())]
     # 4: raise it when pictures are decoded otherwise
-    return hashlib.sha256(repr((4, facts, more)).encode()).hexdigest()[:16]
+    return fingerprint(repr((4, facts, more)))[:16]
 
 def _store(path, tensors, text):
     from safetensors.torch import save
@@ -1074,13 +1074,11 @@ def register_data(
     disjoint:bool=False  # Draw other classes for the held-out data than for training, anew for each seed?
 )->str:                  # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
     "Name data of one's own by what they are called and what is in them; 'own digits' where this package has digits"
-    h = hashlib.sha256()
-    parts = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
-    for t in parts if data.groups is None else [*parts, data.groups]:
-        h.update(f'{t.dtype}{tuple(t.shape)}'.encode())
-        h.update(t.contiguous().numpy())
+    held = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
+    if data.groups is not None: held.append(data.groups)
+    content = fingerprint(*(part for t in held for part in (f'{t.dtype}{tuple(t.shape)}', t)))[:12]
     base = _disjoint_name(data) if disjoint else data.name
     own = not data.source and data.name.lower().removesuffix('-disjoint') in {*DATASETS, *IMAGE_DATASETS}
-    name = f"{'own '*own}{printable(base)}:{h.hexdigest()[:12]}"
+    name = f"{'own '*own}{printable(base)}:{content}"
     DATASETS[name] = partial(_disjoint, lambda config: data) if disjoint else lambda config: data
     return name

@@ -8,14 +8,14 @@ __all__ = ['PHOTOS', 'SHARES_CAPTION', 'GLOSSARY', 'TRIED', 'embed_figure', 'cli
            'class_tables', 'tuning_table', 'write_report', 'comparison_name', 'write_index', 'keep_report']
 
 # %% ../nbs/14_report.ipynb #24024bd2
-import base64, hashlib, io, re
+import base64, io, re
 from dataclasses import dataclass, fields
 from datetime import datetime
 from html import unescape
 from pathlib import Path
 import jinja2, numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from .core import RunConfig, write_whole
+from .core import RunConfig, fingerprint, write_whole
 from .stats import (BASELINES, CLAIMS, GROUPS_OF_POINTS, HELD_OUT, KNOWN, MEASURES, MIN_SEEDS, SPEED,
     TRAINING, TRIPLETS, VERIFY, WORDS, arm_label, arm_order, backbone_of, data_label, finding, fmt, mean_interval,
     measure_of, runs_frame, sentence, table_notes, table_rows, told, verdict_text, verdicts)
@@ -416,7 +416,7 @@ def comparison_name(
 )->str:          # Ten hexadecimal digits
     "A name for what was compared and how it was decided"
     about = sorted(r.path.name for r in runs) + [f'{f.dataset} {f.rule}' for f in findings]
-    return hashlib.sha256('\n'.join(about).encode(errors='backslashreplace')).hexdigest()[:10]
+    return fingerprint('\n'.join(about).encode(errors='backslashreplace'))[:10]
 
 def _about_report(path):
     "What the head of a report says about it, and when it was written"

@@ -13,12 +13,12 @@ __all__ = ['BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HELD_OUT', 'TRAINING',
            'tables', 'markdown_table', 'cell_text', 'paired_text', 'verdict_text', 'table_runs']
 
 # %% ../nbs/12_stats.ipynb #b4a0c53e
-import hashlib, json, math, re, textwrap
+import json, math, re, textwrap
 from collections import namedtuple
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 import numpy as np, pandas as pd
-from .core import FORMAT, UserError, check_choice
+from .core import FORMAT, UserError, check_choice, fingerprint
 from .losses import ARMS
 
 # %% ../nbs/12_stats.ipynb #8d63a809
@@ -75,7 +75,7 @@ MADE = 'format', 'deep_metric_compare', 'torch', 'device', 'threads'
 
 def _digest(v):
     s = v if isinstance(v, str) else json.dumps(v, sort_keys=True)
-    return s if len(s) <= 16 else hashlib.sha256(s.encode()).hexdigest()[:16]
+    return s if len(s) <= 16 else fingerprint(s)[:16]
 
 def _number(v):
     try: return float('nan') if v is None else float(v)    # JSON has no infinity: the record says 'inf'
