@@ -48,11 +48,10 @@ def check_range(
     if ok and open_low: ok = value != low
     if ok and whole: ok = math.isfinite(value) and value == int(value)
     if ok: return value
-    kind = 'a whole number' if whole else 'a number'
-    bound, also = 'above' if open_low else 'of at least', ' and' if low > -math.inf else ''
-    lo = f' {bound} {low}' if low > -math.inf else ''
-    hi = f'{also} at most {high}' if high < math.inf else ''
-    raise UserError(f'{what} was {value!r}, expected {kind}{lo}{hi}')
+    kind, limits = 'a whole number' if whole else 'a number', []
+    if low > -math.inf: limits.append(f"{'above' if open_low else 'of at least'} {low}")
+    if high < math.inf: limits.append(f'at most {high}')
+    raise UserError(f"{what} was {value!r}, expected {kind} {' and '.join(limits)}".rstrip())
 
 # %% ../nbs/00_core.ipynb #84f370e3
 def printable(

@@ -8,15 +8,14 @@ __all__ = ['LAYOUT', 'FILES', 'SHARES', 'BLOCK', 'REASONS', 'SHOWN', 'SIDE', 'KI
            'neighbour_table', 'neighbours_page', 'write_vectors']
 
 # %% ../nbs/15bb_embedder.ipynb #c364f0ad
-import base64, hashlib, html, io, json, math, os, re, shlex, zipfile
+import base64, html, io, json, math, os, re, shlex, zipfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd, torch
-from .core import check_range, out_folder, patiently, plain_tensor, printable, UserError, write_whole
-from .store import environment, locked, Run
-from .core import discard
+from .core import UserError, check_range, discard, fingerprint, out_folder, patiently, plain_tensor
+from .core import printable, write_whole
 from .data import LabelledData, check_arrays
 from .run import VERIFIED, Where, data_of, measured
 from .features import frozen_features
@@ -25,6 +24,8 @@ from .folders import decode_images, list_pictures, read_image
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model, weights_hash
 from .measures import BASELINES, arm_label, backbone_of, data_label
+from .store import Run, locked
+
 
 # %% ../nbs/15bb_embedder.ipynb #32e7ca4d
 LAYOUT = 1    # Raise it when an older reader would misunderstand the folder
@@ -85,7 +86,7 @@ def _about(run, data, why, answer, command, weights):
     said = dict(why=why, answer=answer, command=printable(command))
     model = _built(run.config, data, run.embeddings['test'].shape[1])
     network = dict(model=model, inputs=_how_read(data), classes=_names(data))
-    kept = dict(file=FILES['weights'], sha256=hashlib.sha256(weights).hexdigest())
+    kept = dict(file=FILES['weights'], sha256=fingerprint(weights))
     return dict(layout=LAYOUT, **of, **said, **network, threshold=_threshold(run), settings=asdict(run.config),
                 made_with=versions, weights=kept)
 
@@ -165,7 +166,7 @@ def _read_weights(folder, about):
     from safetensors.torch import load
     try: data = (folder/FILES['weights']).read_bytes()
     except OSError as e: raise _damaged(folder, f"lacks {FILES['weights']} ({e.strerror})") from e
-    if hashlib.sha256(data).hexdigest() == about['weights']['sha256']: return load(data)
+    if fingerprint(data) == about['weights']['sha256']: return load(data)
     raise _damaged(folder, 'has other weights than were written')
 
 # %% ../nbs/15bb_embedder.ipynb #a5c00dfb

@@ -7,7 +7,7 @@ __all__ = ['IMAGE_TYPES', 'BUDGET', 'read_image', 'decode_images', 'common_size'
            'folder_data', 'list_pictures']
 
 # %% ../nbs/08a_folders.ipynb #ef1952a9
-import hashlib, io, json, os, re, stat, unicodedata, warnings
+import io, json, os, re, stat, unicodedata, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
-from .core import UserError, check_range, patiently, printable, tell, write_whole
+from .core import UserError, check_range, patiently, printable, tell, write_whole, fingerprint
 from .data import ORIGINS, LabelledData, array_data, white_level, _some
 
 # %% ../nbs/08a_folders.ipynb #1bce790e
@@ -138,7 +138,7 @@ def _key(files, *more):
     facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
              for n, f in files.items() if f.exists() and (s := f.stat())]
     # 4: raise it when pictures are decoded otherwise
-    return hashlib.sha256(repr((4, facts, more)).encode()).hexdigest()[:16]
+    return fingerprint(repr((4, facts, more)))[:16]
 
 def _store(path, tensors, text):
     from safetensors.torch import save

@@ -6,13 +6,13 @@
 __all__ = ['LABEL_NAMES', 'VECTOR_NAMES', 'embeddings_data', 'read_vectors', 'content_hash', 'register_data', 'read_again']
 
 # %% ../nbs/08b_images.ipynb #1728ab64
-import hashlib, json, re, unicodedata
+import json, re, unicodedata
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 import numpy as np, torch
-from .core import UserError, RunConfig, check_choice, patiently, printable
+from .core import UserError, RunConfig, check_choice, patiently, printable, fingerprint
 from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays, disjoint_split
 from .data import draws_classes, register_dataset, _disjoint_name, _some
 from .folders import *
@@ -246,12 +246,9 @@ def content_hash(
     data  # LabelledData of arrays
 )->str:   # 12 hexadecimal digits
     "A fingerprint of inputs, labels and groups"
-    h = hashlib.sha256()
-    parts = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
-    for t in parts if data.groups is None else [*parts, data.groups]:
-        h.update(f'{t.dtype}{tuple(t.shape)}'.encode())
-        h.update(t.contiguous().numpy())
-    return h.hexdigest()[:12]
+    held = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
+    if data.groups is not None: held.append(data.groups)
+    return fingerprint(*(part for t in held for part in (f'{t.dtype}{tuple(t.shape)}', t)))[:12]
 
 def register_data(
     data,                # LabelledData of arrays

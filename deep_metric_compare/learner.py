@@ -11,7 +11,7 @@ __all__ = ['COLUMNS', 'published_adam', 'EpochStreams', 'DeviceSmoothLoss', 'NoV
 import deep_metric_compare.core
 from fastai.basics import *
 from fastai.callback.all import *
-import contextlib, hashlib, io, math, random, shutil, sys, time, tqdm.auto, tqdm.std
+import contextlib, io, math, random, shutil, sys, time, tqdm.auto, tqdm.std
 import numpy as np
 from pathlib import Path
 from .core import UserError, check_range, patiently, plain_labels, plain_tensor
@@ -430,7 +430,7 @@ def write_checkpoint(
     "Write a checkpoint with its hash, as a whole"
     data = io.BytesIO()
     torch.save(d, data)
-    write_whole(path, hashlib.sha256(data.getbuffer()).digest() + data.getbuffer())
+    write_whole(path, bytes.fromhex(fingerprint(data.getbuffer())) + data.getbuffer())
 
 def read_checkpoint(
     path,                 # File
@@ -441,7 +441,7 @@ def read_checkpoint(
     if not path.is_file(): return None
     try:
         data = path.read_bytes()
-        if hashlib.sha256(data[32:]).digest() != data[:32]: raise ValueError('it is damaged')
+        if fingerprint(data[32:]) != data[:32].hex(): raise ValueError('it is damaged')
         d = torch.load(io.BytesIO(data[32:]), map_location='cpu', weights_only=True)
         if isinstance(d, dict): return d
         raise ValueError(f'it holds a {type(d).__name__}')

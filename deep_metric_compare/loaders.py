@@ -7,8 +7,8 @@ __all__ = ['AUGMENTS', 'draw_partners', 'check_augment', 'draw_moves', 'moved', 
            'metric_dls', 'ReplicaDL', 'replica_dls']
 
 # %% ../nbs/07c_loaders.ipynb #eed43e35
-import hashlib, random, torch
-from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream
+import random, torch
+from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream, fingerprint
 from .sampling import STRATEGIES, PKSampler
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
@@ -202,11 +202,9 @@ def order_hash(self:GatherDL,
     partners:bool=False   # Include drawn partners, which differ between losses?
 )->str:                   # sha256, 64 hexadecimal digits
     "A fingerprint of an epoch's order: equal for runs that may be paired"
-    h = hashlib.sha256()
-    for b in self.indices(epoch) if partners else self.order(epoch):
-        h.update(f'{len(b)}|'.encode() + b.numpy().astype('<i8').tobytes())
-    if self.augment: h.update(self._draws(epoch)[0].numpy().tobytes())
-    return h.hexdigest()
+    batches = self.indices(epoch) if partners else self.order(epoch)
+    moves = [self._draws(epoch)[0]] if self.augment else []
+    return fingerprint(*(part for b in batches for part in (f'{len(b)}|', b.long())), *moves)
 
 @patch
 def moves(self:GatherDL,

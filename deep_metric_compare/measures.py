@@ -10,12 +10,12 @@ __all__ = ['HELD_OUT', 'TRAINING', 'RETRIEVAL', 'SPEED', 'GROUPS_OF_POINTS', 'VE
            'seeds_text', 'table_text', 'markdown_table', 'cell_text', 'paired_text', 'table_runs']
 
 # %% ../nbs/12a_measures.ipynb #73e731c9
-import hashlib, json, math, re, textwrap
+import json, math, re, textwrap
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 import numpy as np, pandas as pd
-from .core import FORMAT, UserError, check_choice
+from .core import FORMAT, UserError, check_choice, fingerprint
 from .losses import ARMS
 from .stats import Interval, mean_interval
 
@@ -243,7 +243,7 @@ MADE = 'format', 'deep_metric_compare', 'torch', 'device', 'threads'
 
 def _digest(v):
     s = v if isinstance(v, str) else json.dumps(v, sort_keys=True)
-    return s if len(s) <= 16 else hashlib.sha256(s.encode()).hexdigest()[:16]
+    return s if len(s) <= 16 else fingerprint(s)[:16]
 
 def _number(v):
     try: return math.nan if v is None else float(v)    # JSON has no infinity: the record says 'inf'

@@ -8,7 +8,7 @@ __all__ = ['PHOTOS', 'SHARES_CAPTION', 'TRIED', 'embed_figure', 'clip', 'clip_al
            'class_tables', 'tuning_table', 'write_report', 'comparison_name', 'write_index', 'keep_report']
 
 # %% ../nbs/14_report.ipynb #24024bd2
-import base64, hashlib, io, re
+import base64, io, re
 from dataclasses import dataclass, fields
 from datetime import datetime
 from html import unescape
@@ -16,13 +16,14 @@ from itertools import chain
 from pathlib import Path
 import jinja2, numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from .core import RunConfig, write_whole
+from .core import RunConfig, write_whole, fingerprint
 from .claims import CLAIMS, TRIPLETS, finding, sentence, verdict_text, verdicts
 from .measures import BASELINES, GROUPS_OF_POINTS, SPEED, TRAINING
 from .measures import arm_label, arm_order, backbone_of, data_label, fmt, measure_of, runs_frame
 from .measures import seeds_text, table_columns, table_notes, table_rows, told
 from .stats import MIN_SEEDS, WORDS, mean_interval
 from .visualize import FIGURES, arm_styles, draw_figures, literal, styled
+
 
 # %% ../nbs/14_report.ipynb #c22f1458
 # a dark page turns figures over: photographs are turned over once more
@@ -403,7 +404,7 @@ def comparison_name(
 )->str:          # Ten hexadecimal digits
     "A name for what was compared and how it was decided"
     about = sorted(r.path.name for r in runs) + [f'{f.dataset} {f.rule}' for f in findings]
-    return hashlib.sha256('\n'.join(about).encode(errors='backslashreplace')).hexdigest()[:10]
+    return fingerprint('\n'.join(about).encode(errors='backslashreplace'))[:10]
 
 def _about_report(path):
     "What the head of a report says about it, and when it was written"

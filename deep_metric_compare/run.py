@@ -9,14 +9,14 @@ __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'EACH', 'NOT_SC
            'run_together', 'run_one', 'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
-import hashlib, math, os, time, warnings
+import math, os, time, warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
 from .store import CHECKPOINT, Run, environment
-from .core import RunConfig, UserError, check_choice, check_range
+from .core import RunConfig, UserError, check_choice, check_range, fingerprint
 from .core import stream
 from .store import write_run
 from .data import AUGMENTS, DATASETS, LabelledData, _check_batch, alone_text, dataset_of, load_data
@@ -144,11 +144,7 @@ def prepare(
 CHECKPOINT_EVERY = 1.    # Seconds, at least, between two checkpoints of a run
 
 def _hash(*tensors):
-    h = hashlib.sha256()
-    for t in tensors:
-        h.update(str((t.dtype, tuple(t.shape))).encode())
-        h.update(t.detach().cpu().contiguous().numpy())
-    return h.hexdigest()
+    return fingerprint(*(part for t in tensors for part in (str((t.dtype, tuple(t.shape))), t)))
 
 def _maker():
     "Which code is running: what another has begun may look alike, and mean something else"

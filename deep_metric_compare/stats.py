@@ -12,6 +12,7 @@ from collections import namedtuple
 import numpy as np
 from .core import UserError
 
+
 # %% ../nbs/12_stats.ipynb #4fbc9e35
 def _split(x, halves):
     "The values (…, n) of each half; all of them where there is one, or none"
