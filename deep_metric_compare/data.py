@@ -169,8 +169,6 @@ def toy_data(
         overlap_prob=c.overlap_prob, outlier_frac=c.outlier_frac, seed=seed, samples_per_class_test=held)
     return LabelledData('toy', *treat_outliers(x, y, clean, c.outliers), *test, split=split, source='synthetic')
 
-register_dataset('toy', toy_data, draws='samples', model='mlp')
-
 # %% ../nbs/08_data.ipynb #e08606ad
 def digits_data(
     config:RunConfig=None # Not used: the digits and their split are the same for every run
@@ -189,9 +187,10 @@ def digits_data(
                                'shipped with scikit-learn',
                         licence='CC BY 4.0', reading=dict(white=16))
 
+# %% ../nbs/08_data.ipynb #7ba017d4
+register_dataset('toy', toy_data, draws='samples', model='mlp')
 register_dataset('digits', digits_data, model='convnet')
 
-# %% ../nbs/08_data.ipynb #7ba017d4
 def load_data(
     config:RunConfig, # Its `dataset` names the data
     **kwargs          # `data_dir` and `download`, for data that are downloaded
