@@ -14,7 +14,7 @@ from fastai.callback.all import *
 import contextlib, io, math, random, shutil, sys, time, tqdm.auto, tqdm.std
 import numpy as np
 from pathlib import Path
-from .core import UserError, check_range, patiently, plain_labels, plain_tensor
+from .core import UserError, check_range, fingerprint, patiently, plain_labels, plain_tensor
 from .core import stream, tell, write_whole
 from .data import GatherDL, TensorSet
 from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset, no_batches
