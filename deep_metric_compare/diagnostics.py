@@ -64,6 +64,7 @@ def _points(dl, size, seed):
     i = balanced_subset(y, size, seed).to(y.device)
     return (x[i], y[i]) if len(i) else None
 
+# %% ../nbs/10_diagnostics.ipynb #78fea84b
 def for_each(
     v,       # One value, or a list with one for each replica
     n:int=1  # How many replicas

@@ -477,6 +477,7 @@ def _bar(desc, total, show):
     return tqdm.auto.tqdm(desc=desc, total=max(total, 1), disable=not (show and seen), leave=False, smoothing=0,
                           miniters=0, ncols=width, nrows=20, bar_format=line)
 
+# %% ../nbs/11_learner.ipynb #c91c0aa1
 class Display:
     "One bar for all runs: which is running, what it does, how long is left; without a terminal, a line for each run"
     def __init__(self,
@@ -484,8 +485,7 @@ class Display:
         runs:int,       # How many runs
         show:bool=True  # Is anything shown?
     ):
-        store_attr('runs,show')
-        self.run, self.doing = 0, ''
+        store_attr('runs,show', run=0, doing='')
         self.head = '1 run' if runs == 1 else f'{runs} runs'
         self.bar = _bar(self.head, total, show)
         self.watched = contextlib.ExitStack()
@@ -513,12 +513,10 @@ class Display:
     def _again(self, note):
         if self.bar.disable: tell(f'still {self.head}: {note}')
         else: self.bar.set_postfix_str(note)
-    def epoch(self, n:int=1  # Of how many runs at once
-             ):
+    def epoch(self, n:int=1): # Of how many runs at once
         "An epoch is done"
         self.bar.update(n)
-    def end(self, note:str=''  # To add to the line
-           ):
+    def end(self, note:str=''): # To add to the line
         "A run is finished"
         if self.show and self.bar.disable: tell(f'{self.head}{note}, {time.time() - self.began:.1f} s')
     def say(self, s  # A sentence that should stay on the screen
@@ -528,7 +526,6 @@ class Display:
     def close(self):
         "Remove the bar"
         self.watched.close()
-        self.doing = ''
         self.bar.close()
 
 # %% ../nbs/11_learner.ipynb #539cd1e0
