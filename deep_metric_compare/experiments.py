@@ -210,7 +210,7 @@ def _title(group):
     seeds, margins = (list(dict.fromkeys(getattr(q, k) for q in group)) for k in ('seed', 'margin'))
     name = f"{data_label(c.dataset)}, {c.arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     if len(margins) == 1: return name
-    shown = ', '.join(f'{m:g}' if isinstance(m, float) and m == m else str(m) for m in margins)
+    shown = ', '.join(f'{m:g}' if isinstance(m, float) else str(m) for m in margins)
     return f'{name}, margins {shown}'
 
 def _outcome_note(made):
@@ -284,7 +284,8 @@ def _known(c, where):
 def _worth(groups, where):
     "Is there enough to do for processes that take seconds to start?"
     inputs = [data_of(g[0], where).x for g in groups]
-    steps = sum(g[0].trained*math.ceil(len(x)/g[0].batch_size) + MEASURING*len(g) for x, g in zip(inputs, groups))
+    steps = sum(g[0].trained*math.ceil(len(x)/g[0].batch_size) for x, g in zip(inputs, groups))
+    steps += MEASURING*sum(map(len, groups))
     large = max((x.nbytes for x in inputs), default=0)
     return len(groups) > 1 and steps > ALONE and large < TRAVELS
 

@@ -285,11 +285,14 @@ NOT_SCORED = 2    # In the answers of single points, where 1 is right and 0 wron
 def _knn_right(fit, y, labels, seed):
     "Do five neighbours name the class of each held-out point? (M) uint8"
     z, named, zt, _ = fit
-    at = torch.arange(len(labels), device=labels.device) if torch.isin(labels, y).any() else _halves(labels, seed)[1]
+    res = torch.full_like(labels, NOT_SCORED, dtype=torch.uint8)
+    trained_on = torch.isin(labels, y).any()
+    at = torch.arange(len(labels), device=labels.device) if trained_on else _halves(labels, seed)[1]
     asked = labels[at] >= 0
-    at, res = at[asked], torch.full_like(labels, NOT_SCORED, dtype=torch.uint8)
-    if len(at): res[at] = (knn_predict(z, named, zt[asked], min(5, len(z))) == labels[at]).byte()
-    return res
+    at = at[asked]
+    if not len(at): return res
+    named_so = knn_predict(z, named, zt[asked], min(5, len(z)))
+    return res.index_put((at,), (named_so == labels[at]).byte())
 
 # %% ../nbs/14b_run.ipynb #952e4386
 def _scores(z, y, zt, labels, seed):
@@ -355,8 +358,8 @@ def evaluate(
     a = few(fit[1], GALLERY)
     linear = linear_accuracy(fit[0][a], fit[1][a], *fit[2:]) if linear_fits(fit[1][a]) else None
     m = _prefixed(geo | right | dict(linear_accuracy=linear), 'test')
-    m |= _prefixed(right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0],
-                   'test_noisy') | _prefixed(published, 'train')
+    by_noisy = right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0]
+    m |= _prefixed(by_noisy, 'test_noisy') | _prefixed(published, 'train')
     m |= _prefixed(_verify(y, zt, clean, seed), 'verify')
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
     emb = _answers(j, clean, each) | _kept('test', zt, j, seed, labels=clean)
@@ -368,8 +371,9 @@ KEPT = 20_000_000    # Most bytes of embeddings in a record, for training and he
 
 def _kept(name, z, rows, seed, labels, **more):
     i = measured(labels.cpu(), max(1, KEPT//(4*z.shape[1])), seed)
-    few = {f'{name}_rows': rows[i]} if len(i) < len(z) or int(rows[-1]) >= len(rows) else {}
-    return {name: z[i.to(z.device)]} | {f'{name}_{k}': v.cpu()[i] for k, v in dict(labels=labels, **more).items()} | few
+    kept = {f'{name}_{k}': v.cpu()[i] for k, v in dict(labels=labels, **more).items()}
+    if len(i) < len(z) or int(rows[-1]) >= len(rows): kept[f'{name}_rows'] = rows[i]
+    return kept | {name: z[i.to(z.device)]}
 
 def _look(data, rows):
     "Held-out inputs as small pictures, a function of positions in `rows`; None where they are none"
@@ -423,8 +427,8 @@ def _one_score(measure, z, y, zt, labels, seed):
     if measure == 'verify': return _verify(y, zt, labels, seed)['tar@1%']
     if measure not in ('knn_accuracy', 'linear_accuracy'): return retrieval_metrics(zt, labels)[measure]
     fit = probe_points(z, y, zt, labels, seed)
-    if measure == 'linear_accuracy' and not linear_fits(fit[1]): return math.nan
-    return linear_accuracy(*fit) if measure == 'linear_accuracy' else knn_accuracy(*fit, min(5, len(fit[0])))
+    if measure == 'knn_accuracy': return knn_accuracy(*fit, min(5, len(fit[0])))
+    return linear_accuracy(*fit) if linear_fits(fit[1]) else math.nan
 
 def validation_scores(
     model,          # Inputs → embeddings
@@ -479,10 +483,13 @@ def _pairing(p):
 
 def _measures(p, t):
     "Measures of a run, a row per class, tensors"
-    m, rows, emb = evaluate(t.model, p.data, p.config.seed) if t.outcome != 'diverged' else ({}, [], {})
+    m, rows, emb = {}, [], t.path
+    if t.outcome != 'diverged':
+        m, rows, found = evaluate(t.model, p.data, p.config.seed)
+        emb = emb | found
     # (n, 2): epoch, value
     if t.readings: emb = emb | dict(probe_readings=torch.tensor(t.readings, dtype=torch.float64))
-    return t.summary | m, rows, emb | t.path
+    return t.summary | m, rows, emb
 
 def _end_scores(p, t):
     "The same of a run that was trained for its scores"

@@ -123,9 +123,9 @@ def _choose(g):
     full = g[g['count'] == g['count'].max()]
     best = full.index[full['mean'] > full['mean'].max() - 1e-9]
     pick = best[(len(best) - 1)//2]
-    at_edge = lambda k: g[k].nunique() > 1 and g[k][pick] in (g[k].min(), g[k].max())
-    edge = at_edge('margin') and g.margin.nunique() > 2
-    return g.assign(chosen=g.index == pick, edge=(g.index == pick) & edge, tied=g.index.isin(best) & (len(best) > 1))
+    edge = g.margin.nunique() > 2 and g.margin[pick] in (g.margin.min(), g.margin.max())
+    chosen = g.index == pick
+    return g.assign(chosen=chosen, edge=chosen & edge, tied=g.index.isin(best) & (len(best) > 1))
 
 # %% ../nbs/15a_tuning.ipynb #99790e13
 @dataclass
@@ -193,7 +193,7 @@ def _settled(study, made, base, measure):
 def tune_arms(
     datasets,           # Names of data sets
     losses,             # Names of arms
-    study_seeds=2,      # Seeds of the comparison, how many or a list; even and odd ones hold out other halves of classes
+    study_seeds=2,      # Seeds of the comparison, how many or a list; even and odd ones hold out other halves
     given=(),           # Names from TUNED that are not tried: what `fields` has of them is used
     decide:str='',      # The measure to choose by; '': deciding_measure
     n:int=3,            # Margins per arm
