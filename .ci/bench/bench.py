@@ -7,7 +7,7 @@ A busy machine fails nothing here; sides that compute different things do."""
 import argparse, os, platform, sys, time
 from pathlib import Path
 import torch
-from deep_metric_compare.core import environment
+from deep_metric_compare.store import environment
 from hot_paths import (bench_evaluation, bench_exactness, bench_frozen, bench_losses, bench_profile, bench_replicas, bench_step,
                        calls, growth, slope)
 from memory import bench_memory

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deep_metric_compare.core import RunConfig
 from deep_metric_compare.data import replica_dls
 from deep_metric_compare.distances import pairwise_distances
-from deep_metric_compare.experiments import prepare
+from deep_metric_compare.run import prepare
 from deep_metric_compare.learner import NoValidationPass, metric_learner, published_adam
 from deep_metric_compare.losses import ContrastiveLoss, TripletLoss, stack_losses
 from deep_metric_compare.metrics import _frame, _Products, retrieval_metrics
@@ -97,7 +97,8 @@ def by_products(z, y, R):
 def learner(config, seeds=1, margins=(1.,)):
     "A run of the toy data with all diagnostics, or a stack of seeds × margins"
     configs = [replace(config, seed=s, margin=m) for s in range(seeds) for m in margins]
-    data, models, losses, loaders = map(list, zip(*map(prepare, configs)))
+    parts = [*map(prepare, configs)]
+    data, models, losses, loaders = ([getattr(p, k) for p in parts] for k in ('data', 'model', 'loss', 'dls'))
     held = [(d.x_test, d.clean_test) for d in data]
     if len(configs) == 1: args, held = (loaders[0], models[0], losses[0], 0), held[0]
     else: args = replica_dls(loaders), Replicas(models), stack_losses(losses), [c.seed for c in configs]
@@ -107,20 +108,20 @@ def fit(learn, epochs):
     with learn.no_bar(), learn.no_logging(): learn.fit(epochs)
 
 def plain_loop(config):
-    data, model, loss, dls = prepare(config)
-    opt = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+    p = prepare(config)
+    opt = torch.optim.Adam(p.model.parameters(), lr=config.lr, fused=True)
     def train():
         for e in range(config.epochs):
-            for i in dls.train.order(e):
-                loss(model(data.x[i]), data.y[i]).backward()
+            for i in p.dls.train.order(e):
+                p.loss(p.model(p.data.x[i]), p.data.y[i]).backward()
                 opt.step()
                 opt.zero_grad()
     return train
 
 def bare_learner(config):
     from fastai.learner import Learner
-    _, model, loss, dls = prepare(config)
-    return Learner(dls, model, loss, opt_func=published_adam, lr=config.lr, cbs=NoValidationPass())
+    p = prepare(config)
+    return Learner(p.dls, p.model, p.loss, opt_func=published_adam, lr=config.lr, cbs=NoValidationPass())
 
 def without(learn, *names):
     for name in names: learn.remove_cb(getattr(learn, name))

@@ -16,7 +16,7 @@ RATES = 1e-3, 3e-3
 def data_of(name, seed):
     "Training and held-out inputs and labels"
     from deep_metric_compare.core import RunConfig
-    from deep_metric_compare.experiments import data_of
+    from deep_metric_compare.run import data_of
     d = data_of(RunConfig(dataset=name, seed=seed))
     return d.x, d.y, d.x_test, d.clean_test
 
