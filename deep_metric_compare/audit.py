@@ -182,7 +182,7 @@ BASE_SEEDS = 5                     # The untrained network differs little from s
 def _mean(tables): return {a: sum(t[a] for t in tables)/len(tables) for a in tables[0]}
 
 def _on_kept(task, given, measure, run, seeds, chosen=None, **fields):
-    "Arm → score of each seed on what was kept, and the error of the mean difference, training as the command did on each of the divisions `given`"
+    "Arm → score of each seed on what was kept, and the error of the mean difference, on each of the divisions `given`"
     scores, errors = [], []
     for n, (dataset, half) in enumerate(given):
         data = data_of(RunConfig(dataset=dataset, half=half))
@@ -291,7 +291,8 @@ def audit_text(
     "What came of it"
     wrong, n = int(table.wrong.sum()), len(table)
     open_ = int((table.word == 'Not decided').sum())
-    return f'Asked {n} times: right {n - wrong - open_}, open {open_}, wrong {wrong}; mean regret {100*table.regret.mean():.2f} points.'
+    regret = f'mean regret {100*table.regret.mean():.2f} points'
+    return f'Asked {n} times: right {n - wrong - open_}, open {open_}, wrong {wrong}; {regret}.'
 
 # %% ../nbs/15d_audit.ipynb #81578ea6
 WORD_MARKS = {'Use': ('o', '#0072B2'), 'Either': ('s', '#009E73'), 'Neither': ('D', '.45'), 'Not decided': ('o', 'w')}

@@ -31,7 +31,8 @@ from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
-from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings, tune_arms, tuning_text, write_tuning
+from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings
+from .tuning import tune_arms, tuning_text, write_tuning
 from .visualize import arm_styles, styled
 from matplotlib.figure import Figure
 
@@ -44,7 +45,7 @@ def _answers(run, measure):
     return t[score <= 1].assign(arm=run.arm, seed=run.config.seed)
 
 def _by_item(arms, measure):
-    "Arm → scores (S, I), NaN in the other half; row and class of each item (I). Points that all runs of a half have scored"
+    "Arm → scores (S, I), NaN in the other half; row and class of each item (I), of those that all runs have scored"
     runs = [r for rs in arms.values() for r in rs]
     t = pd.concat([_answers(r, measure) for r in runs])
     t = t.pivot(index=['arm', 'seed'], columns=['half', 'row', 'label'], values='score')
@@ -138,7 +139,7 @@ def _verified(runs, losses, delta, alpha):
                   gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
 
 def _over_classes(runs, measure):
-    "Arm → mean over classes of the means over their points; None where classes are alike in size, or points are not told apart"
+    "Arm → mean over classes of the means over their points; None where classes are alike in size, or points not known"
     if measure not in EACH or not all(EACH[measure] in r.embeddings for r in runs): return None
     t = pd.concat([_answers(r, measure) for r in runs]).groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
@@ -190,7 +191,8 @@ def _rests_on(runs, where):
     network = {'mlp': 'a small network of two layers',
                'convnet': 'a small convnet'}.get(c.model, c.model) + ' from scratch'
     if c.model == 'linear':
-        network = f'a linear head on frozen {backbone_of(runs[0])}' if backbone_of(runs[0]) else 'a linear layer from scratch'
+        backbone = backbone_of(runs[0])
+        network = f'a linear head on frozen {backbone}' if backbone else 'a linear layer from scratch'
     seeds = len({r.config.seed for r in runs})
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
@@ -227,7 +229,9 @@ def _rising(d):
         return 'On validation data no training helped: every loss stops at the untrained network.'
     rising = [arm_label(a) for a, g in d.settings.groupby('arm', sort=False) if (g.epoch == last).any()]
     if not rising: return ''
-    return f"{' and '.join(rising)} still rise{'s' if len(rising) == 1 else ''} at the last epoch ({last}): longer training may change this (--epochs)."
+    verb = 'rises' if len(rising) == 1 else 'rise'
+    return (f"{' and '.join(rising)} still {verb} at the last epoch ({last}): longer training may change this "
+            '(--epochs).')
 
 def _verify_line(d):
     "What telling same from different at one threshold says, where it contradicts or decides"
@@ -275,7 +279,8 @@ def _verdict_line(d, a):
     delta = _delta_text(a.delta)
     theirs = lambda arm: f'{_points(d.scores[arm])} %'
     if a.word == 'Neither':
-        return f'Neither: no loss beats {other} by more than {delta}. {name} of {other} is {theirs(d.baseline)}; {best} at its best ({_at_best(d, a.best)}) {theirs(a.best)}: {ahead}.'
+        return (f'Neither: no loss beats {other} by more than {delta}. {name} of {other} is {theirs(d.baseline)}; '
+                f'{best} at its best ({_at_best(d, a.best)}) {theirs(a.best)}: {ahead}.')
     both = f'{name} {theirs(a.best)}, {other} at its best ({_at_best(d, a.other)}) {theirs(a.other)}: {ahead}.'
     if a.word == 'Use': return f'Use {best} ({_at_best(d, a.best)}): {both}'
     if a.word == 'Either': return f'Either: they differ by less than {delta}. {best} ({_at_best(d, a.best)}): {both}'
@@ -295,7 +300,8 @@ def decision_text(
     if d.answer.word in ('Use', 'Either') and not d.beats:
         without += f' {arm_label(d.between.best)} is not shown to beat it.'
     if d.diverged:
-        without += f" Diverged, and scored 0: {', '.join(f'{n} runs of {arm_label(a)}' for a, n in d.diverged.items())}."
+        diverged = ', '.join(f'{n} runs of {arm_label(a)}' for a, n in d.diverged.items())
+        without += f' Diverged, and scored 0: {diverged}.'
     length = ' '.join(filter(None, [lead, _rising(d)]))
     lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, without, length, _verify_line(d),
              _classes_line(d), _why(d), f'Rests on {d.rests}.']
@@ -367,8 +373,8 @@ def _captions(d):
     delta = _delta_text(d.answer.delta)
     return (f'How far {ahead} is ahead of {other} with each of {d.between.gap.n} paired seeds (rings); their mean '
             f'(diamond) with its interval, and the range that does not matter (grey, ±{delta}).',
-            f'How far {ahead} is ahead after each epoch, both at their chosen settings, on validation data; marks: where '
-            'each loss stops. Held-out data had no part in it.',
+            f'How far {ahead} is ahead after each epoch, both at their chosen settings, on validation data; marks: '
+            'where each loss stops. Held-out data had no part in it.',
             SHARES_CAPTION)
 
 def decision_finding(
@@ -389,7 +395,7 @@ def _batches(dl):
     return torch.cat([plain_tensor(x).cpu() for x in xs]), torch.cat([plain_labels(y).cpu() for y in ys])
 
 def named_data(
-    data,        # A name; a folder of pictures or a file of embeddings; a DataFrame of vectors and labels; (inputs, labels), with or without held-out ones; fastai DataLoaders
+    data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
     say=print    # Called with what was found
 )->str:          # A name for plan
     "What a caller has, under a name"
@@ -421,7 +427,8 @@ class Comparison(Sequence):
         report=None,        # Path of the report
         best=()             # Folders of the models that are handed over, for load_embedder
     ):
-        self.runs, self.decisions, self.tuned, self.report, self.best = list(runs), list(decisions), tuned, report, list(best)
+        self.runs, self.decisions, self.best = list(runs), list(decisions), list(best)
+        self.tuned, self.report = tuned, report
     def __getitem__(self, i): return self.runs[i]
     def __len__(self): return len(self.runs)
     @property
@@ -445,8 +452,9 @@ class Comparison(Sequence):
         "The answers with their figures, and where the report is"
         shown = [f'<p>{"<br>".join(map(escape, str(d).splitlines()))}</p><img alt="" src="{embed_figure(f)}">'
                  for d, f in zip(self.decisions, self.figures)]
-        where = f'<p>Report: <a href="{escape(str(self.report))}">{escape(str(self.report))}</a></p>' if self.report else ''
-        return ''.join(shown) + where
+        if not self.report: return ''.join(shown)
+        path = escape(str(self.report))
+        return ''.join(shown) + f'<p>Report: <a href="{path}">{path}</a></p>'
 
 
 # %% ../nbs/15c_choose.ipynb #ca6391d3
@@ -502,7 +510,7 @@ def pace(
     data = data_of(config, where)
     size = min(len(data.x), max(PILOT*config.batch_size, 2*len(data.classes) + 2))
     small = [replace(config, seed=s, epochs=1, stop=None, train_size=size, scored='knn_accuracy') for s in range(9)]
-    group = together(small, where)[0]                        # all of them where they are trained side by side, else the first
+    group = together(small, where)[0]                 # all where they are trained side by side, else the first
     learn = scorer([prepare(c, where) for c in group], lambda model, r: {})
     def fit():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
@@ -540,10 +548,12 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     lasts = [duration(*cost, steps, tried(less), n, **about) for n, less in ways]
     at = next((i for i, t in enumerate(lasts) if t <= minutes), len(ways) - 1)
     (n, less), takes = ways[at], lasts[at]
-    over = '' if takes <= minutes else f', more than the {minutes:g} that were given: fewer than {seeds} seeds and these settings decide nothing'
+    over = (f', more than the {minutes:g} that were given: fewer than {seeds} seeds and these settings decide nothing'
+            if takes > minutes else '')
     more = f' {lasts[0]:.2g} minutes would do for all settings and up to {most} seeds (--minutes).' if at else ''
-    return n, [*given,
-               *less], f"{data_label(dataset)}: about {takes:.2g} minutes for {GRIDS[less]} ({tried(less)} per loss) and up to {n} seeds{over}.{more}"
+    note = (f'{data_label(dataset)}: about {takes:.2g} minutes for {GRIDS[less]} ({tried(less)} per loss) and up to '
+            f'{n} seeds{over}.{more}')
+    return n, [*given, *less], note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
 # what is not tried where one of these is given
@@ -579,7 +589,7 @@ def answer_on(
     losses,            # Names of arms, two or more
     seeds:int=10,      # Paired seeds at the first look
     most:int=None,     # At the last; None: twice as many
-    last:int=None,     # Stop there at the latest, where time is short; the error stays divided as for `most`. None: `most`
+    last:int=None,     # Stop there, where time is short; the error stays divided as for `most`. None: `most`
     given=(),          # Names from TUNED that are not tried
     decide:str='',     # What decides; '': see deciding_measure
     delta:float=.005,  # Smallest difference that matters
@@ -599,7 +609,8 @@ def answer_on(
     for look, (n, alpha) in enumerate(zip(at, spend(at))):
         configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True,
                        where=where, **fields)
-        say(run_text(configs, where) if not look else f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to '
+        say(run_text(configs, where) if not look else
+            f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to '
                                                f'{n}.')
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
@@ -613,7 +624,7 @@ def choose_loss(
     losses=('contrastive', 'triplet'),  # Names of arms: see arm_fields
     seeds:int=10,                       # Paired seeds at the first look
     most:int=None,                      # Paired seeds at the last look; None: twice as many
-    decide:str='',                      # What decides: 'knn', 'linear', 'recall@1', 'map@r', 'r_precision' or 'verify'; '': see deciding_measure
+    decide:str='',                      # What decides: knn, linear, recall@1, map@r, …; '': see deciding_measure
     delta:float=.005,                   # Smallest difference that matters
     epochs:int=None,                    # The most; None: 15, or fewer where data are large: see affordable
     out='runs/compare',                 # Folder for runs, tables and report
@@ -626,7 +637,7 @@ def choose_loss(
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?
     say=None,                           # Called with what is about to be run, and what was chosen
-    **fields                            # Of plan: settings that are used as given: margin, balance, reduction, lr; further fields of RunConfig
+    **fields                            # Of plan: settings used as given (margin, lr, …), further fields of RunConfig
 )->Comparison:
     "Which loss to use on these data"
     decide = measure_named(decide) if decide else ''

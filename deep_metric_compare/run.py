@@ -69,7 +69,7 @@ def drawn_anew(
     return draws == 'samples' or draws == 'classes' and config.half is None
 
 def data_of(
-    config,              # A RunConfig, which names the data set and its arguments; or a finished Run, whose record says how to read them
+    config,              # A RunConfig, which names the data set; or a finished Run, whose record says how to read it
     where:Where=Where()  # Where published data are
 )->LabelledData:         # The same object for configurations that share it
     "The data of a run"
@@ -473,7 +473,7 @@ def _point_scores(model, data, seed):
 
 # %% ../nbs/14b_run.ipynb #ef459cf4
 def _pairing(p):
-    "What paired runs share, before training: the data, how they are read again; hashes of them, of weights, of the order"
+    "What paired runs share, before training: data, how they are read again; hashes of them, of weights, of the order"
     description = dict(p.data.description, names=list(p.data.names))
     order = [p.dls.train.order_hash(e) for e in range(p.config.epochs)]
     known = DATASETS[p.config.dataset]
