@@ -139,7 +139,7 @@ def _verified(runs, losses, delta, alpha):
                   gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
 
 def _over_classes(runs, measure):
-    "Arm → mean over classes of the means over their points; None where classes are alike in size, or points not known"
+    "Arm → mean over classes of the means over points; None where classes are alike in size, or points are not known"
     if measure not in EACH or not all(EACH[measure] in r.embeddings for r in runs): return None
     t = pd.concat([_answers(r, measure) for r in runs]).groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
