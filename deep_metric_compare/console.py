@@ -259,7 +259,7 @@ def dmc_compare(
 @with_config('n_classes', 'samples_per_class', 'mode_spread', 'overlap_prob', 'outlier_frac', 'batch_size', 'margin',
              'data_seed', 'reduction', 'balance', 'lr', epochs=100, strategy='published', more=PER_LOSS)
 def dmc_train_toy(
-    loss:str=None,        # Losses, with commas: contrastive, triplet or triplet-sq (default: contrastive and triplet)
+    loss:str=None,        # Losses, with commas: contrastive, triplet, triplet-sq (default: the first two)
     seeds:int=1,          # Paired seeds
     out:str='runs/toy',   # Folder for runs, tables and report
     fresh:bool=False,     # Repeat runs that are already finished?
@@ -276,7 +276,7 @@ def dmc_train_toy(
              more=PER_LOSS)
 def dmc_train_classification(
     dataset:str='digits',           # Data set: mnist, fashion_mnist, cifar10, digits or toy
-    loss:str=None,                  # Losses, with commas: contrastive, triplet or triplet-sq (default: contrastive and triplet)
+    loss:str=None,                  # Losses, with commas: contrastive, triplet, triplet-sq (default: the first two)
     seeds:int=1,                    # Paired seeds
     data_dir:str=None,              # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,            # Fetch published data that are not there?
@@ -298,17 +298,16 @@ def dmc_train_classification(
              more=PER_LOSS)
 def dmc_train_retrieval(
     dataset:str='cub',              # Data set: cub, cars, cifar10, fashion_mnist or mnist
-    loss:str=None,                  # Losses, with commas: contrastive, triplet or triplet-sq (default: contrastive and triplet)
+    loss:str=None,                  # Losses, with commas: contrastive, triplet, triplet-sq (default: the first two)
     freeze_vit_backbone:bool=True,  # Train the linear head of a vision transformer only?
     # vit-b-32, convnet, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns a
     # torch module (default: vit-b-32 for cub, cars and cifar10, else convnet)
     backbone:str=None,
     closed_set:bool=False,          # Hold out pictures of the trained classes, instead of whole classes?
     # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such,
-    # which
-    # are used as they are (default: none)
+    # which are used as they are (default: none)
     data:str=None,
-    level:int=1,                    # How deep in that folder those lie that are classes: 2 for alphabet/character/drawing.png
+    level:int=1,                    # How deep in it those lie that are classes: 2 for alphabet/character/drawing.png
     seeds:int=1,                    # Paired seeds
     data_dir:str=None,              # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     download:bool=False,            # Fetch published data that are not there?
@@ -324,8 +323,7 @@ def dmc_train_retrieval(
     name, = _own(data, size=data and picture_size(backbone), level=level) or [dataset]
     about = dict(fresh=fresh, say=_say, command=_argv(dmc_train_retrieval), data_dir=data_dir, download=download)
     runs = train_retrieval(name, loss, backbone=backbone, freeze=freeze_vit_backbone, closed_set=closed_set,
-                           seeds=seeds,
-                           out=out, **config, **about)
+                           seeds=seeds, out=out, **config, **about)
     _finish(runs, out, table_columns('accuracy'))
 
 # %% ../nbs/16_console.ipynb #537dac67
