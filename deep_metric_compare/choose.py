@@ -333,12 +333,15 @@ def _draw_epochs(ax, d):
     ax.axhspan(-delta, delta, color='.9', lw=0)
     ax.axhline(0, color='.5', lw=.8)
     ax.plot(lead.index, lead, color='k', lw=1.5)
-    for a, style in arm_styles([d.between.best, d.between.other]).items():
+    # one mark seen round the other, where both stop together
+    for (a, style), size in zip(arm_styles([d.between.best, d.between.other]).items(), (12, 6)):
         stops = d.settings[d.settings.arm == a].epoch
-        ax.plot(stops, lead[stops], style['marker'], color=style['color'], ms=8, label=f'{arm_label(a)} stops')
+        ax.plot(stops, lead[stops], style['marker'], color=style['color'], ms=size, label=f'{arm_label(a)} stops')
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + .35*(high - low))                         # room for the legend
     ax.set(xlabel='epochs', ylabel='points', title='the same by epoch, validation data')
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend()
+    ax.legend(loc='upper center', fontsize=8, markerscale=.6)
 
 def _draw_shares(ax, d):
     "Where the squared length of the held-out embeddings goes"
