@@ -204,12 +204,15 @@ class PairDistances:
         return np.ascontiguousarray(col[:, :n]), np.ascontiguousarray(x[:, :n]), off
 
 # %% ../nbs/05_metrics.ipynb #88b80762
-def _parts(i, j, n):
-    "Pairs in parts of at most n; where queries have many, a query for each part: one row, taken from all the others"
-    for i, j in zip(i.split(n), j.split(n)):
-        rows, many = i.unique_consecutive(return_counts=True)
-        if 200*len(rows) > len(i): yield i, j                     # as measured: a part costs 50 µs
-        else: yield from zip(rows.split(1), j.split(many.tolist()))
+def _parts(emb, i, j, n):
+    "Queries and gallery rows of pairs, in parts of at most n; a query that has many is one row, taken from all of them"
+    rows, many = i.unique_consecutive(return_counts=True)
+    if 200*len(rows) > len(i):                                    # as measured: a part costs 50 µs
+        for i, j in zip(i.split(n), j.split(n)): yield emb.index_select(0, i).double(), j
+        return
+    queries = emb.index_select(0, rows).double().split(1)
+    for q, j in zip(queries, j.split(many.tolist())):
+        for part in j.split(n): yield q, part
 
 @patch
 def differences(self:PairDistances,
@@ -224,9 +227,9 @@ def differences(self:PairDistances,
     n = max(1, 2**18//self.emb.shape[1])
     stored = self.gallery.new_empty(min(n, len(j)), self.emb.shape[1])
     room = stored.double()                                        # fresh memory for each part would cost as much again
-    for i, j in _parts(i, j, n):
+    for q, j in _parts(self.emb, i, j, n):
         x = room[:len(j)].copy_(torch.index_select(self.gallery, 0, j, out=stored[:len(j)]))
-        x -= self.emb.index_select(0, i).double()
+        x -= q
         if far: x *= unit
         x.square_()
         res.append(np.sort(x.cpu().numpy()).sum(1) if exact else x.sum(1).cpu().numpy())
@@ -248,11 +251,16 @@ def _open(at, x, hit, row, off, most=math.inf):
             found += len(p)
     return np.flatnonzero(is_open) if found <= most else None
 
+def _in_rows(row, x):
+    "The order of x within ascending rows: `np.lexsort((x, row))` in a third of its time, equal x in any order"
+    o = x.argsort()
+    return o[row[o].astype(np.min_scalar_type(row[-1])).argsort(kind='stable')]    # small numbers are sorted by digits
+
 def _decide(pairs, i, at, row, col, hit):
     "Put the open entries in the order of their differences, within their rows"
     for exact in (False, True):
         x = pairs.differences(i[torch.from_numpy(row)], torch.from_numpy(col[at]).to(i), exact)
-        o = np.lexsort((hit[at], x, row) if exact else (x, row))      # equal: False before True, the match last
+        o = np.lexsort((hit[at], x, row)) if exact else _in_rows(row, x)           # equal: the match last
         col[at], hit[at], x = col[at[o]], hit[at[o]], x[o]
         if exact: return
         off = np.zeros(len(i))
