@@ -25,7 +25,7 @@ from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, plan, run_all, run_text, write_results
-from .run import EACH, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer, together
+from .run import STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer, together
 from .images import draws_classes, register_data
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
@@ -40,7 +40,7 @@ from matplotlib.figure import Figure
 def _answers(run, measure):
     "A row per held-out point that was scored: half, row, label, and what it adds to the measure, 0 to 1"
     e = run.embeddings
-    score, rows, labels = (e[k].numpy() for k in (EACH[measure], 'answer_rows', 'answer_labels'))
+    score, rows, labels = (e[k].numpy() for k in (deciding()[measure].each, 'answer_rows', 'answer_labels'))
     t = pd.DataFrame(dict(half=run.config.half or 0, row=rows, label=labels, score=score.astype(float)))
     return t[score <= 1].assign(arm=run.arm, seed=run.config.seed)
 
@@ -53,6 +53,11 @@ def _by_item(arms, measure):
     t = t.loc[:, t.notna().sum().values == expected[t.columns.get_level_values('half')].values]
     return {a: t.loc[a].sort_index().values for a in arms}, *(t.columns.get_level_values(k).values
                                                               for k in ('row', 'label'))
+
+def _told(runs, measure):
+    "Does every run know what each point adds? Not one that diverged"
+    each = measure in deciding() and deciding()[measure].each
+    return bool(each) and all(each in r.embeddings for r in runs)
 
 ENOUGH = .5    # Of the points a run measured, the share that all runs have to have scored to be told apart one by one
 
@@ -78,8 +83,7 @@ def scores_by_arm(
     made_anew = c.dataset == 'toy' and c.data_seed is None
     by_seed = {a: np.array([_end(r, measure) for r in rs])
                for a, rs in arms.items()}, partial(gap_of_halves, halves=halves)
-    told = measure in EACH and all(EACH[measure] in r.embeddings for r in runs)     # not by a run that diverged
-    if made_anew or not told: return by_seed
+    if made_anew or not _told(runs, measure): return by_seed
     scores, rows, classes = _by_item(arms, measure)
     # each seed measured other points
     if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed
@@ -140,7 +144,7 @@ def _verified(runs, losses, delta, alpha):
 
 def _over_classes(runs, measure):
     "Arm → mean over classes of the means over points; None where classes are alike in size, or points are not known"
-    if measure not in EACH or not all(EACH[measure] in r.embeddings for r in runs): return None
+    if not _told(runs, measure): return None
     t = pd.concat([_answers(r, measure) for r in runs]).groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
     return t['mean'].groupby('arm').mean().to_dict()

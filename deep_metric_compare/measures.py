@@ -39,6 +39,7 @@ class Measure:
     absent:str=''             # A missing value means: 'late' (not reached within the run), 'no gain', or '' (nothing)
     tables:tuple=('report',)  # Which tables show it: 'main' (all), 'report', 'accuracy' (of the commands that train)
     scored:str=''             # What scores on validation data call it, if it can decide
+    each:str=''               # What a record calls what each held-out point adds to it, if it is a mean over points
     of:object=None            # A function, Run → number, where it is not in the records but follows from them
     column:str=''             # Of tables; register_measure fills it in
 
@@ -98,16 +99,17 @@ _m('test/variance_ratio', 'within- over between-class variance', 'within/betw.',
            'when scale does not count.')
 
 _m = partial(register_measure, tables=('main', 'accuracy'), group=HELD_OUT)
-_m('test/knn_accuracy', '5-NN accuracy', '5-NN acc.', scored='knn_accuracy',
+_m('test/knn_accuracy', '5-NN accuracy', '5-NN acc.', scored='knn_accuracy', each='knn_right',
    meaning='Share of held-out points whose five nearest training points name the right class by majority.')
 register_measure('test/linear_accuracy', 'linear accuracy', 'linear acc.', group=RETRIEVAL, tables=('accuracy',),
-                 scored='linear_accuracy', meaning='Share of held-out points that a logistic regression on the '
+                 scored='linear_accuracy', each='linear_right', meaning='Share of held-out points that a logistic regression on the '
                                                    'embeddings, fitted on training points, classifies rightly.')
-_m('test/recall@1', 'Recall@1', scored='recall@1',
+_m('test/recall@1', 'Recall@1', scored='recall@1', each='recall_right',
    meaning='Share of held-out points whose nearest other held-out point has the same class.')
 for k in (2, 4, 8): register_measure(f'test/recall@{k}', f'Recall@{k}', group=RETRIEVAL, tables=('accuracy',))
-register_measure('test/map@r', 'MAP@R', group=RETRIEVAL, tables=('accuracy',), scored='map@r')
-register_measure('test/r_precision', 'R-Precision', group=RETRIEVAL, tables=(), scored='r_precision')
+register_measure('test/map@r', 'MAP@R', group=RETRIEVAL, tables=('accuracy',), scored='map@r', each='map_each')
+register_measure('test/r_precision', 'R-Precision', group=RETRIEVAL, tables=(), scored='r_precision',
+                 each='precision_each')
 register_measure('test/recall@1_gain', 'gain in Recall@1 by training', 'gain', group=RETRIEVAL, tables=(),
                  meaning='Recall@1 at the end minus that of the untrained network.')
 

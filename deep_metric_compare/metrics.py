@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_embeddings', 'rank_scores', 'PairDistances', 'ranked_hits', 'retrieval_metrics', 'nearest_right', 'knn_predict',
            'knn_accuracy', 'verification_thresholds', 'equal_error_rate', 'verification_metrics',
-           'crossed_verification', 'linear_accuracy', 'nmi']
+           'crossed_verification', 'linear_predict', 'linear_accuracy', 'nmi']
 
 # %% ../nbs/05_metrics.ipynb #fe8260b8
 import math, numpy as np, torch
@@ -671,6 +671,27 @@ def crossed_verification(
                                              negative_pairs=N)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
+def _linear_probe(x, y, emb, C):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    x, y, asked = (o.cpu().numpy() for o in (x[y >= 0].double(), y[y >= 0], emb.double()))
+    if not len(asked) or (y == y[0]).all(): return np.full(len(asked), y[0])   # one class: nothing to fit
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000)).fit(x, y)
+    return probe.predict(asked)
+
+def linear_predict(
+    train_emb,     # Embeddings (M, D) to fit
+    train_labels,  # Their labels (M), as a user has them; negative ones are left out
+    emb,           # Embeddings (N, D) to classify
+    C:float=1.     # Inverse strength of the penalty
+)->torch.Tensor:   # A label for each (N)
+    "The class that a logistic regression on standardised embeddings names: @eq-linear"
+    emb, none = check_embeddings(emb, torch.zeros(len(emb)).long())
+    x, y = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
+    if (y < 0).all(): raise UserError('all labels of the training embeddings are negative, expected some classes')
+    return torch.from_numpy(_linear_probe(x, y, emb, C)).to(none)
+
 def linear_accuracy(
     train_emb,     # Embeddings (M, D) to fit
     train_labels,  # Their labels (M), as a user has them; negative ones are left out
@@ -678,18 +699,13 @@ def linear_accuracy(
     labels,        # Their true labels (N); negative ones are not scored
     C:float=1.     # Inverse strength of the penalty
 )->float:          # Share of right answers; NaN if there is nothing to score
-    "Accuracy of a logistic regression on standardised embeddings: @eq-linear"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    "Accuracy of `linear_predict`"
     emb, labels = check_embeddings(emb, labels)
-    train_emb, train_labels = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
-    known = lambda e, l: (e[l >= 0].double().cpu().numpy(), l[l >= 0].cpu().numpy())
-    (x, y), (xt, yt) = known(train_emb, train_labels), known(emb, labels)
-    if not len(y) or not len(yt): return float('nan')
-    if (y == y[0]).all(): return float((yt == y[0]).mean())                # one class: nothing to fit
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000)).fit(x, y)
-    return float((probe.predict(xt) == yt).mean())
+    x, y = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
+    asked = labels >= 0
+    if not asked.any() or (y < 0).all(): return float('nan')
+    named = _linear_probe(x, y, emb[asked], C)
+    return float((named == labels[asked].cpu().numpy()).mean())
 
 # %% ../nbs/05_metrics.ipynb #0a6698b9
 def nmi(
