@@ -414,7 +414,9 @@ def named_data(
     if hasattr(data, 'to_parquet'):
         with tempfile.TemporaryDirectory() as d:
             data.to_parquet(path := Path(d)/'table.parquet', index=False)
-            return own_data(None, path, say=say)[0]
+            name = own_data(None, path, say=say)[0]
+        DATASETS[name] = replace(DATASETS[name], origin=())       # the file is gone: a record must not point to it
+        return name
     if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
     if not isinstance(data, LabelledData): data = array_data(*data)
     return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
