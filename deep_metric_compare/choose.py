@@ -33,7 +33,7 @@ from .claims import verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
 from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings
 from .tuning import tune_arms, tuning_text, write_tuning
-from .visualize import arm_styles, styled
+from .visualize import arm_styles, share_bars, styled
 from matplotlib.figure import Figure
 
 # %% ../nbs/15c_choose.ipynb #a57af0d1
@@ -349,16 +349,9 @@ def _draw_epochs(ax, d):
 
 def _draw_shares(ax, d):
     "Where the squared length of the held-out embeddings goes"
-    arms = list(d.facts)
-    for i, a in enumerate(arms):
-        within, offset = (d.facts[a].get(k, math.nan) for k in FACTS[:2])
-        left, color = 0, arm_styles([a])[a]['color']
-        for v, alpha in ((within, 1), (1 - within - offset, .45), (offset, .12)):
-            ax.barh(i, v, left=left, color=color, alpha=alpha, edgecolor='white')
-            left += v
-    ax.set(yticks=range(len(arms)), yticklabels=[arm_label(a, d.backbone) for a in arms], xlim=(0, 1),
-           ylim=(len(arms) - .4, -.6),
-           xlabel='within | between | offset', title='shares of variance')
+    known = {a: [f.get(k, math.nan) for k in FACTS[:2]] for a, f in d.facts.items()}
+    share_bars(ax, {a: [within, 1 - within - offset, offset] for a, (within, offset) in known.items()}, d.backbone)
+    ax.set(xlabel='within | between | offset', title='shares of variance')
 
 # %% ../nbs/15c_choose.ipynb #232d0c2b
 def plot_decision(

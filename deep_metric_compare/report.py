@@ -22,7 +22,7 @@ from .measures import BASELINES, GROUPS_OF_POINTS, SPEED, TRAINING
 from .measures import arm_label, arm_order, backbone_of, data_label, fmt, measure_of, runs_frame
 from .measures import seeds_text, table_columns, table_notes, table_rows, told
 from .stats import MIN_SEEDS, WORDS, mean_interval
-from .visualize import FIGURES, arm_styles, draw_figures, literal, styled
+from .visualize import FIGURES, arm_styles, draw_figures, literal, mean_shares, share_bars, styled
 
 
 # %% ../nbs/14_report.ipynb #c22f1458
@@ -204,15 +204,7 @@ def _draw_epochs(ax, runs, losses):
 
 def _draw_shares(ax, runs):
     "Where the squared length of the held-out embeddings goes"
-    arms = arm_order(r.arm for r in runs)
-    for i, a in enumerate(arms):
-        left, color = 0, arm_styles(arms)[a]['color']
-        for part, alpha in dict(within=1, between=.45, offset=.12).items():
-            share = mean_interval([r.metrics.get(f'test/share_{part}') for r in runs if r.arm == a]).mean
-            ax.barh(i, share, left=left, color=color, alpha=alpha, edgecolor='white')
-            left += share
-    labels = [literal(arm_label(a, backbone_of(runs[0]))) for a in arms]
-    ax.set(yticks=range(len(arms)), yticklabels=labels, xlim=(0, 1), ylim=(len(arms) - .4, -.6))
+    share_bars(ax, mean_shares(runs), backbone_of(runs[0]))
     ax.set(xlabel='within | between | offset', title='shares of variance')
 
 # %% ../nbs/14_report.ipynb #1db27123

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GREY', 'STYLE', 'Spec', 'FIGURES', 'arm_styles', 'styled', 'literal', 'plot_history', 'plot_loss', 'plot_activity',
-           'plot_steps', 'plot_optimisation', 'plot_shares', 'plot_class_variance', 'plot_tsne', 'plot_neighbours',
-           'plot_paired', 'register_figure', 'draw_figures', 'save_figures']
+           'plot_steps', 'plot_optimisation', 'mean_shares', 'share_bars', 'plot_shares', 'plot_class_variance',
+           'plot_tsne', 'plot_neighbours', 'plot_paired', 'register_figure', 'draw_figures', 'save_figures']
 
 # %% ../nbs/13_visualize.ipynb #5c800353
 import math
@@ -263,18 +263,28 @@ def _bar(ax, k, shares, color):
         ink = 'white' if np.dot(tint, (.3, .59, .11)) < .55 else 'black'
         ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color=ink)
 
-def _bars(ax, runs, styles):
-    arms = arm_order(r.arm for r in runs)
-    for k, a in enumerate(arms):
-        ends = [r.metrics for r in runs if r.arm == a]
-        shares = [mean_interval([m.get(f'test/{c}') for m in ends]).mean for c in _shares]
-        if not np.isfinite(shares).all(): continue
-        _bar(ax, k, shares, styles[a]['color'])
-        if shares[0] > .1: continue
+def mean_shares(
+    runs   # Runs of one data set
+)->dict:   # Arm → shares within classes, between them and in the offset
+    "Shares of variance at the end, mean over seeds"
+    ends = lambda a, c: [r.metrics.get(f'test/{c}') for r in runs if r.arm == a]
+    return {a: [mean_interval(ends(a, c)).mean for c in _shares] for a in arm_order(r.arm for r in runs)}
+
+def share_bars(
+    ax,           # Where to draw
+    shares,       # Arm → shares within classes, between them and in the offset
+    backbone=''   # Whose frozen features were trained on
+):
+    "A bar for each arm, cut into its shares of variance"
+    styles = arm_styles(shares)
+    for k, (a, parts) in enumerate(shares.items()):
+        if not np.isfinite(parts).all(): continue
+        _bar(ax, k, parts, styles[a]['color'])
+        if parts[0] > .1: continue
         ink = '#555555' if a in BASELINES else styles[a]['color']
-        ax.text(0, k - .35, f'{fmt(shares[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color=ink)
-    labels = [literal(arm_label(a, backbone_of(runs[0]))) for a in arms]
-    ax.set(yticks=range(len(arms)), yticklabels=labels, ylim=(len(arms)-.5, -.75), xlim=(0, 1), xlabel='share of 1')
+        ax.text(0, k - .35, f'{fmt(parts[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color=ink)
+    labels = [literal(arm_label(a, backbone)) for a in shares]
+    ax.set(yticks=range(len(shares)), yticklabels=labels, ylim=(len(shares) - .5, -.75), xlim=(0, 1))
     ax.tick_params(axis='y', left=False)
     ax.spines['left'].set_visible(False)
 
@@ -296,8 +306,8 @@ def plot_shares(
     for ax in axs[1:len(over)]: ax.set_yticklabels([])
     if over: axs[0].set_ylabel('share of 1')
     if end:
-        _bars(axs[-1], runs, styles)
-        axs[-1].set_title('At the end')
+        share_bars(axs[-1], mean_shares(runs), backbone_of(runs[0]))
+        axs[-1].set(title='At the end', xlabel='share of 1')
     named = zip(_tints('#444444'), _shares.values())
     _key(axs, [mpl.patches.Patch(fc=c, ec='.5', lw=.5, label=l) for c, l in named])
     return axs
