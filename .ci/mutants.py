@@ -111,6 +111,7 @@ def page_of(module):
     for nb in sorted((ROOT/'nbs').glob('[0-9]*.ipynb')):
         cells = [c for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
         texts = [''.join(c['source']) for c in cells]
+        texts = [re.sub(r'^%run (\S+)$', r"exec(open('\1').read())", t, flags=re.M) for t in texts]
         if not any(re.search(rf'^#\|\s*default_exp {module}$', t, flags=re.M) for t in texts): continue
         said = [set(re.findall(r'^#\|\s*(\w+)', t, flags=re.M)) for t in texts]
         return [(c['id'], t, bool(d & {'export', 'exporti'})) for c, t, d in zip(cells, texts, said) if not d & SKIPPED]
@@ -150,6 +151,8 @@ def sweep(module, n, seed):
     cells, known = page_of(module), alike(module)
     every = [dict(m, cell=i) for i, (_, text, exported) in enumerate(cells) if exported for m in mutants_of(text)]
     chosen = random.Random(f'{module} {seed}').sample(every, min(n, len(every)))
+    if gone := known.keys() - {(m['before'], m['after']) for m in every}:
+        sys.exit(f'mutants_alike.txt names mutants of {module} that there are no more: {gone}')
     page = types.ModuleType('__main__')
     sys.modules['__main__'] = page                    # what is pickled on a page is found there
     failed, seconds = forked(cells, vars(page), 3600)

@@ -104,7 +104,7 @@ def uniformity(
     z = _floats(z, 'embeddings')
     N, n2 = len(z), z.square().sum(1)
     if N < 2: return z.new_tensor(torch.nan)
-    side = max(1, math.isqrt(entries))
+    side = math.isqrt(entries)
     blocks, res = [*zip(z.split(side), n2.split(side))], []
     for (x, nx), (y, ny) in combinations_with_replacement(blocks, 2):
         d2 = torch.addmm(ny, x, y.T, alpha=-2).add_(nx[:, None]).clamp_(min=0)             # (side, side)
@@ -168,9 +168,8 @@ def class_geometry(
     "Variances, shares, CDNV, alignment, uniformity and ranks of an embedding"
     check_choice(outliers, ('exclude', 'as_class'), 'treatment of outliers')
     emb, labels = check_embeddings(emb, labels)
-    z = (emb.cpu() if emb.device.type == 'mps' else emb).double()                                 # which has no float64
-    labels, order = labels.clamp(min=-1).to(z.device).sort(stable=True)
-    z = z[order]                                                                                  # class after class
+    labels, order = labels.clamp(min=-1).sort(stable=True)
+    z = emb.double()[order]                                                                       # class after class
     classes, n, mu, v = class_stats(z, labels)
     counted = (classes >= 0) | (outliers == 'as_class')
     if not counted.any():

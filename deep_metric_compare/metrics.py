@@ -19,12 +19,14 @@ def _listed(rows):
     s, more = 's'*(len(rows) > 1), ' and more'*(len(rows) > 5)
     return f"row{s} {', '.join(map(str, rows[:5]))}{more}"
 
+def _where_float64(x): return x.cpu() if x.device.type == 'mps' else x            # Apple's GPUs have none
+
 # %% ../nbs/05_metrics.ipynb #2de81549
 def check_embeddings(
     emb,                    # Embeddings (N, D) of a floating dtype: a tensor, an array, a table, lists
     labels,                 # Labels (N), whole numbers; negative: a point without a class
     what:str='embeddings',  # What they are, for the message
-)->tuple:                   # The embeddings, detached, and the labels as int64 on the same device
+)->tuple:                   # The embeddings, detached, where there is float64; the labels as int64 on the same device
     "Refuse embeddings and labels that cannot be measured, and say why"
     emb = plain_tensor(emb, what).detach()
     labels = plain_tensor(labels, f'labels of the {what}').detach()
@@ -45,6 +47,7 @@ def check_embeddings(
     if bad.any():
         raise UserError(f"{int(bad.sum())} of {N} rows of the {what} hold NaN or infinity ({_listed(bad)}): look at "
                         "these points, or at the training that made them")
+    emb = _where_float64(emb)
     return emb, labels.to(emb.device)
 
 # %% ../nbs/05_metrics.ipynb #72612012
@@ -77,6 +80,9 @@ def _placed(z, frame, dtype):
     unit = 2.**-max(-1000, min(1000, size))
     place = lambda b: ((b.double() - middle)*unit).clamp(-1e150, 1e150).to(dtype)
     return torch.cat([place(b) for b in z.split(1024)])
+
+# Most entries of a block's distance matrix, unless told otherwise
+_MOST = 2**20
 
 def _blocks(rows, entries, columns):
     "Rows in blocks that make distance matrices of at most `entries` entries"
@@ -171,7 +177,6 @@ class PairDistances:
         emb,     # Queries (Q, D)
         gallery  # Gallery (G, D)
     ):
-        if emb.device.type == 'mps': emb, gallery = emb.cpu(), gallery.cpu()       # Apple's GPUs have no float64
         self.emb, self.gallery, self.frame, self.products = emb, gallery, _frame(gallery), {}
         middle, size = self.frame
         ends = torch.stack([f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)])
@@ -310,7 +315,7 @@ def _distinct(emb, labels):
     code = torch.cat([mixed(b) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1
     kinds, place, n = code.unique(return_inverse=True, return_counts=True)
     if 2*len(kinds) > len(emb): return None
-    kept = place.argsort(stable=True)[n.cumsum(0) - n]
+    kept = place.argsort()[n.cumsum(0) - n]                           # any row of a kind stands for it
     alike = (emb[kept][place] == emb).all() and (labels[kept][place] == labels).all()
     return (kept, place, n) if alike else None
 
@@ -342,7 +347,7 @@ def retrieval_metrics(
     ks=(1, 2, 4, 8),      # Ranks of Recall@K
     gallery=None,         # Embeddings (G, D) to search; None: the same set, without the query
     gallery_labels=None,  # Labels (G) of the gallery
-    entries:int=2**20,    # Largest number of entries of a block's distance matrix: bounds the memory
+    entries:int=_MOST,    # Largest number of entries of a block's distance matrix: bounds the memory
     per_query=False       # Add each query's own scores?
 )->dict:                  # `recall@k`, `r_precision`, `map@r`, or NaN; `queries` scored, `left_out`, `per_query`
     "Recall@K, R-Precision and MAP@R by Euclidean distance, ties against the query: @eq-scores averaged over queries"
@@ -412,7 +417,7 @@ def nearest_right(
     emb,                # Embeddings (N, D)
     labels,             # Labels (N); negative: never a query, never a match
     rows=None,          # Which points are queries; None: all
-    entries:int=2**20   # Largest number of entries of a block's distance matrix: bounds the memory
+    entries:int=_MOST   # Largest number of entries of a block's distance matrix: bounds the memory
 )->torch.Tensor:        # One number per query, on the CPU: 1 right, 0 wrong, NaN where no other point shares its label
     "Does the nearest other point share the label?"
     emb, labels = check_embeddings(emb, labels)
@@ -448,7 +453,7 @@ def knn_predict(
     train_labels,     # Their labels (M)
     emb,              # Embeddings (N, D)
     k:int=5,          # Number of neighbours
-    entries:int=2**20 # Largest number of entries of a block's distance matrix
+    entries:int=_MOST # Largest number of entries of a block's distance matrix
 )->torch.Tensor:      # Predicted labels (N), int64
     "The majority label among the `k` nearest training points"
     train_emb, train_labels = check_embeddings(train_emb, train_labels, 'training embeddings')
@@ -499,8 +504,7 @@ def knn_accuracy(
 # %% ../nbs/05_metrics.ipynb #a8a410a9
 def _pairs_of(emb, labels, entries):
     "Each pair once, in blocks: bits of the distance, which sort as distances do; are classes equal? Both labels"
-    emb = (emb.cpu() if emb.device.type == 'mps' else emb).double()
-    labels = labels.to(emb.device)
+    emb = emb.double()
     rows = max(1, entries//len(emb))
     for i in range(0, len(emb), rows):
         d = torch.cdist(emb[i:i + rows], emb[i:], compute_mode='donot_use_mm_for_euclid_dist')
@@ -565,7 +569,7 @@ def verification_thresholds(
     emb,                # Embeddings (N, D) of validation points
     labels,             # Labels (N); negative: different from every class
     fars=(.01, .001),   # Shares of false accepts
-    entries:int=2**20   # Largest number of pairs in a block: bounds the memory
+    entries:int=_MOST   # Largest number of pairs in a block: bounds the memory
 )->dict:                # `threshold@1%`, …: the largest distance that so few negative pairs are below; NaN: none
     "Thresholds that hold the share of false accepts: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
@@ -583,7 +587,7 @@ def verification_thresholds(
 def equal_error_rate(
     emb,               # Embeddings (N, D)
     labels,            # Labels (N); negative: different from every class
-    entries:int=2**20  # Largest number of pairs in a block: bounds the memory
+    entries:int=_MOST  # Largest number of pairs in a block: bounds the memory
 )->float:              # In [0, 1]; NaN without pairs of both kinds
     "The smallest, over thresholds, of the larger of false accepts and false rejects: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
@@ -630,7 +634,7 @@ def verification_metrics(
     emb,               # Embeddings (N, D) of test points
     labels,            # Labels (N); negative: different from every class
     thresholds:dict,   # From verification_thresholds on other points
-    entries:int=2**20  # Largest number of pairs in a block: bounds the memory
+    entries:int=_MOST  # Largest number of pairs in a block: bounds the memory
 )->dict:               # `tar@…`, `far@…` per threshold, `far_spread` at the first, `eer`, thresholds, numbers of pairs
     "True and false accepts at given thresholds: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
@@ -652,7 +656,7 @@ def crossed_verification(
     labels,            # Labels (N); negative: different from every class
     fold,              # (N) bool: which points are in the first of two folds
     fars=(.01, .001),  # Shares of false accepts
-    entries:int=2**20  # Largest number of pairs in a block: bounds the memory
+    entries:int=_MOST  # Largest number of pairs in a block: bounds the memory
 )->dict:               # As verification_metrics, over the pairs within folds; without thresholds: there are two of each
     "True and false accepts within each of two folds, at thresholds that the other fold sets"
     emb, labels = check_embeddings(emb, labels)
