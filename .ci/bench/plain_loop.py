@@ -95,11 +95,14 @@ def timed(*command):
     return time.perf_counter() - start
 
 def race(rounds=2):
-    "Both in turn; the ratio of the times of each round"
+    "Both in turn; the ratio of the times of each round, also in nbs/results/race.csv"
+    lines = ['round,ours_s,other_s']
     for i in range(rounds):
         with tempfile.TemporaryDirectory() as d: ours = timed(str(Path(sys.executable).parent/'dmc_compare'), '--out', d)
         theirs = timed(sys.executable, __file__)
         print(f'round {i + 1}: dmc_compare {ours:.0f} s, plain loop {theirs:.0f} s, ratio {ours/theirs:.2f}', flush=True)
+        lines.append(f'{i + 1},{ours:.0f},{theirs:.0f}')
+        (Path(__file__).parents[2]/'nbs/results/race.csv').write_text('\n'.join(lines) + '\n')
 
 if __name__ == '__main__':
     if 'race' in sys.argv[1:]: race()
