@@ -12,8 +12,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 import numpy as np, torch
-from .core import UserError, RunConfig, check_choice, patiently, printable, fingerprint
-from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays, disjoint_split
+from .core import UserError, check_choice, fingerprint, patiently, printable
+from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays
 from .data import draws_classes, register_dataset, _disjoint_name, _some
 from .folders import *
 from .folders import _left_out, _sizes, _words
