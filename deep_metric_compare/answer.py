@@ -9,7 +9,6 @@ __all__ = ['MIN_ANSWER', 'Gap', 'gap_of_scores', 'gap_of_items', 'gap_of_halves'
 # %% ../nbs/12b_answer.ipynb #1943c19a
 import math
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple
 import numpy as np
 from .core import UserError, check_range
@@ -73,16 +72,19 @@ def gap_of_items(
     counted = bool((d == np.round(d)).all())                  # right or wrong, no shares
     if groups is not None: d = _by_group(d, np.asarray(groups))
     S, I = d.shape
+    df_s, df_i, df_e = S - 1, I - 1, (S - 1)*(I - 1)
     mean, seeds, items = d.mean(), d.mean(1), d.mean(0)
-    ms_s = I*((seeds - mean)**2).sum()/(S - 1)
-    ms_i = S*((items - mean)**2).sum()/(I - 1)
-    ms_e = ((d - seeds[:, None] - items + mean)**2).sum()/((S - 1)*(I - 1))
+    rest = d - seeds[:, None] - items + mean
+    ms_s = I*((seeds - mean)**2).sum()/df_s
+    ms_i = S*((items - mean)**2).sum()/df_i
+    ms_e = (rest**2).sum()/df_e
     floor = counted/(I + 2)**2          # half an item each way: that none differs among few is no certainty
     of_data = max((ms_i - ms_e)/(S*I), floor)
     error2 = ms_s/(S*I) + of_data
-    parts = ms_s**2/(S - 1) + ms_i**2/(I - 1) + ms_e**2/((S - 1)*(I - 1))
-    df = (error2*S*I)**2/parts if parts else (I if counted else S) - 1
-    if of_data == floor > 0: df = min(df, I - 1)
+    parts = ms_s**2/df_s + ms_i**2/df_i + ms_e**2/df_e
+    df = df_i if counted else df_s
+    if parts: df = (error2*S*I)**2/parts
+    if of_data == floor > 0: df = min(df, df_i)
     return Gap(float(mean), float(ms_s/I), float(of_data), S, float(max(df, 1.)))
 
 def _by_group(d, groups):
@@ -101,7 +103,8 @@ def gap_of_halves(
 )->Gap:
     "The gap of two arms whose seeds hold out different classes"
     d = np.asarray(d, float)
-    kinds = [d] if halves is None else [d[np.asarray(halves) == h] for h in np.unique(halves)]
+    held = np.zeros(len(d)) if halves is None else np.asarray(halves)
+    kinds = [d[held == h] for h in np.unique(held)]
     # one seed has no interval
     if min(map(len, kinds)) < 2: return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)
     if halves is None: return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
@@ -110,13 +113,16 @@ def gap_of_halves(
     error2 = [g.error**2/k**2 for g in each]
     parts = sum(e**2/g.df for e, g in zip(error2, each))
     df = sum(error2)**2/parts if parts else n - k
+    mean = sum(g.mean for g in each)/k
     per_seed = n*sum(g.per_seed/g.n for g in each)/k**2
-    return Gap(sum(g.mean for g in each)/k, per_seed, sum(g.of_data for g in each)/k**2, n, max(df, 1.))
+    of_data = sum(g.of_data for g in each)/k**2
+    return Gap(mean, per_seed, of_data, n, max(df, 1.))
 
 def _gap_of_half(d, groups):
     if d.ndim == 1: return gap_of_scores(d)
     mine = ~np.isnan(d).all(0)
-    return gap_of_items(d[:, mine], None if groups is None else np.asarray(groups)[mine])
+    if groups is not None: groups = np.asarray(groups)[mine]
+    return gap_of_items(d[:, mine], groups)
 
 # %% ../nbs/12b_answer.ipynb #fa8bf40b
 def made_up_items(
@@ -131,16 +137,17 @@ def made_up_items(
 )->np.ndarray:         # (sets, S, I) differences in {−1, 0, 1}
     "Right and wrong of two made-up arms with a known truth"
     rng = rng or np.random.default_rng(0)
-    many = np.random.default_rng(1).normal(size=(3, 200_000))
-    true = lambda shift: _right(level + 1.5*many[0], shift + items*many[1] + seeds*many[2]).mean()
+    ease, item, seed = np.random.default_rng(1).normal(size=(3, 200_000))
+    def true(shift): return _right(level + 1.5*ease, shift + items*item + seeds*seed).mean()
     low, high = -8., 8.
     for _ in range(40):
         mid = (low + high)/2
         low, high = (mid, high) if true(mid) < gap else (low, mid)
     base = level + 1.5*rng.normal(size=(sets, 1, I))
     tilt = mid + items*rng.normal(size=(sets, 1, I)) + seeds*rng.normal(size=(sets, S, 1))
-    draws = rng.random((2, sets, S, I))
-    first, second = (draws[k] < _sigmoid(base + sign*tilt/2) for k, sign in ((0, 1), (1, -1)))
+    u, v = rng.random((2, sets, S, I))
+    first = u < _sigmoid(base + tilt/2)
+    second = v < _sigmoid(base - tilt/2)
     return first.astype(np.int8) - second
 
 def _sigmoid(x): return 1/(1 + np.exp(-x))
@@ -199,8 +206,8 @@ def decide(
     S = len(next(iter(scores.values())))
     gap = gap or gap_of_halves
     order = sorted(scores, key=lambda k: -np.nanmean(scores[k]))
-    lead = {k: gap(scores[order[0]] - scores[k]) for k in order[1:]}
     first, second = order[:2]
+    lead = {k: gap(scores[first] - scores[k]) for k in order[1:]}
     about = dict(best=first, other=second, gap=lead[second], delta=delta, alpha=alpha,
                  needed=seeds_needed(lead[second], delta, alpha))
     if S < MIN_ANSWER: return Answer('Not decided', **about)
@@ -210,10 +217,14 @@ def decide(
             return Answer('Neither', first, name, behind[first], delta, alpha)
     pairs = len(scores)*(len(scores) - 1)//2
     ahead = [g.p_above(delta) for g in lead.values()]
-    if max(holm(ahead + [1.]*(pairs - len(ahead)))[:len(ahead)]) < alpha/2: return Answer('Use', **about)
-    inside = [max(g.turned().p_above(-delta), g.p_above(-delta)) for g in lead.values()]
-    if max(inside) < alpha: return Answer('Either', **about)
+    others = [1.]*(pairs - len(ahead))
+    if max(holm(ahead + others)[:len(ahead)]) < alpha/2: return Answer('Use', **about)
+    if max(_p_alike(g, delta) for g in lead.values()) < alpha: return Answer('Either', **about)
     return Answer('Not decided', **about)
+
+def _p_alike(gap, delta):
+    "p of the hypothesis that two arms differ by `delta` or more: of two one-sided tests the larger"
+    return max(gap.p_above(-delta), gap.turned().p_above(-delta))
 
 # %% ../nbs/12b_answer.ipynb #ac2d1f1f
 def seeds_needed(
@@ -223,10 +234,15 @@ def seeds_needed(
 )->int:                 # None: no number of seeds is enough, because the data are too few
     "How many seeds would narrow the interval to ±delta, if they vary as those seen do"
     from scipy.special import ndtri
-    if math.isinf(gap.per_seed) or gap.of_data*ndtri(1 - alpha/2)**2 >= delta**2: return None
+    stays = gap.of_data*ndtri(1 - alpha/2)**2         # of the square of half the width, with any number of seeds
+    if math.isinf(gap.per_seed) or stays >= delta**2: return None
     n = MIN_ANSWER
-    while gap._replace(n=n, df=max(gap.df, n - 1)).half(1 - alpha) > delta: n = n + max(1, n//20)
+    while _with_seeds(gap, n).half(1 - alpha) > delta: n += max(1, n//20)
     return n
+
+def _with_seeds(gap, n):
+    "The gap after `n` seeds, if they vary as those seen do"
+    return gap._replace(n=n, df=max(gap.df, n - 1))
 
 # %% ../nbs/12b_answer.ipynb #eec6a19e
 def would_settle(
@@ -236,13 +252,11 @@ def would_settle(
 )->bool:
     "Would so many seeds decide between the losses, if their difference stays as it is?"
     if a.word != 'Not decided': return False
-    g = a.gap._replace(n=n, df=max(a.gap.df, n - 1))
-    apart = g.p_above(a.delta) < alpha/2
-    alike = max(g.p_above(-a.delta), g.turned().p_above(-a.delta)) < alpha
-    return apart or alike
+    g = _with_seeds(a.gap, n)
+    return g.p_above(a.delta) < alpha/2 or _p_alike(g, a.delta) < alpha
 
 # %% ../nbs/12b_answer.ipynb #c7e07486
-def _points(v, sign=False): return f'{100*v:{"+" if sign else ""}.1f}'.replace('-', '−')
+def _points(v, sign=''): return f'{100*v:{sign}.1f}'.replace('-', '−')
 
 def _delta_text(delta): return 'half a point' if delta == .005 else f'{100*delta:g} points'
 
@@ -253,15 +267,17 @@ def answer_text(
     "An answer in words"
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
     low, high = a.gap.interval(level)
-    seen = f'{100*level:.3g} % interval {_points(low, True)} to {_points(high, True)} points, {a.gap.n} seeds'
+    delta = _delta_text(a.delta)
+    interval = f'{_points(low, "+")} to {_points(high, "+")} points'
+    seen = f'{100*level:.3g} % interval {interval}, {a.gap.n} seeds'
     if a.word == 'Use':
         return f'Use {a.best}: {measure} is {_points(a.gap.mean)} points above that of {a.other} ({seen}).'
     if a.word == 'Either':
-        return f'Either: {a.best} and {a.other} differ by less than {_delta_text(a.delta)} in {measure} ({seen}).'
+        return f'Either: {a.best} and {a.other} differ by less than {delta} in {measure} ({seen}).'
     if a.word == 'Neither':
-        return f'Neither: no loss beats {a.other} by more than {_delta_text(a.delta)} in {measure} ({a.best}: {seen}).'
+        return f'Neither: no loss beats {a.other} by more than {delta} in {measure} ({a.best}: {seen}).'
     ahead = f'{a.best} or {a.other} may be ahead'
-    if low > 0: ahead = f'{a.best} is ahead, perhaps by less than {_delta_text(a.delta)}'
+    if low > 0: ahead = f'{a.best} is ahead, perhaps by less than {delta}'
     return f'Not decided: {ahead} in {measure} ({seen}). {_what_helps(a)}'
 
 def _what_helps(a):
@@ -277,7 +293,8 @@ def is_wrong(
     base=None     # True score of the baseline
 )->bool:
     "Is an answer false, given the truth?"
-    ahead = true[a.best] - max(v for k, v in true.items() if k != a.best)
+    others = [v for k, v in true.items() if k != a.best]
+    ahead = true[a.best] - max(others)
     tiny = 1e-9                       # at δ itself 'Either' is right and 'Use' is not
     if a.word == 'Use': return ahead <= a.delta + tiny
     if a.word == 'Either': return abs(ahead) > a.delta + tiny

@@ -252,8 +252,8 @@ def _of_timm(name):
     except Exception as e:
         why = type(e).__name__ if isinstance(e, OSError) else _first_line(e)
         raise UserError(f"backbone '{name}' could not be made with its weights ({why}): timm fetches them once from "
-                        "the Hugging Face Hub; where there is no network bring its cache here, or name a module:callable "
-                        "that reads them from a file") from e
+                        "the Hugging Face Hub; where there is no network bring its cache here, or name a "
+                        "module:callable that reads them from a file") from e
     how = _timm_steps(name, timm.data.resolve_model_data_config(net))
     return FeatureNet(net, name, how['crop_size'].values()), how
 

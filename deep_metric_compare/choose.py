@@ -17,14 +17,15 @@ from functools import partial
 from pathlib import Path
 import tempfile
 import numpy as np, pandas as pd, torch
-from .answer import _delta_text, _points, _what_helps, decide, gap_of_halves, looks, spend, would_settle
-from .answer import MIN_ANSWER
-from .core import RunConfig, UserError, check_choice, check_range, out_folder, plain_labels, plain_tensor
-from .core import write_whole
+from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
+from .answer import _delta_text, _points, _what_helps
+from .core import RunConfig, UserError, check_choice, check_range, out_folder
+from .core import plain_labels, plain_tensor, write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
-from .experiments import BASE_MODELS, check_settings, own_data, plan, run_all, run_text, write_results
+from .experiments import BASE_MODELS, check_settings, own_data, plan
+from .experiments import run_all, run_text, write_results
 from .run import STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer, together
 from .images import draws_classes, register_data
 from .models import make_model
@@ -127,6 +128,7 @@ class Decision:
 FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
 VERIFY = 'verify/tar@1%', 'verify/far_spread'
 
+# %% ../nbs/15c_choose.ipynb #d62847fc
 def _end_scores(runs, measure):
     "Arm → score of each seed (S)"
     arms = {}

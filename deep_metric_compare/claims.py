@@ -10,6 +10,7 @@ __all__ = ['Claim', 'CLAIMS', 'TRIPLETS', 'FOUND', 'verdicts', 'overall', 'findi
 import math
 from collections import namedtuple
 import numpy as np, pandas as pd
+from fastcore.basics import groupby
 from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, summarise
@@ -48,7 +49,8 @@ def _bounded(g, m):
     if m not in g:
         return np.full(len(g), np.nan), np.zeros(len(g), bool)
     v = g[m].to_numpy(float)
-    late = np.isnan(v) & (g.outcome != 'diverged').to_numpy(bool) & (measure_of(m).absent == 'late')
+    alive = (g.outcome != 'diverged').to_numpy(bool)
+    late = np.isnan(v) & alive & (measure_of(m).absent == 'late')
     return np.where(late, g.epochs.to_numpy(float) + 1, v), late
 
 def _evidence(x, y, m, c):
@@ -57,8 +59,9 @@ def _evidence(x, y, m, c):
     d, halves, late = _contrast(u, v, m), _halves(x), late_u | late_v
     seen = np.where(late, np.nan, d)
     row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves),
-               n=int(np.isfinite(seen).sum()), missing=int(np.isnan(d).sum()), late=int(late.sum()),
-               beyond=int((c.sign*d > c.delta).sum()), test='', p=math.nan, p_flip=math.nan)
+               n=np.count_nonzero(np.isfinite(seen)), missing=np.count_nonzero(np.isnan(d)),
+               late=np.count_nonzero(late), beyond=np.count_nonzero(c.sign*d > c.delta),
+               test='', p=math.nan, p_flip=math.nan)
     if len(d) < MIN_SEEDS or row['missing']: return row, np.ones(3)
     test = sign_tests if late.any() else border_tests
     p = test(c.sign*d, c.delta, halves)
@@ -70,18 +73,19 @@ def _unjudged(x, y, c, rows):
     "Why claim `c` gets no word of a test, as (word, reason); None where it is judged"
     alive = ~_dead(x, y)
     def known(m):
-        return m in x and (measure_of(m).absent or not alive.any() or x[m][alive].notna().any())
+        if m not in x: return False
+        return measure_of(m).absent or not alive.any() or x[m][alive].notna().any()
     absent = [measure_of(m).name for m in c.measures if not known(m)]
     if not len(x): return 'not measured', 'no pair of runs'
     if len(absent) == len(c.measures): return 'not measured', f'{_join(absent)} not in the records'
     if x.epochs.min() < c.epochs: return 'no verdict', f'fewer than {c.epochs} epochs'
     if len(x) < MIN_SEEDS: return 'no verdict', f'fewer than {MIN_SEEDS} seeds'
     halves = _halves(x)
-    if halves is not None and min((halves == h).sum() for h in (0, 1)) < MIN_SEEDS//2:
+    if halves is not None and min((halves == 0).sum(), (halves == 1).sum()) < MIN_SEEDS//2:
         return 'no verdict', f'fewer than {MIN_SEEDS//2} seeds of a half of the classes'
     if absent: return 'no verdict', f'{_join(absent)} not in the records'
     gained = [m for m in c.measures if measure_of(m).absent == 'no gain']
-    if any(g[m][alive].isna().any() for g in (x, y) for m in gained):
+    if any(g[gained][alive].isna().any(axis=None) for g in (x, y)):
         return 'no verdict', 'training gained nothing'
     lost = max(r['missing'] for r in rows)
     return ('inconclusive', f'{lost} of {len(x)} pairs without a value') if lost else None
@@ -93,7 +97,7 @@ def verdicts(
     base:str='contrastive'  # What they call contrastive
 )->pd.DataFrame:            # Estimate, counts of pairs, p-values, verdict and why
     "Every claim about every triplet loss on every data set, one row per measure"
-    arms = [a for a in arms if a in set(frame.arm)] or list(arms)[:1]
+    arms = [a for a in arms if a in frame.arm.values] or list(arms)[:1]
     rows, p, known = [], [], []
     for ds, g in _by_dataset(frame):
         for a in arms:
@@ -102,7 +106,8 @@ def verdicts(
                 found, tests = zip(*(_evidence(x, y, m, c) for m in c.measures))
                 known.append(_unjudged(x, y, c, found))
                 p.append(np.ones(3) if known[-1] else np.max(tests, 0))
-                rows.append([dict(dataset=ds, arm=a, claim=c.id, text=c.text, **r) for r in found])
+                about = dict(dataset=ds, arm=a, claim=c.id, text=c.text)
+                rows.append([about | r for r in found])
     adjusted = holm(np.ravel(p)).reshape(-1, 3)    # one family: three words for every cell
     for cell, q, unjudged in zip(rows, adjusted, known):
         word, why = unjudged or (str(decide(q)), '')
@@ -116,8 +121,8 @@ def overall(
     arm:str='triplet'   # Which triplet loss
 )->dict:                # Claim → one word
     "One word per claim over all data sets: theirs if they agree, otherwise 'inconclusive'"
-    words = {c: set(g.verdict) for c, g in v[v.arm == arm].groupby('claim', sort=False)}
-    return {c: w.pop() if len(w) == 1 else 'inconclusive' for c, w in words.items()}
+    words = v[v.arm == arm].groupby('claim', sort=False).verdict.unique()
+    return {c: w[0] if len(w) == 1 else 'inconclusive' for c, w in words.items()}
 
 # %% ../nbs/12c_claims.ipynb #eb58a0f0
 FOUND = {'supported': '{0.text}', 'contradicted': '{0.opposite}', 'negligible': '{0.alike}',
@@ -143,10 +148,13 @@ def _found(v, claim, arm, names, at):
     for r in v[(v.claim == claim) & (v.arm == arm)].drop_duplicates('dataset').itertuples():
         if r.verdict in WORDS: text = f'**{finding(claim, r.verdict, arm)}**'
         else: text = r.verdict.replace('inconclusive', 'undecided')
-        where.setdefault((text, r.why), []).append((names or {}).get(r.dataset, data_label(r.dataset)))
-    place = lambda ds: f' {at} {_join(ds)}' if v.dataset.nunique() > 1 else ''
-    reason = lambda text, why: f' ({why})' if why and text == 'no verdict' else ''
-    parts = [text + place(ds) + reason(text, why) for (text, why), ds in where.items()]
+        called = (names or {}).get(r.dataset, data_label(r.dataset))
+        where.setdefault((text, r.why), []).append(called)
+    parts = []
+    for (text, why), places in where.items():
+        reason = f' ({why})' if why and text == 'no verdict' else ''
+        if v.dataset.nunique() > 1: text += f' {at} {_join(places)}'
+        parts.append(text + reason)
     return '; '.join(parts) or 'not measured'
 
 def findings(
@@ -158,12 +166,11 @@ def findings(
 )->str:                  # In Markdown: the claim as a claim, what was found and where; bold only where a test decided
     "A claim and what was found, for a page"
     claimed = next(c.text for c in CLAIMS if c.id == claim)
-    found = {}
-    for a in arms:
-        found.setdefault(_found(v, claim, a, names, at), []).append(arm_label(a))
-    who = lambda labels: '' if labels == ['triplet'] and len(arms) == 1 else f' for {_join(labels)}'
-    said = ' '.join(f'Found{who(labels)}: {text}.' for text, labels in found.items())
-    return f'Claim: {claimed}. {said}'
+    found = groupby(arms, lambda a: _found(v, claim, a, names, at), arm_label)
+    alone = [*map(arm_label, arms)] == ['triplet']
+    def said(text, labels):
+        return f'Found: {text}.' if alone else f'Found for {_join(labels)}: {text}.'
+    return f"Claim: {claimed}. {' '.join(said(*f) for f in found.items())}"
 
 # %% ../nbs/12c_claims.ipynb #c535c887
 def _raws(g, of=False):
@@ -172,44 +179,50 @@ def _raws(g, of=False):
     return name + s*of
 
 def _end_means(g, measures):
-    "Arm → measure → mean over the runs that have end values"
+    "A row per arm: means over the runs that have end values"
     alive = g[g.outcome != 'diverged']
-    return {a: {m: alive[alive.arm == a][m].mean() for m in measures} for a in arm_order(g.arm)}
+    arms = arm_order(g.arm)
+    return pd.DataFrame([alive[alive.arm == a][measures].mean() for a in arms], arms)
 
 def _not_beaten(g, mean, losses, measures):
     "The baselines that no loss beats, in words, with the measures for which that holds"
-    bases = {}
-    for b in (b for b in BASELINES if b in mean):
-        lost = tuple(m for m in measures if all(mean[l][m] <= mean[b][m] for l in losses))
-        if lost: bases.setdefault(lost, []).append(b)
+    def lost(b): return tuple(m for m in measures if (mean.loc[losses, m] <= mean.at[b, m]).all())
+    bases = groupby([b for b in BASELINES if b in mean.index], lost)
+    bases.pop((), None)          # beaten on every measure
     name = dict(raw=_raws(g), lda='LDA', untrained='the untrained network')
     none = {1: f'{arm_label(losses[0])} does not beat', 2: 'neither loss beats'}.get(len(losses), 'no loss beats')
     def values(bs, m, whose):
-        ours = [(f"{arm_label(l)}'s " if whose else '') + fmt(mean[l][m], 3) for l in losses]
-        return f"{measure_of(m).name} {_join(fmt(mean[b][m], 3) for b in bs)} against {_join(ours)}"
-    for lost, bs in bases.items():
-        shown = '; '.join(values(bs, m, m == lost[0]) for m in lost)
+        theirs = [fmt(mean.at[b, m], 3) for b in bs]
+        ours = [fmt(mean.at[l, m], 3) for l in losses]
+        if whose: ours = [f"{arm_label(l)}'s {v}" for l, v in zip(losses, ours)]
+        return f'{measure_of(m).name} {_join(theirs)} against {_join(ours)}'
+    for where, bs in bases.items():
+        shown = '; '.join(values(bs, m, m == where[0]) for m in where)
         yield f"{none} {' or '.join(name[b] for b in bs)} ({shown})"
 
 def _baseline_clause(g, losses):
     "Which losses beat what trains nothing, on 5-NN accuracy and Recall@1"
     measures = [m for m in ('test/knn_accuracy', 'test/recall@1') if m in g]
     mean = _end_means(g, measures)
-    measures = [m for m in measures if not any(math.isnan(mean[b][m]) for b in BASELINES if b in mean)]
-    losses = [l for l in losses if not any(math.isnan(mean[l][m]) for m in measures)]
+    measures = [m for m in measures if mean[m].filter(BASELINES).notna().all()]
+    losses = [l for l in losses if mean.loc[l, measures].notna().all()]
     if not measures or not losses: return ''
     if first := '; '.join(_not_beaten(g, mean, losses, measures)): return first
-    if 'raw' not in mean: return ''
-    m, raw = measures[0], mean['raw'][measures[0]]
-    def show(won):
-        named = [l for l in losses if (mean[l][m] > raw) == won]
-        return _join(f'{arm_label(l)} ({fmt(mean[l][m], 3)})' for l in named)
-    rest = f', not by {show(False)}' if show(False) else ''
-    return f'{_raws(g, True)} {measure_of(m).name} of {fmt(raw, 3)} is beaten by {show(True)}{rest}'
+    if 'raw' not in mean.index: return ''
+    m = measures[0]
+    reached = mean[m]
+    def show(arms): return _join(f'{arm_label(a)} ({fmt(reached[a], 3)})' for a in arms)
+    above = [l for l in losses if reached[l] > reached['raw']]
+    rest = [l for l in losses if l not in above]
+    baseline = f'{_raws(g, True)} {measure_of(m).name} of {fmt(reached["raw"], 3)}'
+    others = f', not by {show(rest)}' if rest else ''
+    return f'{baseline} is beaten by {show(above)}{others}'
 
 # %% ../nbs/12c_claims.ipynb #5fc322e4
-def _range(low, high, places):
-    return '' if math.isnan(low) else f" ({fmt(low, places)} to {fmt(high, places)})"
+def _times(ratio):
+    "A ratio with its interval, in words"
+    within = '' if math.isnan(ratio.low) else f' ({fmt(ratio.low, 2)} to {fmt(ratio.high, 2)})'
+    return f'{fmt(ratio.estimate, 2)}{within} times'
 
 def _points_text(p):
     "A difference of accuracies in points, in words"
@@ -230,9 +243,8 @@ def _contrast_clause(g, a, b):
     A, B, parts = arm_label(a), arm_label(b), []
     n = max(v.n, k.n)
     if not n: return f'no seed has an end value of both {A} and {B}', 0
-    times = lambda q: f'{fmt(q.estimate, 2)}{_range(q.low, q.high, 2)} times'
     if not math.isnan(v.estimate + r.estimate):     # a variance says nothing without its scale-free form
-        parts.append(f"{A} ends with {times(v)} {B}'s within-class variance, {times(r)} relative to the variance "
+        parts.append(f"{A} ends with {_times(v)} {B}'s within-class variance, {_times(r)} relative to the variance "
                      "between classes")
     if not math.isnan(k.estimate):
         parts.append(('its' if parts else f"{A}'s") + f' 5-NN accuracy {_points_text(k)}')
@@ -245,20 +257,22 @@ def _alone_clause(g, a):
     n = int(s.n.max())
     if not n: return f'no run of {arm_label(a)} has end values', 0
     def say(i):
-        return fmt(i.mean, 3) + ('' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}')
+        half = '' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}'
+        return fmt(i.mean, 3) + half
     acc, recall, within = map(say, s.itertuples())
     return (f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, '
             f'with {within} of its variance within classes'), n
 
 def _verdict_clause(judged, a):
     "Which claims about triplet loss `a` got which word; '' where nothing was judged"
-    groups = {}
-    for c, word in overall(judged, a).items(): groups.setdefault(word, []).append(c)
+    words = overall(judged, a)
+    groups = groupby(words, words.get)
     if not set(groups) & {*WORDS, 'inconclusive'}: return ''
     def said(word, ids):
         one, many = ('gets', 'get') if word == 'no verdict' else ('is', 'are')
         return f'{_join(ids)} {one if len(ids) == 1 else many} {word}'
-    return f'of the claims about {arm_label(a)}, ' + ', '.join(said(word, ids) for word, ids in groups.items())
+    clauses = [said(*group) for group in groups.items()]
+    return f"of the claims about {arm_label(a)}, {', '.join(clauses)}"
 
 def sentence(
     frame:pd.DataFrame,       # From runs_frame
@@ -271,14 +285,15 @@ def sentence(
     losses = _losses(g)
     if not losses: return f'On {data_label(dataset)}, no loss was trained.'
     first = _baseline_clause(g, losses[::-1])
-    found = [_contrast_clause(g, a, losses[0]) for a in losses[1:]] or [_alone_clause(g, losses[0])]
+    base, *others = losses
+    found = [_contrast_clause(g, a, base) for a in others] or [_alone_clause(g, base)]
     n = min(n for _, n in found)
     over = {0: '', 1: ' on one seed, which has no interval'}.get(n, f' over {n} seeds (95 % intervals)')
     judged = verdicts(frame) if judged is None else judged
     judged = judged[judged.dataset == dataset]
     words = list(filter(None, [_verdict_clause(judged, a) for a in judged.arm.unique()]))
-    few = f': no verdict below {MIN_SEEDS} seeds' if len(losses) > 1 and 0 < n < MIN_SEEDS and not words else ''
-    main = '; '.join(t for t, _ in found) + over + few
+    main = '; '.join(t for t, _ in found) + over
+    if others and 0 < n < MIN_SEEDS and not words: main += f': no verdict below {MIN_SEEDS} seeds'
     clauses = [first, main, *words, *_outcome_clauses(g)]
     return f"On {data_label(dataset)}, {'; '.join(filter(None, clauses))}."
 
@@ -302,7 +317,8 @@ def tables(
 )->dict:                # Name → DataFrame: runs, summary, differences, verdicts
     "Everything the text table says, as numbers"
     other = 'seed', 'half', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
-    measures = [c for c in frame.select_dtypes('number').columns if c not in other and not c.startswith('made/')]
+    numbers = frame.select_dtypes('number').columns.difference(other, sort=False)
+    measures = [c for c in numbers if not c.startswith('made/')]
     base, *others = _losses(frame) or [None]
     pairs = [paired_differences(frame, measures, a, base) for a in others]
     cols = 'dataset measure a b compare estimate low high half_0 half_1 n left_out undefined'.split()

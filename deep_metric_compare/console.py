@@ -184,8 +184,7 @@ def dmc_compare(
     datasets:str=None,
     # Your pictures: a folder with a folder per class, or with train and test folders of such (default: none)
     data:str=None,
-    # Your embeddings: a .npz, .npy, .csv or .parquet file of vectors and labels (default: none)
-    embeddings:str=None,
+    embeddings:str=None,  # Your embeddings: a .npz, .npy, .csv or .parquet file of vectors and labels (default: none)
     label:str=None,           # Name of the column or array of labels in that file (default: found by its usual names)
     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run,
     # or the one of lists)
@@ -196,15 +195,13 @@ def dmc_compare(
     # expression for names of pictures, such as 'patient\d+' (default: each stands alone)
     groups:str=None,
     # Pixels per side that your pictures are brought to (default: their own where all are alike and at most 64, else 32;
-    # or
-    # those that a backbone takes)
+    # or those that a backbone takes)
     size:int=None,
     # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer
     # than 6 samples, or where your train and test folders share none
     unseen:bool=False,
     # For pictures: vit-b-32, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which
-    # returns
-    # a torch module; frozen, with a linear head that is trained (default: a small convnet from scratch)
+    # returns a torch module; frozen, with a linear head that is trained (default: a small convnet from scratch)
     backbone:str=None,
     losses:str='contrastive,triplet',  # Losses, with commas: contrastive, triplet; with -sq for squared distances
     # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
@@ -243,8 +240,7 @@ def dmc_compare(
     names = _own(data, embeddings, label, size, vectors, level, groups, unseen) + published
     names = _tasks(names, unseen, backbone, data_dir, download)
     about = dict(out=out, fresh=fresh, jobs=_jobs(jobs), command=_argv(dmc_compare), data_dir=data_dir,
-                 download=download,
-                 say=_say)
+                 download=download, say=_say)
     if not tune:
         with _loading(): from deep_metric_compare.experiments import compare
         epochs = _budget(epochs, data_dir, download, names, arms, seeds, **config)
@@ -329,10 +325,13 @@ def dmc_train_retrieval(
 # %% ../nbs/16_console.ipynb #537dac67
 @command
 def dmc_embed(
-    model:str=None,         # Folder of a model, such as runs/compare/best/digits
-    data:str=None,          # What to embed: a folder of pictures, a picture, or a .npz, .npy, .csv or .parquet file of vectors
-    out:Path='vectors.csv', # File for the vectors, one row each with file and class: .parquet, .npz or .csv
-    neighbours:int=0        # Nearest of each row by distance of embeddings, in a table beside it and, of pictures, on a page of the first 200; 0: none
+    model:str=None,          # Folder of a model, such as runs/compare/best/digits
+    # What to embed: a folder of pictures, a picture, or a .npz, .npy, .csv or .parquet file of vectors
+    data:str=None,
+    out:Path='vectors.csv',  # File for the vectors, one row each with file and class: .parquet, .npz or .csv
+    # Nearest of each row by distance of embeddings, in a table beside it and, of pictures, on a page of the first 200;
+    # 0: none
+    neighbours:int=0
 ):
     "Embed pictures or vectors with a trained model"
     for name, v in dict(model=model, data=data).items():
@@ -349,7 +348,8 @@ def dmc_audit(
     data_dir:str=None,     # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     jobs:int=0             # Processes, each at a task; 0: one per core
 ):
-    "Ask dmc_compare about some forty sets of data, and mark its answers by data it never saw (hours; goes on where it was stopped)"
+    """Ask dmc_compare about some forty sets of data, and mark its answers by data it never saw
+    (hours; goes on where it was stopped)"""
     _one_thread()
     with _loading(): from deep_metric_compare.audit import TASKS, audit, audit_counts, audit_text
     tasks = [t for t in TASKS if only.lower() in t.lower()]

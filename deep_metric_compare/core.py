@@ -188,7 +188,8 @@ class RunConfig:
     # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO or uniform:LOW:HIGH;
     # triplet also without one: soft
     margin:float|str = 1.
-    reduction:str = 'mean'           # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    reduction:str = 'mean'
     # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     balance:bool = False
     seed:int = 0                     # Seed of every random stream

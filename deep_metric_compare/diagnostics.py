@@ -20,7 +20,7 @@ from .data import GatherDL, in_turns
 from .geometry import class_geometry
 from .losses import ContrastiveLoss, PairLoss, TripletLoss, reduce_terms
 from .metrics import nearest_right
-from .models import RawInput, embed, eval_mode, every_sample
+from .models import RawInput, embed, every_sample
 
 # %% ../nbs/10_diagnostics.ipynb #a6a7eb98
 def balanced_subset(
@@ -607,7 +607,8 @@ def _condense(self:OptimizationDiagnostics):
     "What the kept steps say, as columns (steps, R) on the device"
     steps, self.kept = self.kept, []
     if not steps: return
-    moved = [self._moved(list(alike)) for _, alike in groupby(steps, lambda s: s.z.shape)]     # the last batch is shorter
+    # the last batch is shorter
+    moved = [self._moved(list(alike)) for _, alike in groupby(steps, lambda s: s.z.shape)]
     columns = {k: _column(steps, k) for k in _NUMBERS}
     columns |= dict(grad_norm=_length([s.norms for s in steps]), update_size=_length([s.moves for s in steps]))
     columns |= {k: torch.cat([m[k] for m in moved]) for k in moved[0]}

@@ -23,7 +23,7 @@ from .images import _some, read_vectors
 from .folders import decode_images, list_pictures, read_image
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model, weights_hash
-from .measures import BASELINES, arm_label, backbone_of, data_label
+from .measures import arm_label, backbone_of, data_label
 from .store import Run, locked
 
 

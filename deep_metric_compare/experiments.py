@@ -18,9 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .store import RunStore, locked
 from .core import patiently, write_whole
-from .data import DATASETS, FEW, ORIGINS, alone_text, check_augment, dataset_of, held_out_rows, load_data, regroup
+from .store import RunStore, locked
+from .data import DATASETS, FEW, ORIGINS, alone_text, check_augment, dataset_of
+from .data import held_out_rows, load_data, regroup
 from .features import frozen_features
 from .published import ImageFiles, decoded
 from .folders import cache_folder

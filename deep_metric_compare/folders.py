@@ -56,7 +56,8 @@ def _to_bytes(im, white=None):
     if not np.isfinite(a).all(): raise ValueError('its pixels hold NaN or Inf')
     if a.min() < 0: raise ValueError(f'its pixels go down to {a.min():g}')
     white = white or white_level(a.max())
-    return Image.fromarray((a.clip(0, white)*255/white).round().astype(np.uint8))
+    a = a.clip(0, white)*255/white
+    return Image.fromarray(a.round().astype(np.uint8))
 
 def _read(f, size=None, white=None):
     from PIL import Image, ImageOps
@@ -79,7 +80,8 @@ def _by_workers(f, items, doing='decoding pictures'):
     "`f` of every item, in order, by several threads: Pillow lets go of the interpreter while it decodes"
     items, done = list(items), []
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    with patiently(lambda: f'{doing}: {len(done):,} of {len(items):,}'), _strict(), pool:
+    said = lambda: f'{doing}: {len(done):,} of {len(items):,}'
+    with patiently(said), _strict(), pool:
         for r in pool.map(f, items): done.append(r)
     return done
 
@@ -121,9 +123,10 @@ def common_size(
     seen = _by_workers(_look, files.values(), 'looking at pictures')
     sizes = sorted({s for s, _ in seen if s}, key=lambda s: (s[0]*s[1], s))
     top = [t for _, t in seen if t is not None and t < 2**32]
-    text = ' to '.join(f'{w}×{h}'
-                       for h, w in dict.fromkeys(sizes[:1] + sizes[-1:]))
-    size = sizes[0] if len(sizes) == 1 and max(sizes[0]) <= 64 else (32, 32)
+    ends = dict.fromkeys(sizes[:1] + sizes[-1:])
+    text = ' to '.join(f'{w}×{h}' for h, w in ends)
+    alike = len(sizes) == 1 and max(sizes[0]) <= 64
+    size = sizes[0] if alike else (32, 32)
     return size, text or 'no', white_level(max(top)) if top else None
 
 # %% ../nbs/08a_folders.ipynb #86c38ddc
@@ -161,8 +164,8 @@ def cached(
     tensors, text = make()
     try:
         _store(path, tensors, text)
-        tell(printable(f'decoded pictures ({path.stat().st_size/1e6:,.1f} MB) are kept in {folder}; DMC_CACHE names '
-                       'another folder'))
+        size = path.stat().st_size/1e6
+        tell(printable(f'decoded pictures ({size:,.1f} MB) are kept in {folder}; DMC_CACHE names another folder'))
     except OSError as e:
         tell(printable(f'decoded pictures are not kept: {folder} cannot be written ({e.strerror}); DMC_CACHE names '
                        'another folder'))
@@ -220,7 +223,8 @@ def _parts(dirs):
 
 def _class_of(name, part, level=1):
     "The folders below `part` that a file lies in, as many as `level`; None: it lies in fewer"
-    folders = name[len(part):].split('/')[:-1] if name.startswith(part) else []
+    if not name.startswith(part): return None
+    folders = name[len(part):].split('/')[:-1]
     return unicodedata.normalize('NFC', '/'.join(folders[:level])) if len(folders) >= level else None
 
 def _twice(where, files, links):
@@ -228,7 +232,8 @@ def _twice(where, files, links):
     linked = [n for n in where if n in links]
     if not linked: return []
     real = lru_cache(None)(os.path.realpath)               # of folders: they are few
-    taken = {os.path.join(real(files[n].parent), files[n].name) for n in where if n not in links}
+    others = [files[n] for n in where if n not in links]
+    taken = {os.path.join(real(f.parent), f.name) for f in others}
     twice = []
     for n in linked:
         place = os.path.realpath(files[n])
@@ -246,8 +251,8 @@ def _sizes(k):
     "How many classes there are, and of how many members"
     k = list(k)
     few, most = min(k), max(k)
-    each = f'{few:,} each' if few == most else f'{few:,} to {most:,} each'
-    return f"{len(k):,} class{'es'*(len(k) > 1)}, {each}"
+    size = f'{few:,}' if few == most else f'{few:,} to {most:,}'
+    return f"{len(k):,} class{'es'*(len(k) > 1)}, {size} each"
 
 def _sorted(files, dirs, level=1, links=()):
     "Which part and class each picture belongs to, and what belongs to none"
@@ -258,7 +263,7 @@ def _sorted(files, dirs, level=1, links=()):
     twice = dict.fromkeys(_twice(where, files, links))
     for n in twice: del where[n]
     full = {f'{p}{c}' for p, c in where.values()}
-    at_level = lambda d, p: d.startswith(p) and d[len(p):].count('/') == level - 1
+    def at_level(d, p): return d.startswith(p) and d.count('/') == p.count('/') + level - 1
     tops = [d for p in parts for d in dirs if at_level(d, p) and f'{d}/' not in parts]
     out = {'folder without pictures': [d for d in tops if unicodedata.normalize('NFC', d) not in full],
            'link to a picture that is there already': [*twice],
@@ -268,7 +273,7 @@ def _sorted(files, dirs, level=1, links=()):
 
 def _deeper(where, level):
     "A line that says so where pictures lie in folders within the classes"
-    inner = {c for n, (p, _) in where.items() if (c := _class_of(n, p, level + 1))}
+    inner = {_class_of(n, p, level + 1) for n, (p, _) in where.items()} - {None}
     if not inner: return []
     return [f"{len(inner)} folders lie within the classes ({_some(sorted(inner), 3)}), and their pictures count for "
             f"the class: --level {level + 1} makes a class of each"]
@@ -277,8 +282,9 @@ def _deeper(where, level):
 BUDGET = 4e9    # Most bytes of all pictures together, in memory
 
 def _afford(n, side, name, budget=None):
-    if (need := n*3*side**2) > (budget := budget or BUDGET):
-        raise UserError(f"{name} takes {need/1e6:,.0f} MB at {side}×{side} pixels, expected at most {budget/1e6:,.0f} "
+    need, most = n*3*side**2, budget or BUDGET
+    if need > most:
+        raise UserError(f"{name} takes {need/1e6:,.0f} MB at {side}×{side} pixels, expected at most {most/1e6:,.0f} "
                         "MB: use fewer or smaller pictures, or features of a frozen backbone as --embeddings")
 
 def _part_data(images, classes, shape):
@@ -303,36 +309,40 @@ def read_folder(
     _afford(len(files), max(size), 'the folder')
     images, bad = decode_images(files, size, white)
     count = Counter(where[n] for n in images)
-    lonely = {c: None for (p, c), k in count.items() if k == 1 and p == parts[0]}
-    keep = [n for n in images if where[n][0] != parts[0] or where[n][1] not in lonely]
+    lonely = {at: None for at, k in count.items() if k == 1 and at[0] == parts[0]}      # in order
+    keep = [n for n in images if where[n] not in lonely]
     names = sorted({where[n][1] for n in keep})
     number = {c: i for i, c in enumerate(names)}
     out = {'picture that cannot be read': [f'{n} ({e})' for n, e in bad.items()],
-           'class with a single picture, which has no partner': [*lonely]} | out
+           'class with a single picture, which has no partner': [c for _, c in lonely]} | out
     out['neither file nor folder, but a pipe or a device'] = odd
-    C, (h, w) = max([images[n].shape[0] for n in keep], default=1), size
+    C = max((len(images[n]) for n in keep), default=1)
+    h, w = size
     tensors, kept = {}, []
     lines = [f"pictures of {have} pixels, read as {'grey' if C == 1 else 'colour'}, {w}×{h}"]
     if white: lines.append(f'grey pictures of more than 8 bits: white is {white:,}')
     for p, end in zip(parts, ('', '_test')):
         mine = {n: number[where[n][1]] for n in keep if where[n][0] == p}
         tensors[f'x{end}'], tensors[f'y{end}'] = _part_data(images, mine, (C, h, w))
-        kept.append(list(mine))
+        kept.append([*map(printable, mine)])
         classes = f' in {_sizes(Counter(mine.values()).values())}' if mine else ''
-        lines.append(f"{printable(p.rstrip('/')) or 'pictures'}: {len(mine):,}{classes}")
+        part = printable(p.rstrip('/')) or 'pictures'
+        lines.append(f'{part}: {len(mine):,}{classes}')
     lines += _deeper(where, level) + _left_out(out)
-    text = dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines), white=json.dumps(white),
-                files=json.dumps([[printable(n) for n in part] for part in kept]))
+    text = dict(names=json.dumps([*map(printable, names)]), found='\n'.join(lines),
+                white=json.dumps(white), files=json.dumps(kept))
     return tensors, text
 
 # %% ../nbs/08a_folders.ipynb #475d1b16
 def _sources(pattern, names, held=()):
     "A number for each name, the same where a pattern finds the same; refuse a source on both sides"
-    try: find = re.compile(pattern).search
+    try: find = re.compile(pattern)
     except re.error as e:
         raise UserError(f"groups was '{pattern}', expected a regular expression, such as "
                         f"'patient\\d+' ({e})") from None
-    said = lambda n: (m := find(n)) and (m.group(1) if m.groups() else m.group())
+    def said(n):
+        m = find.search(n)
+        return m and m[min(find.groups, 1)]                # what is in brackets, if there are any
     found = [said(n) for n in names]
     if not any(found):
         raise UserError(f"groups was '{pattern}', which is in none of {len(names)} names, such as {_some(names, 2)}: "
@@ -360,9 +370,9 @@ def folder_data(
     if size is not None: size = (int(check_range(size, 'size', 4, 1024, whole=True)),)*2
     level = int(check_range(level, 'level', 1, 100, whole=True))
     with patiently(lambda: f'looking through {printable(path)}'):
-        there = _walk(path)
-        key = _key(there[0], str(path.resolve()), *map(sorted, there[1:]), size, level)
-    t, text = cached(key, lambda: read_folder(*there[:2], size, level, *there[2:]))
+        files, dirs, links, odd = _walk(path)
+        key = _key(files, str(path.resolve()), dirs, sorted(links), odd, size, level)
+    t, text = cached(key, lambda: read_folder(files, dirs, size, level, links, odd))
     if not len(t['x']):
         raise UserError(f"{path} holds no pictures to train on, expected a folder of at least two per class; "
                         f"{text['found']}")

@@ -12,8 +12,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 import numpy as np, torch
-from .core import UserError, RunConfig, check_choice, patiently, printable, fingerprint
-from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays, disjoint_split
+from .core import UserError, check_choice, fingerprint, patiently, printable
+from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays
 from .data import draws_classes, register_dataset, _disjoint_name, _some
 from .folders import *
 from .folders import _left_out, _sizes, _words
@@ -35,8 +35,10 @@ def _label_name(cols, label, path):
             raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds "
                             f"{_some([*cols])}")
         return label
-    usual = lambda n: n.lower() in LABEL_NAMES
-    found = [n for n in cols if usual(n) or usual(n.rpartition('.')[0]) and _again(n, cols)]
+    def usual(n):
+        if _again(n, cols): n = n.rpartition('.')[0]
+        return n.lower() in LABEL_NAMES
+    found = [n for n in cols if usual(n)]
     if len(found) == 1: return found[0]
     raise UserError(f"{path.name} holds {_some([*cols])}, of which {len(found)} can be the labels, expected one named "
                     f"{_some(LABEL_NAMES)}: rename it, or say which with --label (label=)")
@@ -62,9 +64,9 @@ def _vector_names(cols, y, vectors, path):
     "Which columns or arrays make up the vector"
     rest = [n for n in cols if n != y]
     if vectors:
-        chosen = [n for n in rest if any(fnmatchcase(n, p.strip()) for p in vectors.split(','))]
-        if chosen and (len(chosen) == 1 or all(cols[n].ndim == 1 for n in chosen)):
-            return chosen
+        patterns = [p.strip() for p in vectors.split(',')]
+        chosen = [n for n in rest if any(fnmatchcase(n, p) for p in patterns)]
+        if len(chosen) == 1 or chosen and all(cols[n].ndim == 1 for n in chosen): return chosen
         raise UserError(f"vectors was '{vectors}', which names {_some(chosen) or 'nothing'} in {path.name}, expected "
                         f"columns of numbers, or one of lists, among {_some(rest)}")
     lists = [n for n in rest if cols[n].ndim > 1]
@@ -73,8 +75,7 @@ def _vector_names(cols, y, vectors, path):
     runs = _runs(n for n in rest if cols[n].ndim == 1 and not _again(n, cols))
     if len(lists) == 1 and not runs: return lists
     if len(runs) == 1 and not lists: return _without_gaps(*runs.values(), path)
-    either = [*lists, *(f'{r[0][1]} … {r[-1][1]}'
-                        for r in runs.values())]
+    either = lists + [f'{first} … {last}' for (_, first), *_, (_, last) in runs.values()]
     raise UserError(f"{path.name} holds {_some([*cols])}, of which {_some(either) or 'nothing'} can be the vector, "
                     "expected one numbered run of columns (e0, e1, …) or one of lists: say which with --vectors 'e*' "
                     "(vectors=)")
@@ -88,8 +89,9 @@ def _numbers(a, name, path):
     numbers = pd.to_numeric(plain, errors='coerce').astype(np.float64)
     bad = np.flatnonzero(numbers.isna() & values.notna())
     if len(bad):
+        row = bad[0]
         others = f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''
-        raise UserError(f"{path.name} holds {str(a[bad[0]])!r} in column '{name}', row {bad[0]}, expected a "
+        raise UserError(f"{path.name} holds {str(a[row])!r} in column '{name}', row {row}, expected a "
                         f"number{others}: put it right, or leave the column out with --vectors (vectors=)")
     return numbers.to_numpy()
 
@@ -124,7 +126,8 @@ def _numbered(y, path):
     y = np.asarray(y)
     if y.dtype.kind == 'S': y = np.char.decode(y, 'utf-8', 'surrogateescape')
     if y.dtype.kind in 'iubfc' or y.ndim != 1: return y, ()
-    missing = [str(i) for i, v in enumerate(y) if not isinstance(v, str) or not v.strip()]
+    def given(v): return isinstance(v, str) and v.strip()
+    missing = [str(i) for i, v in enumerate(y) if not given(v)]
     if missing:
         raise UserError(f"{path.name} has no label in {len(missing)} of {len(y)} rows (row {_some(missing, 5)}), "
                         "expected one for each: fill them in or leave these rows out")
@@ -202,16 +205,18 @@ def embeddings_data(
         x, y = check_arrays(x, y)
         classes, c, count = y.unique(return_inverse=True, return_counts=True)
         alone = (count[c] == 1) & (y >= 0)
-        source = None if source is None else torch.from_numpy(source)[~alone]
-        data = array_data(x[~alone], y[~alone], name=printable(name or path.name), split_seed=split_seed, groups=source)
+        kept = ~alone
+        if source is not None: source = torch.from_numpy(source)[kept]
+        data = array_data(x[kept], y[kept], name=printable(name or path.name), split_seed=split_seed, groups=source)
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
     k = count[(classes >= 0) & (count > 1)]
     found = f"vectors {_called(reading['columns'])}, labels '{reading['label']}'"
     lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}",
-             f"vectors: {int((~alone).sum()):,} in {_sizes(k.tolist())}"]
+             f"vectors: {int(kept.sum()):,} in {_sizes(k.tolist())}"]
     lonely = [names[i] if names else str(i) for i in y[alone].tolist()]
-    beside = f"{'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'} that is no part of the vectors"
-    out = {'class with a single vector, which has no partner': lonely, beside: unused}
+    kind = 'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'
+    out = {'class with a single vector, which has no partner': lonely,
+           f'{kind} that is no part of the vectors': unused}
     how = dict(path=str(path.absolute()), label=label, split_seed=split_seed, name=name, vectors=vectors, groups=groups)
     return replace(data, names=names, found='\n'.join(lines + _left_out(out)), reading=reading,
                    origin=(('embeddings_data', how),))
@@ -227,8 +232,9 @@ def read_vectors(
     "Vectors of a file that needs no labels"
     path = Path(path).expanduser()
     with _file_of_vectors(path), patiently(lambda: f'reading {printable(path.name)}'):
-        if path.suffix.lower() == '.npy' and not (a := np.load(path, allow_pickle=False)).dtype.names:
-            return a, ['']*len(a)
+        if path.suffix.lower() == '.npy':
+            a = np.load(path, allow_pickle=False)
+            if not a.dtype.names: return a, ['']*len(a)
         cols = _columns(path)
         usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns]
         y = usual[0] if len(usual) == 1 else None
@@ -248,7 +254,9 @@ def content_hash(
     "A fingerprint of inputs, labels and groups"
     held = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
     if data.groups is not None: held.append(data.groups)
-    return fingerprint(*(part for t in held for part in (f'{t.dtype}{tuple(t.shape)}', t)))[:12]
+    parts = []
+    for t in held: parts += [f'{t.dtype}{tuple(t.shape)}', t]
+    return fingerprint(*parts)[:12]
 
 def register_data(
     data,                # LabelledData of arrays

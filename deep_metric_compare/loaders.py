@@ -8,7 +8,8 @@ __all__ = ['AUGMENTS', 'draw_partners', 'check_augment', 'draw_moves', 'moved', 
 
 # %% ../nbs/07c_loaders.ipynb #eed43e35
 import random, torch
-from .core import UserError, check_choice, check_range, plain_labels, plain_tensor, stream, fingerprint
+from .core import UserError, check_choice, check_range, fingerprint, plain_labels, plain_tensor
+from .core import stream
 from .sampling import STRATEGIES, PKSampler
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader

@@ -14,7 +14,7 @@ from inspect import signature
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import UserError, check_choice, RunConfig, stream
+from .core import UserError, check_choice, RunConfig
 from .distances import DISTANCES, check_batch, pair_distances, pairwise_distances, safe_sqrt
 from .distances import _full, _wide
 from .sampling import STRATEGIES, all_triplets, class_sizes, count_triplets, distinct_pairs

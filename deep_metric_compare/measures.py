@@ -102,8 +102,9 @@ _m = partial(register_measure, tables=('main', 'accuracy'), group=HELD_OUT)
 _m('test/knn_accuracy', '5-NN accuracy', '5-NN acc.', scored='knn_accuracy', each='knn_right',
    meaning='Share of held-out points whose five nearest training points name the right class by majority.')
 register_measure('test/linear_accuracy', 'linear accuracy', 'linear acc.', group=RETRIEVAL, tables=('accuracy',),
-                 scored='linear_accuracy', each='linear_right', meaning='Share of held-out points that a logistic regression on the '
-                                                   'embeddings, fitted on training points, classifies rightly.')
+                 scored='linear_accuracy', each='linear_right',
+                 meaning='Share of held-out points that a logistic regression on the embeddings, fitted on training '
+                         'points, classifies rightly.')
 _m('test/recall@1', 'Recall@1', scored='recall@1', each='recall_right',
    meaning='Share of held-out points whose nearest other held-out point has the same class.')
 for k in (2, 4, 8): register_measure(f'test/recall@{k}', f'Recall@{k}', group=RETRIEVAL, tables=('accuracy',))

@@ -15,6 +15,7 @@ from html import unescape
 from itertools import chain
 from pathlib import Path
 import jinja2, numpy as np, pandas as pd
+from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from .core import RunConfig, write_whole, fingerprint
 from .claims import CLAIMS, TRIPLETS, finding, sentence, verdict_text, verdicts
@@ -47,8 +48,9 @@ def clip(
 )->str:           # No longer than that
     "Long names often differ at their ends: what is cut is the middle"
     text = str(text)
+    if len(text) <= most: return text
     tail = most//2
-    return text if len(text) <= most else f'{text[:most - tail - 1]}…{text[-tail:]}'
+    return f'{text[:most - tail - 1]}…{text[-tail:]}'
 
 def clip_all(
     names,        # Several
@@ -63,12 +65,14 @@ def clip_all(
 def _vary(runs, value):
     "A value that runs share, or what it is for each data set, for each arm, or in all"
     values = {r: str(value(r)) for r in runs}
-    if len(set(values.values())) == 1: return next(iter(values.values()))
+    distinct = lambda rs: list(dict.fromkeys(values[r] for r in rs))
+    found = distinct(runs)
+    if len(found) == 1: return found[0]
     for key in (lambda r: r.config.dataset, lambda r: arm_label(r.arm)):
-        by = {}
-        for r, v in values.items(): by.setdefault(key(r), set()).add(v)
-        if all(len(v) == 1 for v in by.values()): return _by_name({k: v.pop() for k, v in by.items()})
-    return ', '.join(dict.fromkeys(values.values()))
+        by = {k: distinct(rs) for k, rs in groupby(runs, key).items()}
+        if all(len(v) == 1 for v in by.values()):
+            return _by_name({k: v for k, (v,) in by.items()})
+    return ', '.join(found)
 
 def _by_name(values):
     "Values with what they belong to, unless that is what they are"
@@ -91,8 +95,9 @@ def data_rows(
     "What the data are: as the records describe them, that of the first run of each data set"
     first = {}
     for r in runs: first.setdefault(r.config.dataset, r.pairing.get('description') or {})
-    told = lambda k, v: k not in ('name', 'names') and v not in (None, '', [])
-    return [(data_label(d), [_data_row(k, v) for k, v in t.items() if told(k, v)]) for d, t in first.items()]
+    shown = lambda k, v: k not in ('name', 'names') and v not in (None, '', [])
+    def rows(about): return [_data_row(k, v) for k, v in about.items() if shown(k, v)]
+    return [(data_label(d), rows(about)) for d, about in first.items()]
 
 def environment_rows(
     runs  # Finished runs
@@ -133,9 +138,8 @@ def claim_notes(
     "Why claims got no verdict, and which triplet loss was not trained"
     if not (v.n + v.late + v.missing > 0).any():
         return ['The claims are about triplet against contrastive; no seed here has both, so nothing is measured.']
-    why = {}
-    for r in v[v.why != ''].drop_duplicates(['claim', 'why']).itertuples():
-        why.setdefault((r.verdict.capitalize(), r.why), []).append(r.claim)
+    unjudged = v[v.why != ''].drop_duplicates(['claim', 'why'])
+    why = groupby(unjudged.itertuples(), lambda r: (r.verdict.capitalize(), r.why), 'claim')
     notes = [f"{word} ({', '.join(claims)}): {reason}." for (word, reason), claims in why.items()]
     missing = ' and '.join(arm_label(a) for a in TRIPLETS if a not in set(v.arm))
     if not missing or not (v.n > 0).any(): return notes
@@ -163,9 +167,10 @@ def panel(
 
 def _paired(runs, losses, value):
     "Each loss minus the first, paired by seed: arm → seed → difference"
-    by = {a: {r.config.seed: value(r) for r in runs if r.arm == a} for a in losses}
-    first = by[losses[0]]
-    return {a: {s: v - first[s] for s, v in by[a].items() if s in first} for a in losses[1:]}
+    def values(arm): return {r.config.seed: value(r) for r in runs if r.arm == arm}
+    first, *others = map(values, losses)
+    gaps = [{s: v - first[s] for s, v in other.items() if s in first} for other in others]
+    return dict(zip(losses[1:], gaps))
 
 def _end_score(r):
     "5-NN accuracy at the end in points; NaN where the run diverged"
@@ -178,16 +183,21 @@ def _curve(r):
     return 100*r.history.set_index('epoch')['recall@1'] if 'recall@1' in r.history else empty
 
 # %% ../nbs/14_report.ipynb #e4756ac1
+def _arm_rows(ax, labels):
+    "A row for each arm, from the top down"
+    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - .4, -.6))
+
 def _draw_seeds(ax, runs, losses):
     "Paired differences at the end: a ring per seed, mean and interval"
     ax.axvline(0, color='.5', lw=.8)
     for i, (a, gaps) in enumerate(_paired(runs, losses, _end_score).items()):
         x = np.array(list(gaps.values()))
         m = mean_interval(x)
-        ax.plot(x, i + np.linspace(-.3, .1, len(x)), 'o', ms=5, mfc='none', mec=arm_styles(losses)[a]['color'])
-        ax.errorbar(m.mean, i + .25, xerr=None if np.isnan(m.half) else m.half, fmt='kD', ms=5, lw=2)
-    labels = [literal(arm_label(a)) for a in losses[1:]]
-    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - .4, -.6))
+        half = None if np.isnan(m.half) else m.half
+        y = i + np.linspace(-.3, .1, len(x))
+        ax.plot(x, y, 'o', ms=5, mfc='none', mec=arm_styles(losses)[a]['color'])
+        ax.errorbar(m.mean, i + .25, xerr=half, fmt='kD', ms=5, lw=2)
+    _arm_rows(ax, [literal(arm_label(a)) for a in losses[1:]])
     ax.set(xlabel='points', title=literal(f'5-NN accuracy minus {arm_label(losses[0])}'))
 
 def _draw_epochs(ax, runs, losses):
@@ -195,9 +205,10 @@ def _draw_epochs(ax, runs, losses):
     ax.axhline(0, color='.5', lw=.8)
     for a, gaps in _paired(runs, losses, _curve).items():
         style = arm_styles(losses)[a]
+        line = dict(color=style['color'], ls=style['ls'])
         table = pd.DataFrame(gaps)
         ax.plot(table.index, table, color=style['color'], lw=.6, alpha=.4)
-        ax.plot(table.index, table.mean(axis=1), color=style['color'], ls=style['ls'], label=literal(arm_label(a)))
+        ax.plot(table.index, table.mean(axis=1), label=literal(arm_label(a)), **line)
     ax.set(xlabel='epochs', ylabel='points', title=literal(f'Recall@1 minus {arm_label(losses[0])}'))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
@@ -225,15 +236,16 @@ def first_look(
         epochs = (f'The same in Recall@1 after each epoch, on a fixed sample of at most {runs[0].config.probe_size} '
                   'held-out points: the mean, and single seeds behind it.')
         drawn = [(panel(lambda ax: _draw_seeds(ax, runs, losses)), seeds)]
-        if any(len(_curve(r)) for r in runs): drawn.append((panel(lambda ax: _draw_epochs(ax, runs, losses)), epochs))
+        if any(len(_curve(r)) for r in runs):
+            drawn.append((panel(lambda ax: _draw_epochs(ax, runs, losses)), epochs))
         panels = drawn + panels
     return Finding(runs[0].config.dataset, text, panels)
 
 # %% ../nbs/14_report.ipynb #bb0d6b85
 def _glossary(groups):
     "What the columns mean that say it, with their names"
-    named = {}
-    for m in map(measure_of, chain(*groups.values())): named.setdefault(m.meaning, []).append(m.short)
+    measures = map(measure_of, chain(*groups.values()))
+    named = groupby(measures, 'meaning', 'short')
     return [(', '.join(names), meaning) for meaning, names in named.items() if meaning]
 
 def _unbroken(s): return s.replace('5-NN', '5\u2011NN').replace(' %', '\u00a0%')
@@ -250,19 +262,20 @@ def _drawn(runs):
 
 def _outcomes(runs):
     "A row per data set and arm: how its runs ended, how long they took, where they are"
-    by = {}
-    for r in runs: by.setdefault((r.config.dataset, r.arm), []).append(r)
+    by = groupby(runs, lambda r: (r.config.dataset, r.arm))
     for (d, a), rs in by.items():
         ends = [sum(r.outcome == o for r in rs) for o in ('finished', 'collapsed', 'diverged')]
         seconds = sum(r.metrics.get('seconds') or 0 for r in rs)
-        seeds, records = ', '.join(str(r.config.seed) for r in rs), ' '.join(r.path.name for r in rs)
+        seeds = ', '.join(str(r.config.seed) for r in rs)
+        records = ' '.join(r.path.name for r in rs)
         yield data_label(d), arm_label(a, backbone_of(rs[0])), seeds, *ends, f'{seconds:.1f}', records
 
 def _count(n, one, many): return f'{n} {one if n == 1 else many}'
 
 def _subtitle(runs, frame):
     "How much was compared, with which settings"
-    cfg, losses = dict(config_rows(runs)), [a for a in arm_order(frame.arm) if a not in BASELINES]
+    cfg = dict(config_rows(runs))
+    losses = [a for a in arm_order(frame.arm) if a not in BASELINES]
     seeds = (frame[frame.arm.isin(losses)] if losses else frame).seed.nunique()
     most = 'up to ' if any(r.config.stop is not None for r in runs) else ''
     version = dict(environment_rows(runs)).get('deep_metric_compare', '')
@@ -274,11 +287,14 @@ def _subtitle(runs, frame):
 # %% ../nbs/14_report.ipynb #630d9110
 def _table(frame, title, measures):
     "A block of the table with what HTML needs beside the text"
-    colors, seen, out, rows = arm_styles(frame.arm), None, [], table_rows(frame, measures)
+    colors, rows = arm_styles(frame.arm), table_rows(frame, measures)
+    seen, out = None, []
     for r in told(rows, measures):
-        own = [q for q in rows if q['dataset'] == r['dataset']]
-        head = f"{data_label(r['dataset'])}, {seeds_text(own)}" if r['dataset'] != seen else ''
-        seen = r['dataset']
+        d, head = r['dataset'], ''
+        if d != seen:
+            mine = [q for q in rows if q['dataset'] == d]
+            head = f'{data_label(d)}, {seeds_text(mine)}'
+        seen = d
         color = colors[r['arm']]['color'] if r['kind'] == 'arm' else ''
         cells = [r['cells'][m] for m in measures]
         out.append(dict(kind=r['kind'], label=r['label'], head=head, color=color, cells=cells))
@@ -286,12 +302,10 @@ def _table(frame, title, measures):
 
 def _groups(frame):
     "Columns of each table by its title: the main ones, then what else was measured"
-    main, groups = table_columns(), {}
     more = [c for c in table_columns('report') if c in frame]
     # what no run reached is a finding, too
     more = [c for c in more if measure_of(c).absent or frame[c].notna().any()]
-    for c in main + more: groups.setdefault(measure_of(c).group, []).append(c)
-    return groups
+    return groupby(table_columns() + more, lambda c: measure_of(c).group)
 
 def _claims(v):
     "What the section on claims shows"
@@ -308,7 +322,9 @@ def class_tables(
     for d in dict.fromkeys(r.config.dataset for r in runs):
         mine = [r for r in runs if r.config.dataset == d and r.arm not in BASELINES]
         tables = [r.per_class.assign(arm=r.arm) for r in mine if 'intra_variance' in r.per_class]
-        if tables: out.append(_class_table(data_label(d), pd.concat(tables), mine[0].pairing.get('description') or {}))
+        if not tables: continue
+        about = mine[0].pairing.get('description') or {}
+        out.append(_class_table(data_label(d), pd.concat(tables), about))
     return out
 
 def _class_table(name, t, about):
@@ -395,7 +411,8 @@ def comparison_name(
     findings=()  # What was decided
 )->str:          # Ten hexadecimal digits
     "A name for what was compared and how it was decided"
-    about = sorted(r.path.name for r in runs) + [f'{f.dataset} {f.rule}' for f in findings]
+    about = sorted(r.path.name for r in runs)
+    about += [f'{f.dataset} {f.rule}' for f in findings]
     return fingerprint('\n'.join(about).encode(errors='backslashreplace'))[:10]
 
 def _about_report(path):
@@ -413,7 +430,8 @@ def write_index(
 )->Path: # Of the index
     "List the reports of a folder, the newest first"
     out = Path(out)
-    paths = sorted(out.glob('reports/*.html'), key=lambda p: (p.stat().st_mtime, p.name), reverse=True)
+    written = lambda p: (p.stat().st_mtime, p.name)
+    paths = sorted(out.glob('reports/*.html'), key=written, reverse=True)
     page = _page('report_index.html', folder=out.resolve().name, reports=map(_about_report, paths))
     write_whole(out/'index.html', page)
     return out/'index.html'

@@ -502,6 +502,7 @@ def _end_scores(p, t):
     brief = p.config.validation or t.outcome == 'diverged'
     return m, (), {} if brief else _point_scores(t.model, p.data, p.config.seed)
 
+# %% ../nbs/14b_run.ipynb #dbc0ce80
 def run_together(
     configs,              # One configuration, or several that can be stacked: see together
     folders,              # An existing folder for the record of each

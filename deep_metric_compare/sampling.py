@@ -12,7 +12,7 @@ __all__ = ['STRATEGIES', 'row_ranks', 'class_members', 'count_rows', 'Counts', '
 import math, torch
 from typing import NamedTuple
 from torch import Tensor
-from .core import UserError, check_choice, check_range, plain_tensor, stream
+from .core import UserError, check_choice, check_range, plain_tensor
 from .distances import check_labels, same_label
 
 # %% ../nbs/02_sampling.ipynb #9db56c00
@@ -31,14 +31,14 @@ def _search(t, d, at_most, at):
     return r.int()
 
 def _cells(t, d, n):
-    "The cells, `n` to a row, of thresholds and distances; 0 is below all thresholds but negative ones, which count for nothing"
+    "Cells of thresholds and distances, `n` a row; 0: below all thresholds but negative ones, which count for nothing"
     last = t[:, -1:]
     lo = torch.where(t < 0, last, t).amin(1, keepdim=True)
     scale = (n - 1)/(last - lo).clamp_min(1e-9)
     return [(v - lo).mul_(scale).add_(1).clamp_(0, n).long() for v in (t, d)]
 
 def _table_ranks(t, d, at_most):
-    (N, P), n = t.shape, 8*t.shape[1]
+    N, n = len(t), 8*t.shape[1]
     ct, cd = _cells(t, d, n)
     held = torch.zeros(N, n + 1, dtype=torch.int32)
     held.scatter_add_(1, ct, torch.ones_like(ct, dtype=torch.int32))

@@ -8,7 +8,7 @@ __all__ = ['cluster_shapes', 'draw_points', 'redraw_labels', 'realised_noise', '
 # %% ../nbs/04_synthetic.ipynb #3bd0cd91
 import torch
 import torch.nn.functional as F
-from .core import UserError, check_range, stream
+from .core import check_range, stream
 
 # %% ../nbs/04_synthetic.ipynb #063eca4d
 def cluster_shapes(

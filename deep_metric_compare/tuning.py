@@ -9,7 +9,9 @@ __all__ = ['RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'SHORT', 'SETTING', 'margin
 
 # %% ../nbs/15a_tuning.ipynb #d15t0002
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 import pandas as pd
+from fastcore.basics import merge
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
 from .store import locked
 from .experiments import BASE_MODELS, plan, write_tables
@@ -34,7 +36,8 @@ def margin_values(
                         f"give its margin with --margin")
     low, high = arm_of(arm).margins
     check_range(n, 'number of margins', 2, 100, whole=True)
-    return [float(f'{low*(high/low)**(i/(n - 1)):.3g}') for i in range(n)]
+    spread = [low*(high/low)**(i/(n - 1)) for i in range(n)]
+    return [float(f'{m:.3g}') for m in spread]
 
 def tried_weightings(
     config:RunConfig  # Of a trained run
@@ -62,10 +65,10 @@ def on_validation(
     measure:str=''      # The one that is recorded; '': all
 )->RunConfig:           # A configuration that never sees what the run holds out
     "The same on validation data cut from its training data"
-    drawn = config.seed if config.data_seed is None else config.data_seed
+    q = replace(config, validation=True, seed=seed, scored=measure)
+    if not draws_classes(config.dataset) or config.half is not None: return q
     # stay inside the classes that this run trains on
-    inside = draws_classes(config.dataset) and config.half is None
-    return replace(config, validation=True, seed=seed, scored=measure, **(dict(data_seed=drawn) if inside else {}))
+    return replace(q, data_seed=config.seed if config.data_seed is None else config.data_seed)
 
 # %% ../nbs/15a_tuning.ipynb #115263af
 def tuning_configs(
@@ -99,8 +102,7 @@ def deciding_measure(
 
 def _curve(runs, measure):
     "Mean score after each epoch, over the seeds; a run that diverged scores 0"
-    each = [r.history.set_index('epoch')[measure] if measure in r.history else pd.Series(0., r.history.epoch)
-            for r in runs]
+    each = [r.history.set_index('epoch').reindex(columns=[measure]) for r in runs]
     return pd.concat(each, axis=1).fillna(0.).mean(axis=1)
 
 def _best(runs, measure):
@@ -123,9 +125,11 @@ def _choose(g):
     full = g[g['count'] == g['count'].max()]
     best = full.index[full['mean'] > full['mean'].max() - 1e-9]
     pick = best[(len(best) - 1)//2]
-    edge = g.margin.nunique() > 2 and g.margin[pick] in (g.margin.min(), g.margin.max())
+    ends = g.margin.min(), g.margin.max()
+    edge = g.margin.nunique() > 2 and g.margin[pick] in ends
     chosen = g.index == pick
-    return g.assign(chosen=chosen, edge=chosen & edge, tied=g.index.isin(best) & (len(best) > 1))
+    tied = g.index.isin(best) & (len(best) > 1)
+    return g.assign(chosen=chosen, edge=chosen & edge, tied=tied)
 
 # %% ../nbs/15a_tuning.ipynb #99790e13
 @dataclass
@@ -144,14 +148,15 @@ def _try(study, settings, seeds, measure, run):
     "Runs of every setting of every arm, by the setting; those that fall behind have fewer"
     made = {c: {s: [] for s in settings[c]} for c in study}
     left = {c: list(settings[c]) for c in study}
-    rounds = {c: _rounds(c, seeds) for c in study}
-    for k in range(max(map(len, rounds.values()))):
-        asked = [(c, s, on_validation(s, t, measure[c])) for c in study if k < len(rounds[c]) for s in left[c]
-                 for t in rounds[c][k]]
-        for (c, s, _), r in zip(asked, run([q for *_, q in asked])): made[c][s].append(r)
+    rounds = [_rounds(c, seeds) for c in study]
+    for now in zip_longest(*rounds, fillvalue=[]):
+        asked = [(c, s, t) for c, ts in zip(study, now) for s in left[c] for t in ts]
+        runs = run([on_validation(s, t, measure[c]) for c, s, t in asked])
+        for (c, s, _), r in zip(asked, runs): made[c][s].append(r)
         for c in study:
-            order = sorted(left[c], key=lambda s: -_best(made[c][s], measure[c])[1])
-            left[c] = order[:-(-len(order)//2)]
+            def score(s): return _best(made[c][s], measure[c])[1]
+            order = sorted(left[c], key=score, reverse=True)
+            left[c] = order[:(len(order) + 1)//2]
     return made
 
 
@@ -161,30 +166,34 @@ def _baselines(study, seeds, measure, run):
     units = {(c.dataset, c.half): c for c in study}
     plain = dict(epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3)
     models = lambda c: [replace(c, model=m or c.model, **plain) for m in (*BASE_MODELS, 'lda')]
-    asked = [(u, c, on_validation(b, s, measure[c])) for u, c in units.items() for b in models(c) for s in seeds]
+    asked = [(u, b, s) for u, c in units.items() for b in models(c) for s in seeds]
+    runs = run([on_validation(b, s, measure[units[u]]) for u, b, s in asked])
     scores = {}
-    for (u, c, _), r in zip(asked, run([q for *_, q in asked])):
+    for (u, *_), r in zip(asked, runs):
+        c = units[u]
         if r.outcome == 'finished' and r.history[measure[c]].isna().all():
             raise UserError(f'{deciding()[measure[c]].name} cannot be measured on validation data of '
                             f'{data_label(c.dataset)}, expected more samples or classes: '
                             f'let another measure decide, one of {", ".join(deciding())}')
-        scores.setdefault(u, {}).setdefault(r.arm, []).append(_best([r], measure[c])[1])
-    return {u: {a: sum(v)/len(v) for a, v in arms.items()} for u, arms in scores.items()}
+        scores.setdefault((u, r.arm), []).append(_best([r], measure[c])[1])
+    means = {u: {} for u in units}
+    for (u, arm), v in scores.items(): means[u][arm] = sum(v)/len(v)
+    return means
 
 def _settled(study, made, base, measure):
     "Put everything that was tried into a table and say what is chosen"
     rows, curves, fields = [], [], {}
     for c in study:
-        tried = [m for m in made[c].values()]
+        tried = list(made[c].values())
         g = _choose(pd.DataFrame([_row(m, measure[c]) for m in tried]))
         rows.append(g)
         at = g.index[g.chosen][0]
         q, r = tried[at][0].config, g.loc[at]
         own = {k: getattr(q, k) for k in ('margin', 'balance', 'reduction', 'lr')}
-        fields.setdefault((c.dataset, c.half), {})[c.arm] = own | dict(stop=int(r.epoch))
+        about = {k: getattr(c, k) for k in UNIT}
+        fields.setdefault((c.dataset, c.half), {})[c.arm] = dict(own, stop=int(r.epoch))
         score = _curve(tried[at], measure[c])
-        curves.append(pd.DataFrame(dict(dataset=c.dataset, half=c.half, arm=c.arm, epoch=score.index,
-                                        score=score.values)))
+        curves.append(pd.DataFrame(dict(about, epoch=score.index, score=score.values)))
     best = {u: max(arms, key=arms.get) for u, arms in base.items()}
     return Tuned(fields, best, pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True))
 
@@ -217,7 +226,8 @@ def all_tuned(
 )->Tuned:
     "What was chosen for several data sets, as one"
     join = lambda tables: pd.concat(tables, ignore_index=True)
-    fields, baseline = ({k: v for t in parts for k, v in getattr(t, name).items()} for name in ('fields', 'baseline'))
+    fields = merge(*[t.fields for t in parts])
+    baseline = merge(*[t.baseline for t in parts])
     return Tuned(fields, baseline, join([t.table for t in parts]), join([t.curves for t in parts]))
 
 def write_tuning(
@@ -233,11 +243,12 @@ def setting_text(
     r      # A row of the table, or anything with its fields: arm, margin, weighting, reduction, lr, epoch
 )->str:    # Such as 'margin 0.53, pulls and pushes 1 : 1, learning rate 0.001, 9 epochs'
     "A setting in words"
-    margin = f'margin {r.margin:g}' if isinstance(r.margin, float) else f'margin {r.margin}'
+    margin = f'{r.margin:g}' if isinstance(r.margin, float) else r.margin
     average = 'mean over active triplets' if r.reduction == 'active' else ''
     weighting = '' if r.arm.startswith('triplet') else f'pulls and pushes {r.weighting}'
-    epochs = 'untrained' if r.epoch == 0 else f"{r.epoch} epoch{'s' if r.epoch > 1 else ''}"
-    return ', '.join(filter(None, [margin, weighting, average, f'learning rate {r.lr:g}', epochs]))
+    epochs = {0: 'untrained', 1: '1 epoch'}.get(r.epoch, f'{r.epoch} epochs')
+    parts = f'margin {margin}', weighting, average, f'learning rate {r.lr:g}', epochs
+    return ', '.join(filter(None, parts))
 
 def _chosen_text(r, g):
     "One choice, and what is doubtful about it"
@@ -247,7 +258,9 @@ def _chosen_text(r, g):
     same = int(g.tied.sum())
     tried = int((g['count'] == g['count'].max()).sum())
     if r.tied:
-        notes.append(f"{same} of {len(g)} settings score the same{', so this is no choice' if same == tried else ''}")
+        alike = f'{same} of {len(g)} settings score the same'
+        if same == tried: alike += ', so this is no choice'
+        notes.append(alike)
     return f"{arm_label(r.arm)} {setting_text(r)} ({'; '.join(notes)})"
 
 def tuning_text(
@@ -259,10 +272,13 @@ def tuning_text(
     for (d, half), g in tuned.table.groupby(['dataset', 'half'], sort=False, dropna=False):
         if which not in (None, d): continue
         first = g.iloc[0]
-        name = data_label(d) if pd.isna(half) else f'{data_label(d)}, half {int(half)}'
-        chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in g[g.chosen].assign(last=last).iterrows()]
+        name = data_label(d)
+        if not pd.isna(half): name += f', half {int(half)}'
+        picked = g[g.chosen].assign(last=last)
+        chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in picked.iterrows()]
         tried = len(g[g.arm == first.arm])
         seeds = int(g['count'].max())
-        lines.append(f"Tuned on {name}, by {deciding()[first.measure].name} on held-out training data "
-                     f"({tried} settings each, the best with {seeds} seeds): {'; '.join(chosen)}.")
+        measure = deciding()[first.measure].name
+        lines.append(f"Tuned on {name}, by {measure} on held-out training data ({tried} settings each, "
+                     f"the best with {seeds} seeds): {'; '.join(chosen)}.")
     return '\n'.join(lines)

@@ -20,7 +20,6 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .core import UserError, check_choice
-from .diagnostics import OptimizationDiagnostics, GeometryHistory
 from .losses import ARMS
 from .measures import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt
 from .measures import paired_differences
