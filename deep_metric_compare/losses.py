@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'LOSSES', 'ARMS', 'contrastive_terms', 'triplet_terms', 'Terms', 'reduce_terms', 'PairLoss',
-           'ContrastiveLoss', 'TripletLoss', 'pair_weights', 'Arm', 'register_arm', 'arm_of', 'takes', 'margin_text',
-           'make_loss', 'stackable', 'stack_losses']
+           'ContrastiveLoss', 'TripletLoss', 'pair_weights', 'Arm', 'register_arm', 'arm_of', 'takes', 'margin_name',
+           'margin_text', 'make_loss', 'stackable', 'stack_losses']
 
 # %% ../nbs/03_losses.ipynb #6c18520b
 import copy, re, torch, warnings
@@ -470,27 +470,36 @@ def arm_of(
     return Arm(name, name)
 
 def takes(
-    loss:str,     # Name of a loss
+    name:str,     # Of an arm, or of a loss
     argument:str  # Such as 'balance'
 )->bool:          # False of a loss that is not registered here
     "Does the constructor of a loss name an argument?"
+    loss = ARMS[name].loss if name in ARMS else name
     return loss in LOSSES and argument in signature(LOSSES[loss]).parameters
 
+def margin_name(
+    name:str  # Of an arm, or of a loss
+)->str:       # 'margin', 'tau', …; '' where the loss takes none
+    "What readers call the margin of a loss"
+    own = ARMS[name].parameter if name in ARMS else 'margin'
+    known = name in ARMS or name in LOSSES
+    return '' if known and not takes(name, own) else own
+
 def margin_text(
-    arm:str,  # Name of an arm
-    margin    # A number or a schedule
-)->str:       # '' where the loss takes none
+    name:str,  # Of an arm, or of a loss
+    margin     # A number or a schedule
+)->str:        # '' where the loss takes none
     "A margin by the name that its loss has for it, such as 'margin 0.53' or 'tau 0.53'"
-    known = ARMS.get(arm) or Arm(arm, arm)
-    if known.loss in LOSSES and not takes(known.loss, known.parameter): return ''
-    return f'{known.parameter} {margin:g}' if isinstance(margin, float) else f'{known.parameter} {margin}'
+    own = margin_name(name)
+    value = f'{margin:g}' if isinstance(margin, float) else margin
+    return own and f'{own} {value}'
 
 def make_loss(
     config:RunConfig  # Names the loss and its arguments
 )->nn.Module:         # The loss
     "The loss a configuration asks for, given the arguments it takes"
     cls = LOSSES[check_choice(config.loss, LOSSES, 'loss')]
-    parameter = (ARMS.get(config.arm) or arm_of(config.loss)).parameter
+    parameter = margin_name(config.arm if config.arm in ARMS else config.loss) or 'margin'
     names = dict(margin=parameter, strategy='strategy', distance='distance', reduction='reduction', balance='balance')
     known = {k: own for k, own in names.items() if takes(config.loss, own)}
     for k in names:
