@@ -28,6 +28,7 @@ from .experiments import BASE_MODELS, check_settings, own_data, plan
 from .experiments import run_all, run_text, write_results
 from .run import STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer, together
 from .images import draws_classes, register_data
+from .losses import margin_name
 from .models import make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import verdicts
@@ -212,7 +213,7 @@ def _rests_on(runs, where):
 def _at_best(d, arm):
     "The settings of an arm, one for each half"
     rows = d.settings[d.settings.arm == arm]
-    at_edge = lambda r: ', a margin at the edge of what was tried' if getattr(r, 'edge', False) else ''
+    at_edge = lambda r: f', a {margin_name(arm)} at the edge of what was tried' if getattr(r, 'edge', False) else ''
     texts = [setting_text(r) + at_edge(r) for r in rows.itertuples()]
     return ' and, in the other half of the classes, '.join(dict.fromkeys(texts))
 

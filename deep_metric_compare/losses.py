@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'LOSSES', 'ARMS', 'contrastive_terms', 'triplet_terms', 'Terms', 'reduce_terms', 'PairLoss',
-           'ContrastiveLoss', 'TripletLoss', 'pair_weights', 'Arm', 'register_arm', 'arm_of', 'make_loss', 'stackable',
-           'stack_losses']
+           'ContrastiveLoss', 'TripletLoss', 'pair_weights', 'Arm', 'register_arm', 'arm_of', 'takes', 'margin_name',
+           'margin_text', 'make_loss', 'stackable', 'stack_losses']
 
 # %% ../nbs/03_losses.ipynb #6c18520b
-import copy, torch, warnings
-from dataclasses import dataclass
+import copy, re, torch, warnings
+from dataclasses import dataclass, fields
 from inspect import signature
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import UserError, check_choice, RunConfig
+from .core import UserError, check_choice, check_range, RunConfig
 from .distances import DISTANCES, check_batch, pair_distances, pairwise_distances, safe_sqrt
 from .distances import _full, _wide
 from .sampling import STRATEGIES, all_triplets, class_sizes, count_triplets, distinct_pairs
@@ -48,10 +48,10 @@ def triplet_terms(
 @dataclass
 class Terms:
     "What a loss evaluated on a batch; every field a 0-d tensor, or one number per replica"
-    total:Tensor          # Sum of all terms
+    total:Tensor          # Sum of all terms; a term is what the loss sums over: an anchor, a pair, a triplet
     active:Tensor         # Terms above zero, whole number
     count:Tensor          # Terms evaluated, whole number
-    candidates:Tensor     # Valid pairs or triplets in the batch, whatever the strategy
+    candidates:Tensor     # Valid terms in the batch, whatever the strategy
     pairs:Tensor=None     # Pair distances the loss made use of
     skipped:Tensor=None   # Anchors without a partner
     positive:'Terms'=None # The same for positive pairs alone, where the loss has them
@@ -146,6 +146,15 @@ def each(self:PairLoss,
     v = reduce_terms(t, self.reduction, self.balance).to(_full(emb).dtype)
     self.value = v.detach().clone()      # fastai may scale the loss in place
     return v
+
+@patch
+def values(self:PairLoss,
+    emb,        # (B, D)
+    labels      # (B)
+)->Tensor:      # (terms evaluated)
+    "The terms one by one, for reduction 'none': a class that has them says how"
+    raise UserError(f"reduction was 'none' for {type(self).__name__}, which has no method `values` to list its terms, "
+                    f"expected one of {', '.join(REDUCTIONS[:-1])}")
 
 # %% ../nbs/03_losses.ipynb #3e9c4a45
 @patch
@@ -406,12 +415,32 @@ class Arm:
     loss:str                  # Name in LOSSES
     distance:str='euclidean'  # Or 'sqeuclidean'
     margins:tuple=()          # Lowest and highest worth trying; (): not known, so that one has to be given
+    parameter:str='margin'    # What the class calls the argument that is tuned, such as 'tau'
     label:str=''              # What readers see; '': the name
-    color:str=''              # In figures; '': one that is left
+    color:str=''              # In figures, '#rrggbb'; '': one that is left
     line:object='-'           # Dashes, in matplotlib's terms
     marker:str='s'            # In matplotlib's terms
 
 LOSSES, ARMS = {}, {}
+
+def _check_arm(arm, make):
+    "Refuse what would fail, or have no effect, only in a comparison"
+    def expect(ok, given, expected):
+        if not ok: raise UserError(f"the arm '{arm.name}' was given {given}, expected {expected}")
+    expect(isinstance(make, type), f'an object of class {type(make).__name__} as its loss', 'the class itself')
+    own = RunConfig(loss=arm.loss, distance=arm.distance).arm
+    expect(arm.name == own, f"loss '{arm.loss}' and distance '{arm.distance}'", f"the name '{own}' for these")
+    pair = isinstance(arm.margins, (tuple, list)) and len(arm.margins) in (0, 2)
+    expect(pair, f'margins={arm.margins!r}', 'the lowest and the highest worth trying, such as (.05, 1.)')
+    for m in arm.margins: check_range(m, 'each of margins', 0, open_low=True)
+    expect(not arm.margins or arm.margins[0] < arm.margins[1], f'margins={arm.margins!r}', 'the lowest first')
+    tuned = arm.margins or arm.parameter != 'margin'
+    expect(not tuned or arm.parameter in signature(make).parameters, f"a range of '{arm.parameter}'",
+           f'an argument of {make.__name__}: name the one that is tuned with parameter=')
+    expect(re.fullmatch('(#[0-9a-fA-F]{6})?', str(arm.color)), f'color={arm.color!r}', "one such as '#009E73'")
+    expect(isinstance(arm.line, tuple) or arm.line in ('-', '--', '-.', ':'), f'line={arm.line!r}',
+           "'-', '--', '-.', ':' or (offset, dashes)")
+    expect(arm.marker in [*'os^vPDXd<>hHp*8'], f'marker={arm.marker!r}', "one such as 'o'")
 
 def register_arm(
     name:str,  # In commands, tables and records
@@ -419,7 +448,9 @@ def register_arm(
     **kwargs   # Of Arm; loss, its name in LOSSES, is that of the arm unless told otherwise
 )->Arm:        # As registered
     "Make a loss known to every comparison"
+    for k in kwargs: check_choice(k, [f.name for f in fields(Arm)], 'argument of register_arm')
     arm = Arm(name, **{'loss': name, **kwargs})
+    _check_arm(arm, make)
     LOSSES[arm.loss], ARMS[name] = make, arm
     return arm
 
@@ -438,16 +469,54 @@ def arm_of(
     check_choice(name, [*ARMS, *(l for l in LOSSES if l not in ARMS)], 'loss')
     return Arm(name, name)
 
+def takes(
+    name:str,     # Of an arm, or of a loss
+    argument:str  # Such as 'balance'
+)->bool:          # False of a loss that is not registered here
+    "Does the constructor of a loss name an argument?"
+    loss = ARMS[name].loss if name in ARMS else name
+    return loss in LOSSES and argument in signature(LOSSES[loss]).parameters
+
+def margin_name(
+    name:str  # Of an arm, or of a loss
+)->str:       # 'margin', 'tau', …; '' where the loss takes none
+    "What readers call the margin of a loss"
+    own = ARMS[name].parameter if name in ARMS else 'margin'
+    known = name in ARMS or name in LOSSES
+    return '' if known and not takes(name, own) else own
+
+def margin_text(
+    name:str,  # Of an arm, or of a loss
+    margin     # A number or a schedule
+)->str:        # '' where the loss takes none
+    "A margin by the name that its loss has for it, such as 'margin 0.53' or 'tau 0.53'"
+    own = margin_name(name)
+    value = f'{margin:g}' if isinstance(margin, float) else margin
+    return own and f'{own} {value}'
+
 def make_loss(
     config:RunConfig  # Names the loss and its arguments
 )->nn.Module:         # The loss
     "The loss a configuration asks for, given the arguments it takes"
     cls = LOSSES[check_choice(config.loss, LOSSES, 'loss')]
-    known = signature(cls).parameters
-    asked = {k: getattr(config, k) for k in ('margin', 'strategy', 'distance', 'reduction', 'balance') if k in known}
-    loss = cls(**asked)
+    parameter = margin_name(config.arm if config.arm in ARMS else config.loss) or 'margin'
+    names = dict(margin=parameter, strategy='strategy', distance='distance', reduction='reduction', balance='balance')
+    known = {k: own for k, own in names.items() if takes(config.loss, own)}
+    for k in names:
+        if k not in known and k != 'balance': _check_default(config, k)    # plan drops a balance that a loss has not
+    loss = cls(**{own: getattr(config, k) for k, own in known.items()})
+    if getattr(loss, 'spec', config.margin) != config.margin:
+        raise UserError(f"the loss '{config.loss}' does not hand its {parameter} on, expected super().__init__"
+                        f'({parameter}, …) in its constructor: PairLoss moves, stacks and records it as `self.margin`')
     if not config.normalize: loss.looked = True    # that embeddings have any length is what was asked for
     return loss
+
+def _check_default(config, k):
+    "Refuse a setting that its loss would not look at"
+    given, default = getattr(config, k), getattr(RunConfig, k)
+    if given != default:
+        raise UserError(f"{k} was {given!r} for the loss '{config.loss}', whose constructor does not take {k}: "
+                        f'leave it at {default!r} for this loss')
 
 # %% ../nbs/03_losses.ipynb #b30c0006
 def stackable(

@@ -18,10 +18,11 @@ import jinja2, numpy as np, pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from .core import RunConfig, write_whole, fingerprint
-from .claims import CLAIMS, TRIPLETS, finding, sentence, verdict_text, verdicts
+from .claims import CLAIMS, TRIPLETS, UNPAIRED, finding, sentence, verdict_text, verdicts
+from .losses import margin_name
 from .measures import BASELINES, GROUPS_OF_POINTS, SPEED, TRAINING
 from .measures import arm_label, arm_order, backbone_of, data_label, fmt, measure_of, runs_frame
-from .measures import seeds_text, table_columns, table_notes, table_rows, told
+from .measures import _join, _losses, seeds_text, table_columns, table_notes, table_rows, told
 from .stats import MIN_SEEDS, WORDS, mean_interval
 from .visualize import FIGURES, arm_styles, draw_figures, literal, mean_shares, share_bars, styled
 
@@ -78,12 +79,24 @@ def _by_name(values):
     "Values with what they belong to, unless that is what they are"
     return ', '.join(k if v == k else f'{v} ({k})' for k, v in values.items())
 
+def _margin_cell(arm, margin):
+    "A margin under the heading 'margin'"
+    own = margin_name(arm)
+    return {'margin': str(margin), '': '–'}.get(own, f'{own} {margin}')
+
+def _margins(runs):
+    "What the losses call their margin, and its values"
+    names = {margin_name(r.arm) for r in runs}
+    if len(names) == 1 and '' not in names: return *names, _vary(runs, lambda r: r.config.margin)
+    return 'margin', _vary(runs, lambda r: _margin_cell(r.arm, r.config.margin))
+
 def config_rows(
     runs  # Finished runs
 )->list:  # (setting, value) pairs
     "The configuration of the trained runs, setting by setting, and how they weigh pulls against pushes"
     trained = [r for r in runs if r.arm not in BASELINES] or list(runs)
     rows = [(f.name, _vary(trained, lambda r: getattr(r.config, f.name))) for f in fields(RunConfig)]
+    rows = [_margins(trained) if name == 'margin' else (name, value) for name, value in rows]
     return rows + [('pull : push', _vary(trained, lambda r: r.config.weighting))]
 
 def _data_row(k, v):
@@ -128,9 +141,10 @@ def claim_rows(
 def claim_tables(
     v       # From verdicts
 )->list:    # (data set, triplet losses, rows)
-    "One table of claims per data set"
+    "One table of claims per data set that has runs of the losses they are about"
     arms = [arm_label(a) for a in v.arm.unique()]
-    return [(data_label(d), arms, claim_rows(v[v.dataset == d])) for d in v.dataset.unique()]
+    paired = v[v.why != UNPAIRED].dataset.unique()
+    return [(data_label(d), arms, claim_rows(v[v.dataset == d])) for d in paired]
 
 def claim_notes(
     v       # From verdicts
@@ -270,18 +284,24 @@ def _outcomes(runs):
         records = ' '.join(r.path.name for r in rs)
         yield data_label(d), arm_label(a, backbone_of(rs[0])), seeds, *ends, f'{seconds:.1f}', records
 
+def _title(frame):
+    "What the page is headed by, unless it is said"
+    title = f'{_join([arm_label(a) for a in _losses(frame)]) or "no"} loss compared'
+    return title[0].upper() + title[1:]
+
 def _count(n, one, many): return f'{n} {one if n == 1 else many}'
 
 def _subtitle(runs, frame):
     "How much was compared, with which settings"
     cfg = dict(config_rows(runs))
     losses = [a for a in arm_order(frame.arm) if a not in BASELINES]
+    margins = ' '.join(_margins([r for r in runs if r.arm in losses] or runs))
     seeds = (frame[frame.arm.isin(losses)] if losses else frame).seed.nunique()
     most = 'up to ' if any(r.config.stop is not None for r in runs) else ''
     version = dict(environment_rows(runs)).get('deep_metric_compare', '')
     about = [_count(frame.dataset.nunique(), 'data set', 'data sets'), _count(len(losses), 'loss', 'losses'),
              _count(seeds, 'seed', 'paired seeds'), f"{most}{cfg['epochs']} epochs", f"strategy {cfg['strategy']}",
-             f"margin {cfg['margin']}", f'deep_metric_compare {version}']
+             margins, f'deep_metric_compare {version}']
     return ' · '.join(about)
 
 # %% ../nbs/14_report.ipynb #630d9110
@@ -348,7 +368,7 @@ def tuning_table(
     t = finding.tried.sort_values(['half', 'arm', 'count', 'mean'], ascending=[True, True, False, False], kind='stable')
     heads = dict(TRIED) if t.half.isna().all() else dict(half='half', **TRIED)
     write = dict(arm=arm_label, mean=fmt, min=fmt, max=fmt, half='{:.0f}'.format)
-    cells = lambda r: [write.get(k, str)(r[k]) for k in heads]
+    cells = lambda r: [_margin_cell(r.arm, r.margin) if k == 'margin' else write.get(k, str)(r[k]) for k in heads]
     return dict(text=finding.tuning, heads=list(heads.values()),
                 rows=[dict(chosen=r.chosen, cells=cells(r)) for _, r in t.iterrows()])
 
@@ -371,7 +391,7 @@ def _first_sentence(text):
 def write_report(
     runs,            # Finished runs of one comparison, a list of Run
     path,            # File to write
-    title:str='Contrastive and triplet loss compared',  # Of the page
+    title:str='',    # Of the page; '': the losses that are compared
     command:str='',  # That repeats the runs
     findings=()      # What was decided, a Finding per data set; without: first_look
 )->Path:             # The file written
@@ -384,7 +404,7 @@ def write_report(
     tables = {g: _table(frame, g, ms) for g, ms in groups.items()}
     while_training = TRAINING, SPEED, GROUPS_OF_POINTS
     drawn = list(_drawn(runs))
-    page = _page('report.html', title=title, subtitle=_subtitle(runs, frame), command=command,
+    page = _page('report.html', title=title or _title(frame), subtitle=_subtitle(runs, frame), command=command,
         first='\n'.join(_first_sentence(f.text) for f in findings),
         answers=[_answer(f) for f in findings],
         decided=any(f.rule for f in findings),

@@ -26,7 +26,7 @@ from .geometry import class_geometry
 from .published import ImageFiles, decoded
 from .images import draws_classes, read_again
 from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scoring_learner
-from .losses import make_loss, stack_losses, stackable
+from .losses import make_loss, margin_name, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy
 from .metrics import linear_predict, retrieval_metrics
 from .models import Discriminant, Replicas, ViTEmbedder, embed, make_model, vit_splitter
@@ -196,7 +196,7 @@ def _watched(parts, where, cbs):
     "A Learner with the diagnostics"
     c = parts[0].config
     own = lambda values: values if len(parts) > 1 else values[0]
-    names = [f'seed {p.config.seed}, margin {p.config.margin}' for p in parts]
+    names = [f'seed {p.config.seed}, {margin_name(p.config.arm)} {p.config.margin}' for p in parts]
     return _learner(parts, metric_learner, probe_size=c.probe_size, geometry_every=c.geometry_every,
                     held_out=own([(p.data.x_test, p.data.clean_test) for p in parts]), valid_loss=False,
                     notify=where.notify, names=names if len(parts) > 1 else None,

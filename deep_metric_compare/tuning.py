@@ -16,7 +16,7 @@ from .core import RunConfig, UserError, check_choice, check_range, out_folder
 from .store import locked
 from .experiments import BASE_MODELS, plan, write_tables
 from .images import draws_classes
-from .losses import ARMS, arm_of
+from .losses import ARMS, arm_of, margin_name, margin_text, takes
 from .run import STACKED, Where, data_of
 from .measures import arm_label, data_label, deciding, fmt
 
@@ -30,6 +30,7 @@ def margin_values(
     n:int=3    # How many
 )->list:       # Margins, rounded to three digits
     "Margins spread evenly, in ratio, over an arm's range"
+    if not margin_name(arm_of(arm).name): return [RunConfig.margin]      # the loss takes none
     if not arm_of(arm).margins:
         known = ', '.join(a.name for a in ARMS.values() if a.margins)
         raise UserError(f"loss '{arm}' has no range of margins to tune on, expected one of {known}: "
@@ -243,17 +244,16 @@ def setting_text(
     r      # A row of the table, or anything with its fields: arm, margin, weighting, reduction, lr, epoch
 )->str:    # Such as 'margin 0.53, pulls and pushes 1 : 1, learning rate 0.001, 9 epochs'
     "A setting in words"
-    margin = f'{r.margin:g}' if isinstance(r.margin, float) else r.margin
     average = 'mean over active triplets' if r.reduction == 'active' else ''
-    weighting = '' if r.arm.startswith('triplet') else f'pulls and pushes {r.weighting}'
+    weighting = f'pulls and pushes {r.weighting}' if takes(r.arm, 'balance') else ''
     epochs = {0: 'untrained', 1: '1 epoch'}.get(r.epoch, f'{r.epoch} epochs')
-    parts = f'margin {margin}', weighting, average, f'learning rate {r.lr:g}', epochs
+    parts = margin_text(r.arm, r.margin), weighting, average, f'learning rate {r.lr:g}', epochs
     return ', '.join(filter(None, parts))
 
 def _chosen_text(r, g):
     "One choice, and what is doubtful about it"
     notes = [fmt(r['mean'], 3)]
-    if r.edge: notes.append('margin at the edge of its range')
+    if r.edge: notes.append(f'{margin_name(r.arm)} at the edge of its range')
     if r.epoch == r.last: notes.append('best at the last epoch')
     same = int(g.tied.sum())
     tried = int((g['count'] == g['count'].max()).sum())
@@ -276,9 +276,11 @@ def tuning_text(
         if not pd.isna(half): name += f', half {int(half)}'
         picked = g[g.chosen].assign(last=last)
         chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in picked.iterrows()]
-        tried = len(g[g.arm == first.arm])
+        tried = g.groupby('arm', sort=False).size()
+        each = f'{tried.iloc[0]} settings each'
+        if tried.nunique() > 1: each = ', '.join(f'{arm_label(a)} {n}' for a, n in tried.items()) + ' settings'
         seeds = int(g['count'].max())
         measure = deciding()[first.measure].name
-        lines.append(f"Tuned on {name}, by {measure} on held-out training data ({tried} settings each, "
+        lines.append(f"Tuned on {name}, by {measure} on held-out training data ({each}, "
                      f"the best with {seeds} seeds): {'; '.join(chosen)}.")
     return '\n'.join(lines)
