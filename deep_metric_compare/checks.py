@@ -24,8 +24,8 @@ def _flat(x): return x.flatten(1).float()
 
 def _some(n, most, seed):
     "Which of `n` rows are looked at"
-    return torch.arange(n) if n <= most else torch.randperm(n,
-                                                            generator=stream(seed, 'evaluation'))[:most].sort().values
+    if n <= most: return torch.arange(n)
+    return torch.randperm(n, generator=stream(seed, 'evaluation'))[:most].sort().values
 
 def nearest_distance(
     x,         # Points (N, …)
@@ -40,14 +40,16 @@ def copies(
     seed:int=0          # Of the sample, where not all are looked at
 )->tuple:               # Shares of held-out samples that are copies, and that are near copies without being copies
     "How much of the held-out data is in the training data"
-    held, train = (_flat(x[_some(len(x), most, seed)]) for x, most in ((data.x_test, LOOKED_AT), (data.x, AMONG)))
+    held = _flat(data.x_test[_some(len(data.x_test), LOOKED_AT, seed)])
+    train = _flat(data.x[_some(len(data.x), AMONG, seed)])
     # products of large numbers would lose small distances
     mean = train.mean(0)
     d = nearest_distance(held - mean, train - mean)
     # as near as a product can tell
-    near = d <= max(NEAR*d.median(), 1e-3*(held - mean).square().sum(1).mean().sqrt())
+    least = 1e-3*(held - mean).square().sum(1).mean().sqrt()
+    near = d <= max(NEAR*d.median(), least)
     exact = torch.zeros(len(held), dtype=torch.bool)
-    for i in near.nonzero()[:, 0].tolist(): exact[i] = (train == held[i]).all(1).any()
+    for i in near.nonzero(): exact[i] = (train == held[i]).all(1).any()
     return float(exact.double().mean()), float((near & ~exact).double().mean())
 
 # %% ../nbs/08d_checks.ipynb #6e57b7b3
@@ -71,8 +73,9 @@ def doubtful_labels(
     if len(x) <= AGREE + 1: return 0.
     near = torch.cdist(x, x).fill_diagonal_(torch.inf).topk(AGREE, largest=False).indices
     said = y[near]
-    one_voice = (said == said[:, :1]).all(1) & (said[:, 0] >= 0) & (y >= 0)
-    return float((one_voice & (said[:, 0] != y)).double().mean())
+    first = said[:, 0]
+    one_voice = (said == said[:, :1]).all(1) & (first >= 0) & (y >= 0)
+    return float((one_voice & (first != y)).double().mean())
 
 # %% ../nbs/08d_checks.ipynb #317be4a9
 UNEQUAL = 5         # Times the smallest class, from which on a mean over samples is said beside one over classes
@@ -118,7 +121,8 @@ def checks_text(
 )->str:        # A line for each thing worth saying; '' for none
     "What a reader should know about the data"
     lines = []
-    if c.exact + c.near: lines.append(f"{copies_text(c)}{': too many for an answer' if c.copied else ''}.")
+    so = ': too many for an answer' if c.copied else ''
+    if c.exact + c.near: lines.append(f'{copies_text(c)}{so}.')
     if c.unequal >= UNEQUAL:
         lines.append(f'The largest held-out class has {c.unequal:.3g} times the samples of the smallest: the mean over '
                      'classes stands beside the mean over samples.')

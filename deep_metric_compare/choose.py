@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 import tempfile
 import numpy as np, pandas as pd, torch
+from fastcore.basics import groupby
 from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
 from .answer import _delta_text, _points, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
@@ -30,7 +31,7 @@ from .run import STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer,
 from .images import draws_classes, register_data
 from .losses import margin_name
 from .models import make_model
-from .report import SHARES_CAPTION, Finding, embed_figure, panel
+from .report import SHARES_CAPTION, Finding, embed_figure, panel, _arm_rows
 from .claims import verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
 from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings
@@ -52,9 +53,9 @@ def _by_item(arms, measure):
     t = pd.concat([_answers(r, measure) for r in runs])
     t = t.pivot(index=['arm', 'seed'], columns=['half', 'row', 'label'], values='score')
     expected = pd.Series([r.config.half or 0 for r in runs]).value_counts()
-    t = t.loc[:, t.notna().sum().values == expected[t.columns.get_level_values('half')].values]
-    return {a: t.loc[a].sort_index().values for a in arms}, *(t.columns.get_level_values(k).values
-                                                              for k in ('row', 'label'))
+    def level(k): return t.columns.get_level_values(k).values
+    t = t.loc[:, t.notna().sum().values == expected[level('half')].values]
+    return {a: t.loc[a].sort_index().values for a in arms}, level('row'), level('label')
 
 def _told(runs, measure):
     "Does every run know what each point adds? Not one that diverged"
@@ -72,25 +73,32 @@ def _end(run, measure):
                         'another measure (--decide)')
     return 0. if v is None else float(v)
 
+def _by_arm(runs):
+    "Arm → its runs, by seed"
+    return groupby(sorted(runs, key=lambda r: r.config.seed), 'arm')
+
+def _end_scores(runs, measure):
+    "Arm → score of each seed (S)"
+    return {a: np.array([_end(r, measure) for r in rs]) for a, rs in _by_arm(runs).items()}
+
 def scores_by_arm(
     runs,         # Finished runs on one data set
     measure:str,  # Such as 'recall@1'
     where:Where=Where() # Where published data are
 )->tuple:         # Arm → (S,) or (S, I) array; a function for the rule: differences → Gap
     "What the rule compares, and how its differences become an interval"
-    arms = {}
-    for r in sorted(runs, key=lambda r: r.config.seed): arms.setdefault(r.arm, []).append(r)
+    arms = _by_arm(runs)
     c = runs[0].config
     halves = None if c.half is None else np.array([r.config.half for r in arms[runs[0].arm]])
     made_anew = c.dataset == 'toy' and c.data_seed is None
-    by_seed = {a: np.array([_end(r, measure) for r in rs])
-               for a, rs in arms.items()}, partial(gap_of_halves, halves=halves)
+    by_seed = _end_scores(runs, measure), partial(gap_of_halves, halves=halves)
     if made_anew or not _told(runs, measure): return by_seed
     scores, rows, classes = _by_item(arms, measure)
     # each seed measured other points
     if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed
     data = data_of(c, where)
-    together = classes if data.class_disjoint else None if data.groups_test is None else data.groups_test[rows].numpy()
+    together = None if data.groups_test is None else data.groups_test[rows].numpy()
+    if data.class_disjoint: together = classes
     return scores, partial(gap_of_halves, halves=halves, groups=together)
 
 
@@ -130,25 +138,20 @@ FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
 VERIFY = 'verify/tar@1%', 'verify/far_spread'
 
 # %% ../nbs/15c_choose.ipynb #d62847fc
-def _end_scores(runs, measure):
-    "Arm → score of each seed (S)"
-    arms = {}
-    for r in sorted(runs, key=lambda r: r.config.seed): arms.setdefault(r.arm, []).append(_end(r, measure))
-    return {a: np.array(v) for a, v in arms.items()}
-
 def _verified(runs, losses, delta, alpha):
     "An answer about telling same from different; None where that was not measured"
     if any(r.metrics.get('verify/tar@1%') is None for r in runs if r.arm in losses): return None
     scores = {a: v for a, v in _end_scores(runs, 'verify').items() if a in losses}
     if not all(np.isfinite(v).all() for v in scores.values()): return None
-    halves = [r.config.half for r in sorted(runs, key=lambda r: r.config.seed) if r.arm == next(iter(losses))]
+    halves = [r.config.half for r in _by_arm(runs)[next(iter(losses))]]
     return decide(scores, delta=delta, alpha=alpha,
                   gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
 
 def _over_classes(runs, measure):
     "Arm → mean over classes of the means over points; None where classes are alike in size, or points are not known"
     if not _told(runs, measure): return None
-    t = pd.concat([_answers(r, measure) for r in runs]).groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
+    answers = pd.concat([_answers(r, measure) for r in runs])
+    t = answers.groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
     return t['mean'].groupby('arm').mean().to_dict()
 
@@ -171,15 +174,19 @@ def decide_on(
     answer = decide(losses, scores[base], arm_label(base, backbone), delta, alpha, gap)
     between = decide(losses, delta=delta, alpha=alpha, gap=gap)
     frame = runs_frame(runs)
-    facts = {a: {k: frame[frame.arm == a][k].mean() for k in (*FACTS, *VERIFY) if k in frame} for a in (*losses, base)}
+    known = [k for k in (*FACTS, *VERIFY) if k in frame]
+    facts = {a: {k: frame[frame.arm == a][k].mean() for k in known} for a in (*losses, base)}
     table = of_set(tuned.table)
+    mean = {a: float(np.nanmean(v)) for a, v in scores.items()}
     by_seed = {a: np.nanmean(v.reshape(len(v), -1), axis=1) for a, v in scores.items()}
-    return Decision(c.dataset, measure, answer, between, {a: float(np.nanmean(v)) for a, v in scores.items()}, base,
-                    table[table.chosen], of_set(tuned.curves), facts,
-                    f'{_rests_on(runs, where)}; the interval covers {_covered(runs, scores, where)}', backbone, by_seed,
-                    _verified(runs, losses, delta, alpha), _over_classes(runs, measure),
-                    gap(losses[between.best] - scores[base]).interval(1 - alpha)[0] > 0,
-                    Counter(r.arm for r in runs if r.outcome == 'diverged'))
+    above = gap(losses[between.best] - scores[base])
+    rests = f'{_rests_on(runs, where)}; the interval covers {_covered(runs, scores, where)}'
+    return Decision(c.dataset, measure, answer, between, mean, base, table[table.chosen], of_set(tuned.curves), facts,
+                    rests, backbone, by_seed,
+                    verify=_verified(runs, losses, delta, alpha),
+                    by_class=_over_classes(runs, measure),
+                    beats=above.interval(1 - alpha)[0] > 0,
+                    diverged=Counter(r.arm for r in runs if r.outcome == 'diverged'))
 
 def _covered(runs, scores, where):
     "What an interval is an interval over"
@@ -257,8 +264,8 @@ def _verify_line(d):
 def _classes_line(d):
     "Means over classes, where a mean over points is one over the largest of them"
     if not d.by_class: return ''
-    shown = ', '.join(f'{arm_label(a)} {_points(v)} %'
-                      for a, v in d.by_class.items() if a in (d.between.best, d.between.other, d.baseline))
+    named = d.between.best, d.between.other, d.baseline
+    shown = ', '.join(f'{arm_label(a)} {_points(v)} %' for a, v in d.by_class.items() if a in named)
     return f'Classes are of very unequal size; the mean over classes is {shown}.'
 
 # %% ../nbs/15c_choose.ipynb #7a0a67d0
@@ -282,16 +289,19 @@ def _verdict_line(d, a):
     low, high = a.gap.interval(level)
     range_ = f'{_points(low)} to {_points(high)}; {100*level:.3g} % interval, {a.gap.n} seeds'
     if math.isinf(a.gap.error): range_ = f"{a.gap.n} seed{'s' if a.gap.n > 1 else ''}, too few for an interval"
-    ahead = f'{_points(abs(a.gap.mean))} points {"ahead" if a.gap.mean >= 0 else "behind"} ({range_})'
+    way = 'ahead' if a.gap.mean >= 0 else 'behind'
+    ahead = f'{_points(abs(a.gap.mean))} points {way} ({range_})'
     delta = _delta_text(a.delta)
     theirs = lambda arm: f'{_points(d.scores[arm])} %'
+    settings = _at_best(d, a.best)
     if a.word == 'Neither':
         return (f'Neither: no loss beats {other} by more than {delta}. {name} of {other} is {theirs(d.baseline)}; '
-                f'{best} at its best ({_at_best(d, a.best)}) {theirs(a.best)}: {ahead}.')
-    both = f'{name} {theirs(a.best)}, {other} at its best ({_at_best(d, a.other)}) {theirs(a.other)}: {ahead}.'
-    if a.word == 'Use': return f'Use {best} ({_at_best(d, a.best)}): {both}'
-    if a.word == 'Either': return f'Either: they differ by less than {delta}. {best} ({_at_best(d, a.best)}): {both}'
-    return f'Not decided. {best} ({_at_best(d, a.best)}): {both} {_what_helps(a)}'
+                f'{best} at its best ({settings}) {theirs(a.best)}: {ahead}.')
+    both = (f'{best} ({settings}): {name} {theirs(a.best)}, {other} at its best ({_at_best(d, a.other)}) '
+            f'{theirs(a.other)}: {ahead}.')
+    if a.word == 'Use': return f'Use {both}'
+    if a.word == 'Either': return f'Either: they differ by less than {delta}. {both}'
+    return f'Not decided. {both} {_what_helps(a)}'
 
 def decision_text(
     d:Decision  # What was decided
@@ -394,8 +404,9 @@ def decision_finding(
 # %% ../nbs/15c_choose.ipynb #f7eb54f1
 def _batches(dl):
     "All samples of a loader, in order"
-    xs, ys = zip(*((b[0], b[1]) for b in dl.new(shuffle=False, drop_last=False)))
-    return torch.cat([plain_tensor(x).cpu() for x in xs]), torch.cat([plain_labels(y).cpu() for y in ys])
+    batches = list(dl.new(shuffle=False, drop_last=False))
+    x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
+    return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
 
 def named_data(
     data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
