@@ -31,7 +31,7 @@ from .run import STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer,
 from .images import draws_classes, register_data
 from .losses import margin_name
 from .models import make_model
-from .report import SHARES_CAPTION, Finding, embed_figure, panel, _arm_rows
+from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
 from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings

@@ -197,10 +197,6 @@ def _curve(r):
     return 100*r.history.set_index('epoch')['recall@1'] if 'recall@1' in r.history else empty
 
 # %% ../nbs/14_report.ipynb #e4756ac1
-def _arm_rows(ax, labels):
-    "A row for each arm, from the top down"
-    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - .4, -.6))
-
 def _draw_seeds(ax, runs, losses):
     "Paired differences at the end: a ring per seed, mean and interval"
     ax.axvline(0, color='.5', lw=.8)
@@ -211,7 +207,8 @@ def _draw_seeds(ax, runs, losses):
         y = i + np.linspace(-.3, .1, len(x))
         ax.plot(x, y, 'o', ms=5, mfc='none', mec=arm_styles(losses)[a]['color'])
         ax.errorbar(m.mean, i + .25, xerr=half, fmt='kD', ms=5, lw=2)
-    _arm_rows(ax, [literal(arm_label(a)) for a in losses[1:]])
+    labels = [literal(arm_label(a)) for a in losses[1:]]
+    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - .4, -.6))
     ax.set(xlabel='points', title=literal(f'5-NN accuracy minus {arm_label(losses[0])}'))
 
 def _draw_epochs(ax, runs, losses):
