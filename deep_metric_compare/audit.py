@@ -174,6 +174,7 @@ def _named_tasks():
             lambda *a: _features(_pictures(*a, flat=False)), dataset, 14, classes, given, noise, 10 + i)
     return made
 
+# %% ../nbs/15d_audit.ipynb #159a4f2b
 def _large_tasks():
     "The same kinds with five to ten times the samples"
     features = lambda *a, **kw: _features(_pictures(*a, flat=False, **kw))
@@ -315,7 +316,8 @@ def audit_by_size(
     some = pd.cut(table.samples, [0, *SIZES.values()], labels=list(SIZES))
     half = 50*(table.high - table.low)
     rows = table.assign(decided=table.word != 'Not decided', half=half).groupby(some, observed=True)
-    return rows.agg(asked=('task', 'size'), decided=('decided', 'mean'), wrong=('wrong', 'sum'), half=('half', 'median'))
+    return rows.agg(asked=('task', 'size'), decided=('decided', 'mean'), wrong=('wrong', 'sum'),
+                    half=('half', 'median'))
 
 def audit_text(
     table:pd.DataFrame  # From audit
