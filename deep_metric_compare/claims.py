@@ -16,7 +16,7 @@ from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, 
 from .measures import paired_differences, summarise
 from .measures import _backbone, _by_dataset, _contrast, _dead, _estimate, _estimate_text, _halves
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pairs
-from .stats import MIN_SEEDS, WORDS, border_tests, decide, holm, sign_flip_test, sign_tests
+from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
 
 # %% ../nbs/12c_claims.ipynb #8a4c83b0
 Claim = namedtuple('Claim', 'id text opposite alike measures sign delta epochs')
@@ -112,7 +112,7 @@ def verdicts(
                 rows.append([about | r for r in found])
     adjusted = holm(np.ravel(p)).reshape(-1, 3)    # one family: three words for every cell
     for cell, q, unjudged in zip(rows, adjusted, known):
-        word, why = unjudged or (str(decide(q)), '')
+        word, why = unjudged or (str(judge(q)), '')
         p_holm = math.nan if word in ('no verdict', 'not measured') else q.min()
         for r in cell: r.update(p_holm=p_holm, verdict=word, why=why)
     return pd.DataFrame([r for cell in rows for r in cell])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'MIN_SEEDS', 'ALPHA', 'by_half', 'Interval', 'mean_interval', 'prediction_interval', 'sign_flip_test', 'holm',
-           'border_tests', 'decide', 'verdict', 'sign_tests']
+           'border_tests', 'judge', 'verdict', 'sign_tests']
 
 # %% ../nbs/12_stats.ipynb #b4a0c53e
 import math
@@ -127,7 +127,7 @@ def border_tests(
     p = np.stack([stdtr(df, -over), stdtr(df, under), inside], -1)
     return np.nan_to_num(p, nan=1.)
 
-def decide(
+def judge(
     p            # Adjusted p-values (…, 3), in the order of WORDS
 )->np.ndarray:   # Words
     "The word whose opposite is rejected, or 'inconclusive'"
@@ -144,7 +144,7 @@ def verdict(
     d = sign*np.asarray(d, float)
     if len(d) < MIN_SEEDS: return 'no verdict'
     if not np.isfinite(d).all(): return 'inconclusive'    # a run without a value is an outcome, not a gap to skip
-    return str(decide(holm(border_tests(d, delta, halves))))
+    return str(judge(holm(border_tests(d, delta, halves))))
 
 # %% ../nbs/12_stats.ipynb #0b3ddf04
 def sign_tests(
