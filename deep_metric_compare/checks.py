@@ -108,6 +108,7 @@ def check_data(
     return Checked(*copies(data), float(count.max()/count.min()), positives, doubtful_labels(data),
                    min(len(data.x_test), LOOKED_AT))
 
+# %% ../nbs/08d_checks.ipynb #6f038840
 def _percent(v): return f'{100*v:.2g} %'
 
 def copies_text(

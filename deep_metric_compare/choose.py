@@ -62,6 +62,7 @@ def _told(runs, measure):
     each = measure in deciding() and deciding()[measure].each
     return bool(each) and all(each in r.embeddings for r in runs)
 
+# %% ../nbs/15c_choose.ipynb #f1560e8f
 ENOUGH = .5    # Of the points a run measured, the share that all runs have to have scored to be told apart one by one
 
 def _end(run, measure):
@@ -303,6 +304,7 @@ def _verdict_line(d, a):
     if a.word == 'Either': return f'Either: they differ by less than {delta}. {both}'
     return f'Not decided. {both} {_what_helps(a)}'
 
+# %% ../nbs/15c_choose.ipynb #fab6e881
 def decision_text(
     d:Decision  # What was decided
 )->str:         # Some lines

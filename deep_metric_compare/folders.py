@@ -293,6 +293,7 @@ def _part_data(images, classes, shape):
     for i, n in enumerate(classes): x[i] = images.pop(n)
     return torch.from_numpy(x), torch.tensor([*classes.values()], dtype=torch.long)
 
+# %% ../nbs/08a_folders.ipynb #8eb063f6
 def read_folder(
     files:dict,   # Name → path, or the bytes of a file
     dirs,         # Names of folders
