@@ -132,8 +132,8 @@ _m('participation', 'participation', compare='ratio',
    meaning='(Σg)² / (B·Σg²) over the B samples of a step, g the length of the gradient that a sample receives along '
            'the sphere: the share of the batch that effectively moves. Mean over all steps.')
 _m('active_ratio', 'active ratio',
-   meaning='Pairs or triplets with a loss above zero over those evaluated. Positive pairs of the contrastive loss are '
-           'always active, so the ratio compares losses only in part.')
+   meaning='Terms (pairs, triplets or what a loss sums over) above zero over those evaluated. Positive pairs of the '
+           'contrastive loss are always active, so the ratio compares losses only in part.')
 _m('grad_norm', 'gradient norm per step', 'gradient norm', 'ratio',
    meaning='Length of the gradient of the loss with respect to all weights, mean over all steps.')
 _m('update_size', 'update size per step', 'update size', 'ratio',

@@ -658,8 +658,8 @@ register_figure(
 register_figure(
     'activity', plot_activity, _has('participation'),
     lambda rs: 'Participation, the effective share of a batch that moves in a step (left), and the share of '
-               'evaluated pairs or triplets that are active (right), means over the steps of an epoch. Positive '
-               'pairs of the contrastive loss are always active.' + _lines(rs),
+               'evaluated terms (pairs, triplets or what a loss sums over) that are active (right), means over the '
+               'steps of an epoch. Positive pairs of the contrastive loss are always active.' + _lines(rs),
     lambda rs: f"Line charts over the epochs. Participation {_ends(rs, 'participation')}; "
                f"the active ratio {_ends(rs, 'active_ratio')}.", 'optimisation')
 register_figure(
