@@ -423,6 +423,7 @@ class Arm:
 
 LOSSES, ARMS = {}, {}
 
+# %% ../nbs/03_losses.ipynb #8c8f39de
 def _check_arm(arm, make):
     "Refuse what would fail, or have no effect, only in a comparison"
     def expect(ok, given, expected):
@@ -461,6 +462,7 @@ register_arm('contrastive-sq', ContrastiveLoss, loss='contrastive', distance='sq
 register_arm('triplet-sq', TripletLoss, loss='triplet', distance='sqeuclidean', margins=(.1, 2.),
              label='triplet (squared)', color='#CC79A7', line=(0, (5, 1.5, 1, 1.5)), marker='v')
 
+# %% ../nbs/03_losses.ipynb #c38a21bc
 def arm_of(
     name:str  # Of an arm, or of a loss
 )->Arm:
@@ -494,6 +496,7 @@ def margin_text(
     value = f'{margin:g}' if isinstance(margin, float) else margin
     return own and f'{own} {value}'
 
+# %% ../nbs/03_losses.ipynb #d1ee25c1
 def make_loss(
     config:RunConfig  # Names the loss and its arguments
 )->nn.Module:         # The loss
