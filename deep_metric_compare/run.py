@@ -28,7 +28,7 @@ from .images import draws_classes, read_again
 from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import make_loss, margin_name, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy
-from .metrics import linear_predict, retrieval_metrics
+from .metrics import linear_predict, retrieval_metrics, _where_float64
 from .models import Discriminant, Replicas, ViTEmbedder, embed, make_model, vit_splitter
 from .models import weights_hash
 from .measures import data_label, deciding
@@ -258,7 +258,7 @@ def measured(
 def _points(model, data, seed, fitted, scored):
     "Rows of training and of held-out points, as many as given at most; embeddings and labels of both"
     i, j = measured(data.y, fitted, seed), measured(data.clean_test, scored, seed)
-    z, zt = embed(model, data.x[i]), embed(model, data.x_test[j])
+    z, zt = (_where_float64(embed(model, x)) for x in (data.x[i], data.x_test[j]))
     return i, j, z, data.y[i].to(z.device), zt, data.clean_test[j].to(z.device)
 
 def probe_points(
