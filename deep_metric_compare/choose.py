@@ -27,7 +27,8 @@ from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, plan
 from .experiments import run_all, run_text, write_results
-from .run import STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer, together
+from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer
+from .run import together
 from .images import draws_classes, register_data
 from .losses import margin_name
 from .models import make_model
@@ -40,22 +41,31 @@ from .visualize import arm_styles, share_bars, styled
 from matplotlib.figure import Figure
 
 # %% ../nbs/15c_choose.ipynb #a57af0d1
+ENOUGH = .5    # Of the points a run has scored, the share that all runs have to have scored to be told apart one by one
+
 def _answers(run, measure):
-    "A row per held-out point that was scored: half, row, label, and what it adds to the measure, 0 to 1"
+    "A row per held-out point that was scored: half, row, label, and what it adds to the measure"
     e = run.embeddings
     score, rows, labels = (e[k].numpy() for k in (deciding()[measure].each, 'answer_rows', 'answer_labels'))
     t = pd.DataFrame(dict(half=run.config.half or 0, row=rows, label=labels, score=score.astype(float)))
-    return t[score <= 1].assign(arm=run.arm, seed=run.config.seed)
+    scored = score < NOT_SCORED if score.dtype == 'uint8' else ~np.isnan(score)
+    return t[scored].assign(arm=run.arm, seed=run.config.seed)
 
 def _by_item(arms, measure):
-    "Arm → scores (S, I), NaN in the other half; row and class of each item (I), of those that all runs have scored"
+    "Arm → scores (S, I), NaN in the other half; row and class of each item (I); None where seeds scored other points"
     runs = [r for rs in arms.values() for r in rs]
     t = pd.concat([_answers(r, measure) for r in runs])
     t = t.pivot(index=['arm', 'seed'], columns=['half', 'row', 'label'], values='score')
     expected = pd.Series([r.config.half or 0 for r in runs]).value_counts()
     def level(k): return t.columns.get_level_values(k).values
-    t = t.loc[:, t.notna().sum().values == expected[level('half')].values]
+    fewest = t.notna().sum(axis=1).min()
+    t = t.loc[:, t.notna().sum().values == expected[level('half')].values]      # what all runs have scored
+    if t.shape[1] < ENOUGH*fewest: return None
     return {a: t.loc[a].sort_index().values for a in arms}, level('row'), level('label')
+
+def _holds_out_anew(c):
+    "Does each seed hold out data of its own?"
+    return c.data_seed is None and drawn_anew(replace(c, train_size=0))
 
 def _told(runs, measure):
     "Does every run know what each point adds? Not one that diverged"
@@ -63,8 +73,6 @@ def _told(runs, measure):
     return bool(each) and all(each in r.embeddings for r in runs)
 
 # %% ../nbs/15c_choose.ipynb #f1560e8f
-ENOUGH = .5    # Of the points a run measured, the share that all runs have to have scored to be told apart one by one
-
 def _end(run, measure):
     "The value at the end; a run that diverged scores 0"
     v = run.metrics.get(deciding()[measure].column)
@@ -91,12 +99,9 @@ def scores_by_arm(
     arms = _by_arm(runs)
     c = runs[0].config
     halves = None if c.half is None else np.array([r.config.half for r in arms[runs[0].arm]])
-    made_anew = c.dataset == 'toy' and c.data_seed is None
-    by_seed = _end_scores(runs, measure), partial(gap_of_halves, halves=halves)
-    if made_anew or not _told(runs, measure): return by_seed
-    scores, rows, classes = _by_item(arms, measure)
-    # each seed measured other points
-    if len(classes) < ENOUGH*min(len(r.embeddings['answer_rows']) for r in runs): return by_seed
+    items = None if _holds_out_anew(c) or not _told(runs, measure) else _by_item(arms, measure)
+    if items is None: return _end_scores(runs, measure), partial(gap_of_halves, halves=halves)
+    scores, rows, classes = items
     data = data_of(c, where)
     together = None if data.groups_test is None else data.groups_test[rows].numpy()
     if data.class_disjoint: together = classes
@@ -139,14 +144,13 @@ FACTS = 'test/share_within', 'test/share_offset', 'participation_last'
 VERIFY = 'verify/tar@1%', 'verify/far_spread'
 
 # %% ../nbs/15c_choose.ipynb #d62847fc
-def _verified(runs, losses, delta, alpha):
+def _verified(runs, losses, delta, alpha, where):
     "An answer about telling same from different; None where that was not measured"
-    if any(r.metrics.get('verify/tar@1%') is None for r in runs if r.arm in losses): return None
-    scores = {a: v for a, v in _end_scores(runs, 'verify').items() if a in losses}
-    if not all(np.isfinite(v).all() for v in scores.values()): return None
-    halves = [r.config.half for r in _by_arm(runs)[next(iter(losses))]]
-    return decide(scores, delta=delta, alpha=alpha,
-                  gap=partial(gap_of_halves, halves=None if halves[0] is None else np.array(halves)))
+    runs = [r for r in runs if r.arm in losses]
+    values = np.array([r.metrics.get(deciding()['verify'].column) for r in runs], float)      # NaN: not measured
+    if not np.isfinite(values).all(): return None
+    scores, gap = scores_by_arm(runs, 'verify', where)
+    return decide(scores, delta=delta, alpha=alpha, gap=gap)
 
 def _over_classes(runs, measure):
     "Arm → mean over classes of the means over points; None where classes are alike in size, or points are not known"
@@ -184,7 +188,7 @@ def decide_on(
     rests = f'{_rests_on(runs, where)}; the interval covers {_covered(runs, scores, where)}'
     return Decision(c.dataset, measure, answer, between, mean, base, table[table.chosen], of_set(tuned.curves), facts,
                     rests, backbone, by_seed,
-                    verify=_verified(runs, losses, delta, alpha),
+                    verify=_verified(runs, losses, delta, alpha, where),
                     by_class=_over_classes(runs, measure),
                     beats=above.interval(1 - alpha)[0] > 0,
                     diverged=Counter(r.arm for r in runs if r.outcome == 'diverged'))
@@ -192,7 +196,7 @@ def decide_on(
 def _covered(runs, scores, where):
     "What an interval is an interval over"
     c = runs[0].config
-    if drawn_anew(replace(c, train_size=0)) and c.half is None: return 'seeds, each of which draws its own data'
+    if _holds_out_anew(c): return 'seeds, each of which draws its own data'
     if next(iter(scores.values())).ndim == 1: return 'seeds alone, not the choice of held-out points'
     data = data_of(c, where)
     if data.class_disjoint: return 'seeds and held-out classes'
@@ -212,7 +216,7 @@ def _rests_on(runs, where):
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
     fixed = ', on this test set' if data.laid_out else ', of one division of the data'
-    if drawn_anew(replace(c, train_size=0)): fixed = ', made anew for each seed'
+    if _holds_out_anew(c): fixed = ', made anew for each seed'
     if c.half is not None: fixed = ', either half of them with every other seed'
     return (f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, '
             f'strategy {c.strategy}, batches of {c.batch_size}{moved}; {held}{fixed}')

@@ -39,7 +39,7 @@ class Measure:
     absent:str=''             # A missing value means: 'late' (not reached within the run), 'no gain', or '' (nothing)
     tables:tuple=('report',)  # Which tables show it: 'main' (all), 'report', 'accuracy' (of the commands that train)
     scored:str=''             # What scores on validation data call it, if it can decide
-    each:str=''               # What a record calls what each held-out point adds to it, if it is a mean over points
+    each:str=''               # What a record calls what each held-out point adds to it, of which it is the mean
     of:object=None            # A function, Run → number, where it is not in the records but follows from them
     column:str=''             # Of tables; register_measure fills it in
 
@@ -164,7 +164,7 @@ for k, meaning in dict(
 
 # %% ../nbs/12a_measures.ipynb #2547a6c7
 _m = partial(register_measure, group=VERIFY)
-_m('verify/tar@1%', 'true accepts at 1 % false accepts', 'TA at 1 %', scored='verify',
+_m('verify/tar@1%', 'true accepts at 1 % false accepts', 'TA at 1 %', scored='verify', each='accept_each',
    meaning='Share of pairs of one class accepted at the threshold that accepts 1 % of pairs of two classes. Held-out '
            'points set it for each other, in two folds: half of the points or, where classes are unseen, half of the '
            'classes.')

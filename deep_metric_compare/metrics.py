@@ -656,6 +656,7 @@ def crossed_verification(
     labels,            # Labels (N); negative: different from every class
     fold,              # (N) bool: which points are in the first of two folds
     fars=(.01, .001),  # Shares of false accepts
+    per_point=False,   # Also what each point adds to the true accepts at the first share, @eq-accepts?
     entries:int=_MOST  # Largest number of pairs in a block: bounds the memory
 )->dict:               # As verification_metrics, over the pairs within folds; without thresholds: there are two of each
     "True and false accepts within each of two folds, at thresholds that the other fold sets"
@@ -664,15 +665,37 @@ def crossed_verification(
     fold = plain_tensor(fold, 'folds').bool().to(ids.device)
     if fold.shape != ids.shape:
         raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
-    counts = []
+    counts, partners = [], torch.zeros(len(ids), 2, dtype=torch.float64, device=ids.device)
     for own in (fold, ~fold):
         thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
         pairs = _passes(emb[own], ids[own], int(entries))
         counts.append(_accepts(pairs, ids[own], C, thresholds))
+        if per_point: partners[own] = _partners(emb[own], ids[own], next(iter(thresholds.values())), int(entries))
     total = [a + b for a, b in zip(*counts)]
     N, P = map(int, total[1])
-    return _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P,
-                                             negative_pairs=N)
+    res = _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P,
+                                            negative_pairs=N)
+    return res | dict(per_point=_influence(partners, ids)) if per_point else res
+
+# %% ../nbs/05_metrics.ipynb #55f946a6
+def _partners(emb, ids, threshold, entries):
+    "How many pairs with others of its class each point has accepted at a threshold, and how many it has: (N, 2)"
+    res = torch.zeros(len(ids), 2, dtype=torch.float64, device=ids.device)
+    for c in ids[ids >= 0].unique():
+        own = (ids == c).nonzero()[:, 0]
+        for i in own.split(max(1, entries//len(own))):
+            d = torch.cdist(emb[i].double(), emb[own].double(), compute_mode='donot_use_mm_for_euclid_dist')
+            other = i[:, None] != own
+            res[i] = torch.stack([((d < threshold) & other).sum(1), other.sum(1)], 1).double()
+    return res
+
+def _influence(partners, ids):
+    "@eq-accepts from what _partners counts, NaN for outliers: (N)"
+    known = ids >= 0
+    accepted, pairs = partners.T
+    share = accepted.sum()/pairs.sum()
+    each = share + known.sum()/(pairs.sum()/2)*(accepted - share*pairs)
+    return each.masked_fill(~known, math.nan)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
 def _linear_probe(x, y, emb, C):

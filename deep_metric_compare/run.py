@@ -322,9 +322,11 @@ def _fold(y, labels, seed):
     return torch.isin(labels, classes[some.to(labels.device)])
 
 def _verify(y, zt, labels, seed):
-    "Same or different class, by thresholds that other held-out points set"
+    "Same or different class, by thresholds that other held-out points set; what each point adds to the true accepts"
     i = measured(labels.cpu(), VERIFIED, seed).to(zt.device)
-    return crossed_verification(zt[i], labels[i], _fold(y, labels[i], seed))
+    found = crossed_verification(zt[i], labels[i], _fold(y, labels[i], seed), per_point=True)
+    each = torch.full(labels.shape, torch.nan, device=labels.device)
+    return found, each.index_put((i,), found.pop('per_point').float())
 
 def linear_fits(
     labels  # Of the points to fit on, (N)
@@ -365,7 +367,8 @@ def evaluate(
     m = _prefixed(geo | right | dict(linear_accuracy=linear), 'test')
     by_noisy = right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0]
     m |= _prefixed(by_noisy, 'test_noisy') | _prefixed(published, 'train')
-    m |= _prefixed(_verify(y, zt, clean, seed), 'verify')
+    verified, each[deciding()['verify'].each] = _verify(y, zt, clean, seed)
+    m |= _prefixed(verified, 'verify')
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
     emb = _answers(j, clean, each) | _kept('test', zt, j, seed, labels=clean)
     emb |= _kept('train', z, i, seed, labels=y, clean=data.clean[i])
@@ -429,7 +432,7 @@ SCORED = 2_000     # Most points such a run is scored on after each epoch, and m
 
 def _one_score(measure, z, y, zt, labels, seed):
     "One measure of held-out points: a name of `retrieval_metrics`, the accuracy of a probe, or 'verify'"
-    if measure == 'verify': return _verify(y, zt, labels, seed)['tar@1%']
+    if measure == 'verify': return _verify(y, zt, labels, seed)[0]['tar@1%']
     if measure not in ('knn_accuracy', 'linear_accuracy'): return retrieval_metrics(zt, labels)[measure]
     fit = probe_points(z, y, zt, labels, seed)
     if measure == 'knn_accuracy': return knn_accuracy(*fit, min(5, len(fit[0])))
@@ -490,7 +493,7 @@ def _measures(p, t):
     "Measures of a run, a row per class, tensors"
     m, rows, emb = {}, [], t.path
     if t.outcome != 'diverged':
-        m, rows, found = evaluate(t.model, p.data, p.config.seed)
+        m, rows, found = evaluate(t.model, p.data)          # not the run's seed: all seeds measure the same points
         emb = emb | found
     # (n, 2): epoch, value
     if t.readings: emb = emb | dict(probe_readings=torch.tensor(t.readings, dtype=torch.float64))
