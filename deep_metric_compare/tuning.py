@@ -127,7 +127,8 @@ def _choose(g):
     best = full.index[full['mean'] > full['mean'].max() - 1e-9]
     pick = best[(len(best) - 1)//2]
     ends = g.margin.min(), g.margin.max()
-    edge = g.margin.nunique() > 2 and g.margin[pick] in ends
+    # not where a margin between them scores the same, or where no step was made
+    edge = g.margin.nunique() > 2 and g.margin[best].isin(ends).all() and g.epoch[pick] > 0
     chosen = g.index == pick
     tied = g.index.isin(best) & (len(best) > 1)
     return g.assign(chosen=chosen, edge=chosen & edge, tied=tied)
@@ -244,9 +245,10 @@ def setting_text(
     r      # A row of the table, or anything with its fields: arm, margin, weighting, reduction, lr, epoch
 )->str:    # Such as 'margin 0.53, pulls and pushes 1 : 1, learning rate 0.001, 9 epochs'
     "A setting in words"
+    if not r.epoch: return 'untrained'
     average = 'mean over active triplets' if r.reduction == 'active' else ''
     weighting = f'pulls and pushes {r.weighting}' if takes(r.arm, 'balance') else ''
-    epochs = {0: 'untrained', 1: '1 epoch'}.get(r.epoch, f'{r.epoch} epochs')
+    epochs = '1 epoch' if r.epoch == 1 else f'{r.epoch} epochs'
     parts = margin_text(r.arm, r.margin), weighting, average, f'learning rate {r.lr:g}', epochs
     return ', '.join(filter(None, parts))
 
