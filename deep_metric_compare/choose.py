@@ -130,9 +130,9 @@ class Decision:
     diverged:dict=None    # Arm → runs that diverged, which score 0
     @property
     def best_seen(self):
-        "Of the losses and the baseline, the arm that scored best"
+        "Of the losses and the baseline, the arm that scored best; the baseline where none scored better"
         losses = [a for a in self.scores if a not in BASELINES]
-        return max([*losses, self.baseline], key=self.scores.get)
+        return max([self.baseline, *losses], key=self.scores.get)
     @property
     def named(self):
         "The arm that the answer names, and whose model is handed over"
@@ -316,10 +316,10 @@ def decision_text(
     base = arm_label(d.baseline, d.backbone)
     alone = [f'Of the losses: {_verdict_line(d, d.between)}'] if d.answer.word == 'Neither' else []
     bases = [f'{arm_label(b, d.backbone)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
-    lead = '' if d.between.word == 'Either' else _lead(d)
+    lead = _lead(d) if d.between.word != 'Either' and d.settings.epoch.any() else ''
     without = f"Without a loss: {', '.join(bases)} (validation put {base} first)."
     if d.answer.word == 'Not decided':
-        without += f' Until more is known: {arm_label(d.named, d.backbone)}, which scored best.'
+        without += f' Until more is known, take {arm_label(d.named, d.backbone)}: nothing scored better.'
     if d.answer.word in ('Use', 'Either') and not d.beats:
         without += f' {arm_label(d.between.best)} is not shown to beat it.'
     if d.diverged:
@@ -573,7 +573,7 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     lasts = [duration(*cost, steps, tried(less), n, **about) for n, less in ways]
     at = next((i for i, t in enumerate(lasts) if t <= minutes), len(ways) - 1)
     (n, less), takes = ways[at], lasts[at]
-    over = (f', more than the {minutes:g} that were given: fewer than {seeds} seeds and these settings decide nothing'
+    over = (f', more than the {minutes:g} that were given, since fewer seeds and settings decide nothing'
             if takes > minutes else '')
     more = f' {lasts[0]:.2g} minutes would do for all settings and up to {most} seeds (--minutes).' if at else ''
     note = (f'{data_label(dataset)}: about {takes:.2g} minutes for {GRIDS[less]} ({tried(less)} per loss) and up to '
