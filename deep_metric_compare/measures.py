@@ -586,6 +586,12 @@ def _pieces(measures, fits):
     return [[m] for m in measures]
 
 # %% ../nbs/12a_measures.ipynb #95985ce4
+def _told_groups(rows, measures):
+    "The measures of those groups of which anything was measured; all where nothing was"
+    known = {m for r in rows for m, cell in r['cells'].items() if cell not in ('', '–')}
+    groups = {measure_of(m).group for m in known}
+    return [m for m in measures if measure_of(m).group in groups] or measures
+
 def table_text(
     frame:pd.DataFrame,  # From runs_frame
     measures=None,       # Columns; None: the main table
@@ -594,6 +600,7 @@ def table_text(
     "The table, for a terminal"
     measures, blocks = list(measures or table_columns()), []
     rows = table_rows(frame, measures)
+    measures = _told_groups(rows, measures)
     notes = '\n'.join(textwrap.fill(n, width) for n in table_notes(frame, rows))
     fits = lambda ms: max(map(len, _block(rows, ms, '').splitlines())) <= width
     groups = list(dict.fromkeys(measure_of(m).group for m in measures))
