@@ -192,6 +192,7 @@ class Answer:
     needed:int=None     # Seeds at which half the interval is no wider than `delta`; None: no number is enough
     def __str__(self): return answer_text(self)
 
+# %% ../nbs/12b_answer.ipynb #b1c51d65
 def decide(
     scores:dict,      # Loss → (S) by seed, or (S, I) right (1) or wrong by seed and test item; seeds in one order
     baseline=None,    # The same of the best baseline, or (1, I) where it has no seeds; None: there is none

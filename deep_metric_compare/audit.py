@@ -249,6 +249,7 @@ def _habit(name, loss, scores, best, delta):
     return {f'{name}_wrong': scores[other] - scores[loss] > delta,
             f'{name}_regret': best - scores[loss]}
 
+# %% ../nbs/15d_audit.ipynb #d4525f2b
 def ask(
     task:AuditTask,     # What to ask about
     out,                # Folder for the runs
