@@ -54,8 +54,8 @@ def gap_of_scores(
     d = np.asarray(d, float)
     if d.ndim != 1 or len(d) < 2:
         raise UserError(f'differences have shape {d.shape}, expected one number for each of two or more seeds')
-    if not np.isfinite(d).all():
-        raise UserError(f'{(~np.isfinite(d)).sum()} of {len(d)} differences are no numbers, expected one for every '
+    if missing := (~np.isfinite(d)).sum():
+        raise UserError(f'{missing} of {len(d)} differences are no numbers, expected one for every '
                         'seed: a run without end values is an outcome of its own')
     s2 = float(d.var(ddof=1))
     return Gap(float(d.mean()), s2, ratio*s2, len(d), len(d) - 1)
@@ -105,9 +105,10 @@ def gap_of_halves(
     d = np.asarray(d, float)
     held = np.zeros(len(d)) if halves is None else np.asarray(halves)
     kinds = [d[held == h] for h in np.unique(held)]
-    # one seed has no interval
-    if min(map(len, kinds)) < 2: return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)
-    if halves is None: return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
+    if min(map(len, kinds)) < 2:                              # one seed has no interval
+        return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)
+    if halves is None:
+        return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
     each = [_gap_of_half(half, groups) for half in kinds]
     k, n = len(each), sum(g.n for g in each)
     error2 = [g.error**2/k**2 for g in each]
@@ -142,9 +143,12 @@ def made_up_items(
     low, high = -8., 8.
     for _ in range(40):
         mid = (low + high)/2
-        low, high = (mid, high) if true(mid) < gap else (low, mid)
+        if true(mid) < gap: low = mid
+        else: high = mid
     base = level + 1.5*rng.normal(size=(sets, 1, I))
-    tilt = mid + items*rng.normal(size=(sets, 1, I)) + seeds*rng.normal(size=(sets, S, 1))
+    of_item = items*rng.normal(size=(sets, 1, I))
+    of_seed = seeds*rng.normal(size=(sets, S, 1))
+    tilt = mid + of_item + of_seed
     u, v = rng.random((2, sets, S, I))
     first = u < _sigmoid(base + tilt/2)
     second = v < _sigmoid(base - tilt/2)
@@ -188,6 +192,7 @@ class Answer:
     needed:int=None     # Seeds at which half the interval is no wider than `delta`; None: no number is enough
     def __str__(self): return answer_text(self)
 
+# %% ../nbs/12b_answer.ipynb #b1c51d65
 def decide(
     scores:dict,      # Loss → (S) by seed, or (S, I) right (1) or wrong by seed and test item; seeds in one order
     baseline=None,    # The same of the best baseline, or (1, I) where it has no seeds; None: there is none
@@ -218,8 +223,10 @@ def decide(
     pairs = len(scores)*(len(scores) - 1)//2
     ahead = [g.p_above(delta) for g in lead.values()]
     others = [1.]*(pairs - len(ahead))
-    if max(holm(ahead + others)[:len(ahead)]) < alpha/2: return Answer('Use', **about)
-    if max(_p_alike(g, delta) for g in lead.values()) < alpha: return Answer('Either', **about)
+    corrected = holm(ahead + others)[:len(ahead)]
+    if max(corrected) < alpha/2: return Answer('Use', **about)
+    alike = max(_p_alike(g, delta) for g in lead.values())
+    if alike < alpha: return Answer('Either', **about)
     return Answer('Not decided', **about)
 
 def _p_alike(gap, delta):
@@ -295,8 +302,8 @@ def is_wrong(
     "Is an answer false, given the truth?"
     others = [v for k, v in true.items() if k != a.best]
     ahead = true[a.best] - max(others)
-    tiny = 1e-9                       # at δ itself 'Either' is right and 'Use' is not
-    if a.word == 'Use': return ahead <= a.delta + tiny
-    if a.word == 'Either': return abs(ahead) > a.delta + tiny
-    if a.word == 'Neither': return max(true.values()) - base > a.delta + tiny
+    limit = a.delta + 1e-9            # at δ itself 'Either' is right and 'Use' is not
+    if a.word == 'Use': return ahead <= limit
+    if a.word == 'Either': return abs(ahead) > limit
+    if a.word == 'Neither': return max(true.values()) - base > limit
     return False

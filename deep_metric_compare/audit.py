@@ -7,7 +7,7 @@ __all__ = ['KEPT', 'LARGE', 'TASKS', 'LOSSES', 'TRUTH_SEEDS', 'BASE_SEEDS', 'SIZ
            'divided_classes', 'ask', 'audit', 'audit_counts', 'audit_by_size', 'audit_text', 'plot_audit']
 
 # %% ../nbs/15d_audit.ipynb #e066e1c8
-import json, os, zipfile
+import json, os, re, zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,6 +41,7 @@ class AuditTask:
 KEPT = 100    # Samples per class that are kept, at most
 LARGE = 2000  # Samples that are kept in a large task, all classes together
 
+# %% ../nbs/15d_audit.ipynb #eb4f73b2
 def divided(
     name:str,       # Of the task
     x, y,           # All there is: inputs (N, …) and true labels (N)
@@ -52,10 +53,12 @@ def divided(
     "Some samples of each class for the command, others for the truth"
     gen = stream(seed, 'data')
     order = torch.randperm(len(y), generator=gen)
-    turn = torch.tensor(pd.Series(y[order].numpy()).groupby(y[order].numpy()).cumcount().values)
+    label = pd.Series(y[order].numpy())
+    turn = torch.tensor(label.groupby(label).cumcount().values)           # how many of its class stand before it
     a = order[turn < given]
     b = order[(turn >= given) & (turn < given + kept)]
-    return AuditTask(name, x[a], redraw_labels(y[a], int(y.max()) + 1, noise, gen), x[b], y[b])
+    labels = redraw_labels(y[a], int(y.max()) + 1, noise, gen)
+    return AuditTask(name, x[a], labels, x[b], y[b])
 
 def divided_classes(
     name:str,    # Of the task
@@ -71,14 +74,15 @@ def divided_classes(
 # %% ../nbs/15d_audit.ipynb #fa6fcdf7
 def _of_sklearn(loader, given, noise=0., seed=0):
     from sklearn import datasets
-    d = getattr(datasets, f'load_{loader}')()
-    x = torch.tensor(d.data, dtype=torch.float32)
-    return divided(loader, (x - x.mean(0))/x.std(0).clamp(min=1e-6), torch.tensor(d.target), given, noise, seed)
+    x, y = getattr(datasets, f'load_{loader}')(return_X_y=True)
+    x = torch.tensor(x, dtype=torch.float32)
+    x = (x - x.mean(0))/x.std(0).clamp(min=1e-6)
+    return divided(loader, x, torch.tensor(y), given, noise, seed)
 
-def _clusters(n_classes, given, spread, noise, seed, kept=KEPT):
-    x, y, clean, *_ = make_clusters(n_classes, given + kept, mode_spread=spread, overlap_prob=0., outlier_frac=0.,
-                                    seed=seed)
-    return divided('clusters', x, clean, given, noise, seed, kept)
+def _clusters(n_classes, given, noise, spread, seed, kept=KEPT):
+    x, _, y, *_ = make_clusters(n_classes, given + kept, mode_spread=spread, overlap_prob=0., outlier_frac=0.,
+                                seed=seed)
+    return divided('clusters', x, y, given, noise, seed, kept)
 
 def _shrunk(x, side):
     "Pictures (N, C, H, W) of bytes, made smaller"
@@ -86,43 +90,47 @@ def _shrunk(x, side):
 
 @lru_cache(maxsize=4)
 def _published(dataset, side):
-    "The first 20,000 training pictures, small"
+    "20,000 of the training pictures, small"
     data = load_data(RunConfig(dataset=dataset))
-    i = torch.randperm(len(data.y), generator=stream(0, 'data'))[:20_000]
-    x = data.x[i]
-    return _shrunk(x, side), data.y[i]
+    order = torch.randperm(len(data.y), generator=stream(0, 'data'))
+    i = order[:20_000]
+    return _shrunk(data.x[i], side), data.y[i]
 
 def _pictures(dataset, side, classes, given, noise=0., seed=0, flat=True, kept=KEPT):
     x, y = _published(dataset, side)
     some = y < classes
     x, y = x[some], y[some]
-    return divided(dataset, x.flatten(1).float()/255 if flat else x, y, given, noise, seed, kept)
+    if flat: x = x.flatten(1).float()/255
+    return divided(dataset, x, y, given, noise, seed, kept)
 
+# %% ../nbs/15d_audit.ipynb #2a4b84ab
 @lru_cache(maxsize=1)
 def _omniglot(folder):
-    "Alphabet → small drawings (N, 1, 14, 14), white on black, and their characters"
+    "(alphabet, character, file) → drawing, white on black"
     from PIL import Image
     found = {}
     for file in sorted(Path(folder).glob('omniglot/*small*.zip')):
         with zipfile.ZipFile(file) as z:
-            for p in sorted(n for n in z.namelist() if n.endswith('.png') and not n.startswith('__')):
-                alphabet, character = p.split('/')[1:3]
-                with z.open(p) as f: picture = np.array(Image.open(f).convert('L'))
-                found.setdefault(alphabet, {}).setdefault(character, {})[p.split('/')[-1]] = 255 - picture
-    if not found:
-        raise UserError(f'{folder}/omniglot holds no images_background_small1.zip, expected the published file: get it '
-                        'from github.com/brendenlake/omniglot')
-    drawings = {a: [(p, i) for i, ps in enumerate(cs.values()) for p in ps.values()] for a, cs in found.items()}
-    small = lambda ps: _shrunk(torch.tensor(np.stack([p for p, _ in ps]))[:, None], 14)
-    return {a: (small(ps), torch.tensor([i for _, i in ps])) for a, ps in drawings.items()}
+            for p in z.namelist():
+                if p.startswith('__') or not p.endswith('.png'): continue
+                with z.open(p) as f: picture = Image.open(f).convert('L')
+                found[tuple(p.split('/')[1:])] = 255 - np.array(picture)
+    if found: return found
+    raise UserError(f'{folder}/omniglot holds no images_background_small1.zip, expected the published file: get it '
+                    'from github.com/brendenlake/omniglot')
+
+def _alphabet(name, given=12, unseen=False, flat=False, seed=0):
+    found = _omniglot(str(data_folder()))
+    mine = sorted(k for k in found if k[0] == name)
+    characters = [character for _, character, _ in mine]
+    y = torch.tensor(np.unique(characters, return_inverse=True)[1])
+    drawings = np.stack([found[k] for k in mine])
+    x = _shrunk(torch.tensor(drawings)[:, None], 14)                       # (N, 1, 14, 14)
+    if flat: x = x.flatten(1).float()/255
+    if unseen: return divided_classes(f'Omniglot {name}, unseen characters', x, y, seed)
+    return divided(f'Omniglot {name}', x, y, given, seed=seed)
 
 # %% ../nbs/15d_audit.ipynb #b08cd24d
-def _alphabet(name, given=12, unseen=False, flat=False, seed=0):
-    x, y = _omniglot(str(data_folder()))[name]
-    if flat: x = x.flatten(1).float()/255
-    return divided_classes(f'Omniglot {name}, unseen characters', x, y,
-                           seed) if unseen else divided(f'Omniglot {name}', x, y, given, 0., seed)
-
 @lru_cache(maxsize=1)
 def _frozen():
     "A small convnet, trained on Fashion-MNIST for a few epochs"
@@ -133,94 +141,115 @@ def _frozen():
     with learn.no_bar(), learn.no_logging(): learn.fit(5)
     return learn.model
 
-def _features(task):
-    "The same task, as the frozen convnet sees it"
+def _features(*args, **kwargs):
+    "A task of pictures, as the frozen convnet sees it"
+    task = _pictures(*args, flat=False, **kwargs)
     see = lambda x: embed(_frozen(), x.float()/255).cpu()
-    return AuditTask(f'{task.name}, frozen features', see(task.x), task.y, see(task.x_kept), task.y_kept, task.unseen)
+    return replace(task, name=f'{task.name}, frozen features', x=see(task.x), x_kept=see(task.x_kept))
+
+# %% ../nbs/15d_audit.ipynb #7710661f
+_KINDS = {'clusters': _clusters,
+          'Fashion-MNIST 14×14': partial(_pictures, 'fashion_mnist', 14),
+          'MNIST 14×14': partial(_pictures, 'mnist', 14),
+          'CIFAR-10 8×8': partial(_pictures, 'cifar10', 8),
+          'MNIST 14×14 as pictures': partial(_pictures, 'mnist', 14, flat=False),
+          'Fashion-MNIST 14×14 as pictures': partial(_pictures, 'fashion_mnist', 14, flat=False),
+          'MNIST, frozen features': partial(_features, 'mnist', 14),
+          'Fashion-MNIST, frozen features': partial(_features, 'fashion_mnist', 14)}
+_TABLES = [('iris', 25), ('wine', 24), ('breast_cancer', 106), ('breast_cancer', 50, .2),
+           ('digits', 90), ('digits', 20), ('digits', 90, .2)]
+_SMALL = {'clusters': [(2, 100, 0., 1.4), (10, 60, 0., 1.4), (10, 100, .2, 1.),
+                       (40, 20, 0., 1.2), (5, 200, .1, 1.8)],
+          'Fashion-MNIST 14×14': [(10, 60), (10, 150), (5, 100, .2), (3, 40), (10, 20)],
+          'MNIST 14×14': [(10, 60), (10, 100, .2), (2, 60), (5, 150)],
+          'CIFAR-10 8×8': [(10, 100), (3, 150), (2, 200), (5, 100, .2)],
+          'MNIST 14×14 as pictures': [(10, 40)],
+          'Fashion-MNIST 14×14 as pictures': [(5, 60)]}
+_FROZEN = [('MNIST, frozen features', 10, 60), ('MNIST, frozen features', 10, 100, .2),
+           ('Fashion-MNIST, frozen features', 10, 100)]
+_LARGE = [('MNIST 14×14', 10, 600), ('MNIST 14×14', 10, 600, .2), ('MNIST 14×14', 5, 1000),
+          ('Fashion-MNIST 14×14', 10, 600), ('Fashion-MNIST 14×14', 10, 600, .2), ('Fashion-MNIST 14×14', 3, 1000),
+          ('CIFAR-10 8×8', 10, 800), ('CIFAR-10 8×8', 5, 1000, .2), ('CIFAR-10 8×8', 2, 1000),
+          ('MNIST, frozen features', 10, 600), ('MNIST, frozen features', 10, 600, .2),
+          ('clusters', 10, 600, 0., 1.4), ('clusters', 20, 300, .1, 1.2),
+          ('clusters', 4, 1000, 0., 2.)]
 
 # %% ../nbs/15d_audit.ipynb #2757b5e1
-def _named_tasks():
+def _sized(kind, classes, given, noise=0., *spread, **more):
+    "A row of a table: the task's name, and the function that makes it"
+    name = f'{kind}, {classes} × {given}'
+    if noise: name += ', noise'
+    return name, partial(_KINDS[kind], classes, given, noise, *spread, **more)
+
+def _small_tasks():
     "Name → function that makes a task"
     made = {}
-    def add(name, f, *args, **kwargs): made[name] = partial(f, *args, **kwargs)
-    for i, (loader, given, noise) in enumerate([('iris', 25, 0.), ('wine', 24, 0.), ('breast_cancer', 106, 0.),
-                                                ('breast_cancer', 50, .2), ('digits', 90, 0.), ('digits', 20, 0.),
-                                                ('digits', 90, .2)]):
-        add(f"{loader.replace('_', ' ')}, {given} per class{', noise' if noise else ''}", _of_sklearn, loader, given,
-            noise, i)
-    for i, (classes, given, spread, noise) in enumerate([(2, 100, 1.4, 0.), (10, 60, 1.4, 0.), (10, 100, 1., .2),
-                                                         (40, 20, 1.2, 0.), (5, 200, 1.8, .1)]):
-        add(f"clusters, {classes} × {given}{', noise' if noise else ''}", _clusters, classes, given, spread, noise, i)
-    for i, (classes, given, noise) in enumerate([(10, 60, 0.), (10, 150, 0.), (5, 100, .2), (3, 40, 0.), (10, 20, 0.)]):
-        add(f"Fashion-MNIST 14×14, {classes} × {given}{', noise' if noise else ''}", _pictures, 'fashion_mnist', 14,
-            classes, given, noise, i)
-    for i, (classes, given, noise) in enumerate([(10, 60, 0.), (10, 100, .2), (2, 60, 0.), (5, 150, 0.)]):
-        add(f"MNIST 14×14, {classes} × {given}{', noise' if noise else ''}", _pictures, 'mnist', 14, classes, given,
-            noise, i)
-    for i, (classes, given, noise) in enumerate([(10, 100, 0.), (3, 150, 0.), (2, 200, 0.), (5, 100, .2)]):
-        add(f"CIFAR-10 8×8, {classes} × {given}{', noise' if noise else ''}", _pictures, 'cifar10', 8, classes, given,
-            noise, i)
-    add('MNIST 14×14 as pictures, 10 × 40', _pictures, 'mnist', 14, 10, 40, flat=False)
-    add('Fashion-MNIST 14×14 as pictures, 5 × 60', _pictures, 'fashion_mnist', 14, 5, 60, flat=False)
+    for i, (loader, given, *noise) in enumerate(_TABLES):
+        name = f'{loader}, {given} per class'.replace('_', ' ')
+        if noise: name += ', noise'
+        made[name] = partial(_of_sklearn, loader, given, *noise, seed=i)
+    for kind, sizes in _SMALL.items():
+        made |= dict(_sized(kind, *size, seed=i) for i, size in enumerate(sizes))
     for i, name in enumerate(['Balinese', 'Early_Aramaic', 'Korean', 'Sanskrit', 'Tagalog']):
-        add(f"Omniglot {name.replace('_', ' ')} as pictures", _alphabet, name, seed=i)
-    for name in ('Greek', 'Latin'): add(f'Omniglot {name}', _alphabet, name, flat=True)
+        made[f'Omniglot {name} as pictures'.replace('_', ' ')] = partial(_alphabet, name, seed=i)
+    for name in ('Greek', 'Latin'): made[f'Omniglot {name}'] = partial(_alphabet, name, flat=True)
     for name in ('Korean', 'Japanese_(katakana)', 'Sanskrit'):
-        add(f"Omniglot {name.replace('_', ' ')}, unseen characters", _alphabet, name, unseen=True, flat=True)
-    for i, (dataset, classes, given,
-            noise) in enumerate([('mnist', 10, 60, 0.), ('mnist', 10, 100, .2), ('fashion_mnist', 10, 100, 0.)]):
-        named = {'mnist': 'MNIST', 'fashion_mnist': 'Fashion-MNIST'}[dataset]
-        add(f"{named}, frozen features, {classes} × {given}{', noise' if noise else ''}",
-            lambda *a: _features(_pictures(*a, flat=False)), dataset, 14, classes, given, noise, 10 + i)
-    return made
+        made[f'Omniglot {name}, unseen characters'.replace('_', ' ')] = partial(_alphabet, name, unseen=True, flat=True)
+    return made | dict(_sized(*size, seed=i) for i, size in enumerate(_FROZEN, 10))
 
-# %% ../nbs/15d_audit.ipynb #159a4f2b
 def _large_tasks():
-    "The same kinds with five to ten times the samples"
-    features = lambda *a, **kw: _features(_pictures(*a, flat=False, **kw))
-    pictures = {'MNIST 14×14': (_pictures, 'mnist', 14), 'Fashion-MNIST 14×14': (_pictures, 'fashion_mnist', 14),
-                'CIFAR-10 8×8': (_pictures, 'cifar10', 8), 'MNIST, frozen features': (features, 'mnist', 14)}
-    sizes = {'MNIST 14×14': [(10, 600, 0.), (10, 600, .2), (5, 1000, 0.)],
-             'Fashion-MNIST 14×14': [(10, 600, 0.), (10, 600, .2), (3, 1000, 0.)],
-             'CIFAR-10 8×8': [(10, 800, 0.), (5, 1000, .2), (2, 1000, 0.)],
-             'MNIST, frozen features': [(10, 600, 0.), (10, 600, .2)]}
-    made = {}
-    def add(kind, classes, given, noise, f, *args):
-        name = f"{kind}, {classes} × {given}{', noise' if noise else ''}"
-        made[name] = partial(f, *args, noise=noise, seed=20 + len(made), kept=LARGE//classes)
-    for kind, tried in sizes.items():
-        for classes, given, noise in tried: add(kind, classes, given, noise, *pictures[kind], classes, given)
-    for classes, given, spread, noise in [(10, 600, 1.4, 0.), (20, 300, 1.2, .1), (4, 1000, 2., 0.)]:
-        add('clusters', classes, given, noise, _clusters, classes, given, spread)
-    return made
+    "The same, with five to ten times the samples"
+    return dict(_sized(kind, classes, *more, seed=i, kept=LARGE//classes)
+                for i, (kind, classes, *more) in enumerate(_LARGE, 20))
 
-TASKS = _named_tasks() | _large_tasks()
+TASKS = _small_tasks() | _large_tasks()
 
 # %% ../nbs/15d_audit.ipynb #3dd465b8
 LOSSES = 'contrastive', 'triplet'
 TRUTH_SEEDS = range(1000, 1030)    # None of a comparison or of tuning
 BASE_SEEDS = 5                     # The untrained network differs little from seed to seed, the others not at all
 
-def _mean(tables): return {a: sum(t[a] for t in tables)/len(tables) for a in tables[0]}
+def _on_division(task, division, measure, run, seeds, chosen, **fields):
+    "Arm → mean score on what was kept, after training on one division, and the error of the losses' difference"
+    dataset, half = division
+    data = data_of(RunConfig(dataset=dataset, half=half))
+    judged = array_data(data.x, data.y, task.x_kept, task.y_kept, name=f'{task.name}, kept')
+    name = register_data(judged)
+    own = chosen and {(name, None): chosen[division]}
+    def trained(seeds, **arms):
+        configs = plan(name, seeds=seeds, chosen=own, **arms, **fields)
+        return run([replace(c, scored=measure) for c in configs])
+    scores, gap = scores_by_arm(trained(seeds, losses=LOSSES, baselines=()), measure)
+    first, second = map(scores.get, LOSSES)
+    error = gap(first - second).error
+    bases = trained(seeds[:BASE_SEEDS], baselines=(*BASE_MODELS, 'lda'))
+    scores |= scores_by_arm([r for r in bases if r.arm in BASELINES], measure)[0]
+    return {a: float(np.nanmean(v)) for a, v in scores.items()}, error
 
-def _on_kept(task, given, measure, run, seeds, chosen=None, **fields):
-    "Arm → score of each seed on what was kept, and the error of the mean difference, on each of the divisions `given`"
-    scores, errors = [], []
-    for n, (dataset, half) in enumerate(given):
-        data = data_of(RunConfig(dataset=dataset, half=half))
-        name = register_data(array_data(data.x, data.y, task.x_kept, task.y_kept, name=f'{task.name}, kept'))
-        own = {} if chosen is None else dict(chosen={(name, None): chosen[dataset, half]})
-        mine = list(seeds)[n::len(given)]
-        make = lambda seeds, **more: run([replace(c, scored=measure)
-                                          for c in plan(name, seeds=seeds, **more, **own, **fields)])
-        each, gap = scores_by_arm(make(mine, losses=LOSSES, baselines=()), measure)
-        errors.append(gap(each[LOSSES[0]] - each[LOSSES[1]]).error)
-        bases = [r for r in make(mine[:BASE_SEEDS], baselines=(*BASE_MODELS, 'lda')) if r.arm in BASELINES]
-        each = each | scores_by_arm(bases, measure)[0]
-        scores.append({a: float(np.nanmean(v)) for a, v in each.items()})
-    return _mean(scores), sum(errors)/len(errors)            # both halves are measured on the same kept samples
+def _on_kept(task, divisions, measure, run, seeds, chosen=None, **fields):
+    "The same over all divisions, which share the seeds and are measured on the same kept samples"
+    each = [_on_division(task, division, measure, run, seeds[n::len(divisions)], chosen, **fields)
+            for n, division in enumerate(divisions)]
+    scores, errors = zip(*each)
+    return pd.DataFrame(scores).mean(skipna=False).to_dict(), sum(errors)/len(errors)
 
 # %% ../nbs/15d_audit.ipynb #1d7e3c00
+def _said(task, decision):
+    "What was asked, and what the command said"
+    gap = decision.between.gap
+    low, high = gap.interval(1 - decision.between.alpha)
+    asked = dict(task=task.name, samples=len(task.y), classes=len(task.y.unique()), kept=len(task.y_kept))
+    return asked | dict(measure=decision.measure, word=decision.answer.word,
+                        ahead=decision.between.best, lead=gap.mean, low=low, high=high,
+                        seeds=decision.answer.gap.n, baseline=decision.baseline)
+
+def _habit(name, loss, scores, best, delta):
+    "What it costs always to use `loss`"
+    other, = {*LOSSES} - {loss}
+    return {f'{name}_wrong': scores[other] - scores[loss] > delta,
+            f'{name}_regret': best - scores[loss]}
+
+# %% ../nbs/15d_audit.ipynb #d4525f2b
 def ask(
     task:AuditTask,     # What to ask about
     out,                # Folder for the runs
@@ -230,43 +259,38 @@ def ask(
     show:bool=False     # Show progress?
 )->dict:                # A row of the audit
     "Ask the command about a task, and mark its answer"
-    run = partial(run_all, out=out, show=show)
+    run, truth = partial(run_all, out=out, show=show), list(truth)
     dataset = register_data(array_data(task.x, task.y, name=task.name), disjoint=task.unseen)
-    runs, tuned, decision = answer_on(dataset, LOSSES, seeds, run=run, epochs=epochs)
-    a, between = decision.answer, decision.between
-    true, error = _on_kept(task, list(tuned.fields), decision.measure, run, truth, tuned.fields, epochs=epochs)
+    _, tuned, decision = answer_on(dataset, LOSSES, seeds, run=run, epochs=epochs)
+    on_kept = partial(_on_kept, task, [*tuned.fields], decision.measure, run, epochs=epochs)
+    true, error = on_kept(truth, tuned.fields)
+    losses, base = {l: true[l] for l in LOSSES}, true[decision.baseline]
+    best = max(*losses.values(), base)
+    answer, ahead, other = decision.answer, decision.between.best, decision.between.other
+    row = _said(task, decision)
+    row |= dict(true_lead=true[ahead] - true[other], true_error=error)
+    row |= {f'true_{l}': v for l, v in losses.items()}
+    row |= dict(true_baseline=base, wrong=is_wrong(answer, losses, base), regret=best - true[decision.named])
+    for l in LOSSES: row |= _habit(f'always_{l}', l, true, best, answer.delta)
     one = run(plan(dataset, LOSSES, [0], epochs=epochs, halves=True))
-    at_one, _ = _on_kept(task, list(tuned.fields), decision.measure, run, list(truth)[:10], epochs=epochs)
-    losses, base = {l: true[l] for l in LOSSES}, decision.baseline
-    said = decision.named
-    best = max(*losses.values(), true[base])
-    lead = {l: losses[l] - losses[m] for l, m in (LOSSES, LOSSES[::-1])}
     seen = {r.arm: r.metrics.get(f'test/{decision.measure}') or 0. for r in one}
     lucky = max(LOSSES, key=seen.get)
-    other, = {*LOSSES} - {lucky}
-    low, high = between.gap.interval(1 - between.alpha)
-    row = dict(task=task.name, samples=len(task.y), classes=len(task.y.unique()), kept=len(task.y_kept),
-               measure=decision.measure, word=a.word,
-               ahead=between.best, lead=between.gap.mean, low=low, high=high, seeds=a.gap.n, baseline=base,
-               true_lead=lead[between.best], true_error=error,
-               **{f'true_{l}': v for l, v in losses.items()}, true_baseline=true[base],
-               wrong=is_wrong(a, losses, true[base]), regret=best - true[said])
-    for l in LOSSES: row |= {f'always_{l}_wrong': lead[l] < -a.delta, f'always_{l}_regret': best - losses[l]}
-    return row | dict(one_seed=lucky, one_seed_wrong=at_one[other] - at_one[lucky] > a.delta,
-                      one_seed_regret=best - at_one[lucky])
+    at_one, _ = on_kept(truth[:10])
+    return row | dict(one_seed=lucky) | _habit('one_seed', lucky, at_one, best, answer.delta)
 
 # %% ../nbs/15d_audit.ipynb #ea068670
 def _asked(name, out, data_dir):
     "The row of a task: from its file, else asked now"
-    file = out/'tasks'/f"{''.join(c if c.isalnum() else '_' for c in name)}.json"
-    if file.exists(): return json.loads(file.read_text(encoding='utf-8'))
-    torch.set_num_threads(1)
-    if data_dir: os.environ['DMC_DATA'] = str(Path(data_dir).resolve())
-    row = dict(ask(TASKS[name](), out/'runs'), task=name)
-    plain = {k: v.item() if hasattr(v, 'item') else v for k, v in row.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(plain, indent=1).encode())
-    return plain
+    plain_name = re.sub(r'\W', '_', name)
+    file = out/f'tasks/{plain_name}.json'
+    if not file.exists():
+        torch.set_num_threads(1)
+        if data_dir: os.environ['DMC_DATA'] = str(Path(data_dir).resolve())
+        row = dict(ask(TASKS[name](), out/'runs'), task=name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(row, indent=1, default=np.generic.item)
+        write_whole(file, text.encode())
+    return json.loads(file.read_text(encoding='utf-8'))
 
 def audit(
     out='runs/audit',     # Folder for runs and tables
@@ -288,9 +312,11 @@ def audit(
     return table
 
 def _line(r, n, of):
-    mark = 'wrong' if r['wrong'] else 'open' if r['word'] == 'Not decided' else 'right'
-    return (f"{n} of {of}, {r['task']}: {r['word']} ({r['ahead']} ahead by {100*r['lead']:.1f} points); "
-            f"truth {100*r['true_lead']:.1f} ± {100*r['true_error']:.1f}: {mark}")
+    mark = 'wrong' if r['wrong'] else 'right'
+    if r['word'] == 'Not decided': mark = 'open'
+    said = f"{r['word']} ({r['ahead']} ahead by {100*r['lead']:.1f} points)"
+    truth = f"{100*r['true_lead']:.1f} ± {100*r['true_error']:.1f}"
+    return f"{n} of {of}, {r['task']}: {said}; truth {truth}: {mark}"
 
 # %% ../nbs/15d_audit.ipynb #87b6e914
 def audit_counts(
@@ -314,8 +340,8 @@ def audit_by_size(
 )->pd.DataFrame:        # A row per range of SIZES: asked, decided (share), wrong (how many), half (median, points)
     "How often the command decides, by the samples it is given"
     some = pd.cut(table.samples, [0, *SIZES.values()], labels=list(SIZES))
-    half = 50*(table.high - table.low)
-    rows = table.assign(decided=table.word != 'Not decided', half=half).groupby(some, observed=True)
+    known = table.assign(decided=table.word != 'Not decided', half=50*(table.high - table.low))
+    rows = known.groupby(some, observed=True)
     return rows.agg(asked=('task', 'size'), decided=('decided', 'mean'), wrong=('wrong', 'sum'),
                     half=('half', 'median'))
 
@@ -323,10 +349,11 @@ def audit_text(
     table:pd.DataFrame  # From audit
 )->str:                 # A sentence
     "What came of it"
-    wrong, n = int(table.wrong.sum()), len(table)
-    open_ = int((table.word == 'Not decided').sum())
-    regret = f'mean regret {100*table.regret.mean():.2f} points'
-    return f'Asked {n} times: right {n - wrong - open_}, open {open_}, wrong {wrong}; {regret}.'
+    wrong, open_ = table.wrong.sum(), (table.word == 'Not decided').sum()
+    right = len(table) - wrong - open_
+    regret = 100*table.regret.mean()
+    counts = f'right {right}, open {open_}, wrong {wrong}'
+    return f'Asked {len(table)} times: {counts}; mean regret {regret:.2f} points.'
 
 # %% ../nbs/15d_audit.ipynb #81578ea6
 WORD_MARKS = {'Use': ('o', '#0072B2'), 'Either': ('s', '#009E73'), 'Neither': ('D', '.45'), 'Not decided': ('o', 'w')}
@@ -341,14 +368,17 @@ def plot_audit(
         fig = Figure(figsize=(7, .2*len(t) + 1.2), layout='constrained')
         ax = fig.subplots()
         ax.axvspan(-100*delta, 100*delta, color='.9', lw=0)
-        ax.errorbar(100*t.true_lead, t.index, xerr=200*t.true_error, fmt='none', ecolor='.6', lw=1)
+        lead = 100*t.true_lead
+        ax.errorbar(lead, t.index, xerr=200*t.true_error, fmt='none', ecolor='.6', lw=1)
         for word, (marker, color) in WORD_MARKS.items():
-            some = t[t.word == word]
-            ax.plot(100*some.true_lead, some.index, marker, color=color, mec='.2', ms=5.5, ls='none',
+            some = lead[t.word == word]
+            ax.plot(some, some.index, marker, color=color, mec='.2', ms=5.5, ls='none',
                     label=f'{word} ({len(some)})')
-        wrong = t[t.wrong]
-        ax.plot(100*wrong.true_lead, wrong.index, 'x', color='#D55E00', ms=11, mew=2, label=f'wrong ({len(wrong)})')
-        ax.set(yticks=t.index, yticklabels=[literal(n) for n in t.task], ylim=(-.8, len(t) - .2),
+        wrong = lead[t.wrong]
+        ax.plot(wrong, wrong.index, 'x', color='#D55E00', ms=11, mew=2,
+                label=f'wrong ({len(wrong)})')
+        ax.set(yticks=t.index, yticklabels=[*map(literal, t.task)],
+               ylim=(-.8, len(t) - .2),
                xlabel='true lead of the loss that the command saw ahead, points (bars: two standard errors)')
         ax.tick_params(axis='y', labelsize=7.5)
         ax.legend(loc='lower right')

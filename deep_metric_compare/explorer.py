@@ -67,13 +67,14 @@ def explorer_answer(
     strategy:str='all'     # 'all', 'hard' or 'semi-hard'
 )->list:                   # Now and after each step: `t`, and `answers`, each loss's `value`, `active` share and `grad`
     "What both losses say of the points, and of where they move them"
-    losses, states = circle_losses(margin, balance, reduction, strategy), []
+    losses = circle_losses(margin, balance, reduction, strategy)
     y, theta = torch.tensor(y), torch.tensor(t, dtype=torch.float64)
+    states = []
     for shake in (None, *shakes):
-        if shake: theta = theta - rate*grads + torch.tensor(shake, dtype=torch.float64)
+        if shake: theta = theta - rate*grads + theta.new_tensor(shake)
         values, grads = circle_gradients(losses, theta, y)
-        said = zip(losses, values.tolist(), grads.tolist())
-        answers = [dict(value=v, active=float(l.latest.active_ratio), grad=g) for l, v, g in said]
+        answers = [dict(value=v, active=float(l.latest.active_ratio), grad=g)
+                   for l, v, g in zip(losses, values.tolist(), grads.tolist())]
         states.append(dict(t=theta.tolist(), answers=answers))
     return states
 
@@ -125,19 +126,29 @@ def _path(run):
                         'repeat it with --fresh')
     path = run.embeddings['probe_path'].double()
     finite = path.isfinite().flatten(1).all(1)
-    return F.normalize(path[:int(finite.cumprod(0).sum())], dim=-1)
+    epochs = int(finite.cumprod(0).sum())
+    return F.normalize(path[:epochs], dim=-1)
 
 def _plane(paths):
     "A basis, (D, 2), of the plane in which the points of all runs and epochs have most of their length"
-    return torch.linalg.svd(torch.cat([p.flatten(0, 1) for p in paths]), full_matrices=False).Vh[:2].T
+    points = torch.cat([p.flatten(0, 1) for p in paths])
+    return torch.linalg.svd(points, full_matrices=False).Vh[:2].T
 
 def _frames(run, path, y, plane):
     "What is to be seen of a run at each epoch"
     rows = run.history
     for z, loss, margin in zip(path, rows.probe_loss, rows.margin.bfill()):
-        yield dict(xy=(z@plane).tolist(), d=pairwise_distances(z).tolist(), shares=variance_shares(z, y),
-                   loss=loss, margin=margin)
+        yield dict(xy=(z@plane).tolist(), d=pairwise_distances(z).tolist(),
+                   shares=variance_shares(z, y), loss=loss, margin=margin)
 
+def _side(run, path, y, plane):
+    "A run as the script shows it"
+    c = run.config
+    labels = y.unique(return_inverse=True)[1].tolist()
+    return dict(side=c.loss, title=f'{c.loss}, {c.dataset}, seed {c.seed}', y=labels,
+                epochs=[*_frames(run, path, y, plane)])
+
+# %% ../nbs/09a_explorer.ipynb #490bcb18
 class RunReplay(AnyWidget):
     "Points of the probe of one finished run, or of two side by side, over its epochs"
     _css = LossExplorer._css
@@ -147,16 +158,15 @@ class RunReplay(AnyWidget):
         *runs,           # One Run, or two that began alike; or their folders; contrastive is shown on the left
         play:bool=True   # Begin at once?
     ):
-        runs = sorted((run if isinstance(run, Run) else Run(run) for run in runs), key=lambda run: run.config.loss)
-        if len(runs) not in (1, 2): raise UserError(f'RunReplay was given {len(runs)} runs, expected one or two')
+        runs = [run if isinstance(run, Run) else Run(run) for run in runs]
+        if len(runs) not in (1, 2):
+            raise UserError(f'RunReplay was given {len(runs)} runs, expected one or two')
+        runs.sort(key=lambda run: run.config.loss)
         paths = [_path(run) for run in runs]
-        if paths[0].shape[1:] != paths[-1].shape[1:] or not torch.allclose(paths[0][0], paths[-1][0], atol=.01):
+        first, last = paths[0][:1], paths[-1][:1]          # where the points of both began
+        if first.shape != last.shape or not torch.allclose(first, last, atol=.01):
             raise UserError(f'{runs[0]} and {runs[1]} do not begin alike, expected paired runs: '
                             'the same data, model and seed')
         y, plane = runs[0].embeddings['probe_path_labels'], _plane(paths)
-        labels = y.unique(return_inverse=True)[1].tolist()
-        title = '{0.loss}, {0.dataset}, seed {0.seed}'.format
-        frames = [list(_frames(run, path, y, plane)) for run, path in zip(runs, paths)]
-        sides = [dict(side=run.config.loss, title=title(run.config), y=labels, epochs=f)
-                 for run, f in zip(runs, frames)]
+        sides = [_side(run, path, y, plane) for run, path in zip(runs, paths)]
         super().__init__(settings=dict(runs=sides, play=play))

@@ -27,10 +27,11 @@ def class_stats(
     "Count, mean and variance of each class: @eq-class"
     z, labels = _floats(z, 'embeddings'), plain_labels(labels)
     classes, c, n = torch.unique(labels, return_inverse=True, return_counts=True)
-    # a member of each, (C, D)
-    first = z[c.argsort(stable=True)[n.cumsum(0) - n]]
-    mu = first + torch.zeros_like(first).index_add_(0, c, z - first[c]) / n[:, None]             # (C, D)
-    v = z.new_zeros(len(n)).index_add_(0, c, (z - mu[c]).square().sum(1)) / n                    # (C)
+    first = z[c.argsort(stable=True)[n.cumsum(0) - n]]                   # a member of each, (C, D)
+    beyond = torch.zeros_like(first).index_add_(0, c, z - first[c])
+    mu = first + beyond / n[:, None]                                     # (C, D)
+    d2 = (z - mu[c]).square().sum(1)                                     # (N)
+    v = z.new_zeros(len(n)).index_add_(0, c, d2) / n                     # (C)
     return classes, n, mu, v
 
 # %% ../nbs/06_geometry.ipynb #62de264d
@@ -41,7 +42,8 @@ def shares(
     "How the squared length divides into within, between and offset: @eq-shares"
     mu, v = _floats(mu, 'class means'), _floats(v, 'class variances')
     center = mu.mean(0)
-    parts = torch.stack([v.mean(), (mu - center).square().sum(1).mean(), center.square().sum()])
+    between = (mu - center).square().sum(1).mean()
+    parts = torch.stack([v.mean(), between, center.square().sum()])
     return parts / parts.sum()
 
 # %% ../nbs/06_geometry.ipynb #f5802aa7
@@ -53,11 +55,14 @@ def _mean_squares(x, y, own):
     mid = y.mean(0)
     u, w = x - mid, y - mid
     nx, ny = u.square().sum(1), w.square().sum(1)
-    s = torch.addmm(ny, u, w.T, alpha=-2).add_(nx[:, None]).index_put_(own, x.new_tensor(torch.inf))   # (B, C)
-    near = s.amin(1) <= TRUSTED*torch.finfo(s.dtype).eps*(nx + ny.max())
-    if not near.any(): return s
-    s[near] = torch.cdist(x[near], y, compute_mode='donot_use_mm_for_euclid_dist').square()
-    return s.index_put_(own, x.new_tensor(torch.inf))
+    s = torch.addmm(ny, u, w.T, alpha=-2).add_(nx[:, None])              # (B, C)
+    s[own] = torch.inf
+    rounding = TRUSTED*torch.finfo(s.dtype).eps
+    near = s.amin(1) <= rounding*(nx + ny.max())
+    if near.any():
+        s[near] = torch.cdist(x[near], y, compute_mode='donot_use_mm_for_euclid_dist').square()
+        s[own] = torch.inf
+    return s
 
 # %% ../nbs/06_geometry.ipynb #ee1b0df3
 def centroid_pairs(
@@ -68,21 +73,23 @@ def centroid_pairs(
 )->tuple:          # Five tensors (C): to the others mean d², mean d, mean CDNV; distance and index of the nearest
     "Each class against all others: the inner sums of @eq-variances and @eq-cdnv; NaN where there is no other"
     mu, v = _floats(mu, 'class means'), _floats(v, 'class variances')
-    counted = torch.ones_like(v, dtype=torch.bool) if counted is None else plain_tensor(counted, 'counted classes')
+    if counted is None: counted = torch.ones_like(v, dtype=torch.bool)
+    counted = plain_tensor(counted, 'counted classes')
     cols = counted.nonzero()[:, 0]
     others, res = mu[cols], []
-    place = counted.cumsum(0) - 1                                                     # a counted class's column
+    place = counted.cumsum(0) - 1                                        # a counted class's column
     for i in torch.arange(len(mu), device=mu.device).split(rows):
         r = counted[i].nonzero()[:, 0]
         own = (r, place[i[r]])
         m = len(cols) - counted[i].long()
-        s = _mean_squares(mu[i], others, own)                                         # (block, others)
+        s = _mean_squares(mu[i], others, own)                            # (block, others)
         near, inverse = s.min(1), s.reciprocal()
         ratio = (v[i]*inverse.sum(1) + inverse @ v[cols])/2
         ratio = ratio.masked_fill(near.values == 0, torch.inf)
         dist = near.values.sqrt().masked_fill(m == 0, torch.nan)
-        s.index_put_(own, s.new_tensor(0.))
-        res.append((s.sum(1)/m, s.sqrt().sum(1)/m, ratio/m, dist, cols[near.indices]))
+        s[own] = 0.
+        means = [o/m for o in (s.sum(1), s.sqrt().sum(1), ratio)]
+        res.append((*means, dist, cols[near.indices]))
     return tuple(torch.cat(o) for o in zip(*res))
 
 # %% ../nbs/06_geometry.ipynb #a87dbb57
@@ -105,10 +112,11 @@ def uniformity(
     N, n2 = len(z), z.square().sum(1)
     if N < 2: return z.new_tensor(torch.nan)
     side = math.isqrt(entries)
-    blocks, res = [*zip(z.split(side), n2.split(side))], []
+    blocks, res = zip(z.split(side), n2.split(side)), []
     for (x, nx), (y, ny) in combinations_with_replacement(blocks, 2):
-        d2 = torch.addmm(ny, x, y.T, alpha=-2).add_(nx[:, None]).clamp_(min=0)             # (side, side)
-        if x is y: d2.masked_fill_(torch.ones_like(d2, dtype=torch.bool).tril_(), torch.inf)   # each pair once
+        d2 = torch.addmm(ny, x, y.T, alpha=-2).add_(nx[:, None])         # (side, side)
+        d2.clamp_(min=0)
+        if x is y: d2 += torch.full_like(d2, torch.inf).tril_()          # each pair once
         res.append(d2.mul_(-2).logsumexp((0, 1)))
     return torch.stack(res).logsumexp(0) - math.log(N*(N - 1)/2)
 
@@ -176,12 +184,14 @@ def class_geometry(
         raise UserError("all labels are negative, expected at least one class: give classes labels from 0, or pass "
                         "outliers='as_class'")
     pairs = centroid_pairs(mu, v, counted)
-    intra, (inter, dist, cdnv) = v[counted].mean(), (o[counted].mean() for o in pairs[:3])
-    points = z[-int(n[counted].sum()):]                                                           # outliers come first
-    parts = dict(zip(('share_within', 'share_between', 'share_offset'), shares(mu[counted], v[counted])))
+    inter, dist, cdnv = (o[counted].mean() for o in pairs[:3])
+    sizes, means, variances = (o[counted] for o in (n, mu, v))
+    intra = variances.mean()
+    points = z[-int(sizes.sum()):]                                                                # outliers come first
+    parts = dict(zip(('share_within', 'share_between', 'share_offset'), shares(means, variances)))
     values = dict(intra_variance=intra, inter_variance=inter, inter_distance=dist,
-                  offset=mu[counted].mean(0).square().sum(), variance_ratio=intra/inter, **parts,
-                  cdnv=cdnv, alignment=alignment(n[counted], v[counted]))
+                  offset=means.mean(0).square().sum(), variance_ratio=intra/inter, **parts,
+                  cdnv=cdnv, alignment=alignment(sizes, variances))
     if spectrum:
         values |= dict(uniformity=uniformity(points, entries), effective_rank=effective_rank(points),
                        spectral_decay=spectral_decay(points))

@@ -19,8 +19,6 @@ from .folders import BUDGET, cached, read_folder, _afford, _by_workers, _key, _r
 from .folders import _walk, _why, _words
 
 # %% ../nbs/08b_published.ipynb #f49a6961
-_LAST = 't10k-labels-idx1-ubyte', 't10k-labels-idx1-ubyte.gz'     # of the four files, the one that is downloaded last
-
 def data_folder(
     data_dir=None  # A folder; None: the environment variable DMC_DATA, else fastai's data folder
 )->Path:
@@ -35,10 +33,11 @@ def find_published(
 )->Path:                 # The folder or archive
     "Where a published data set lies"
     known = DATASETS[name]
-    root = data_folder(data_dir)
-    shown = Path('~')/root.relative_to(Path.home()) if root.is_relative_to(Path.home()) else root
+    root = shown = data_folder(data_dir)
+    if root.is_relative_to(Path.home()): shown = Path('~')/root.relative_to(Path.home())
     for fetched in (False, True):
-        if there := [root/p for p in known.places if (root/p).exists()]: return there[0]
+        for place in known.places:
+            if (root/place).exists(): return root/place
         if fetched or not download:
             raise UserError(f"{known.title} was not found in {shown}, expected {known.layout}: place it there, say "
                             f"where it is (--data_dir or DMC_DATA), or ask for its download ({known.megabytes:,} MB)")
@@ -87,9 +86,9 @@ def check_counts(
 ):
     "Refuse data that hold more or fewer pictures than published"
     if expected and tuple(given) != tuple(expected):
-        a, b = (' and '.join(f'{n:,}' for n in ns) for ns in (given, expected))
-        raise UserError(f"{title} holds {a} pictures for training and testing, expected {b}: the copy is incomplete or "
-                        "changed, so download it again")
+        numbers = '{:,} and {:,}'.format
+        raise UserError(f"{title} holds {numbers(*given)} pictures for training and testing, expected "
+                        f"{numbers(*expected)}: the copy is incomplete or changed, so download it again")
 
 # %% ../nbs/08b_published.ipynb #2194ffd5
 def read_idx(
@@ -97,13 +96,13 @@ def read_idx(
     md5:str=None  # Sum of its plain content; None: not compared
 )->torch.Tensor:  # uint8
     "The array in an IDX file, plain or compressed"
-    path = Path(path)
-    try: b = path.read_bytes() if path.is_file() else gzip.decompress(Path(f'{path}.gz').read_bytes())
+    path, packed = Path(path), Path(f'{path}.gz')
+    try: b = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path.parent} holds neither {path.name} nor {path.name}.gz, expected one of them: place it "
+        raise UserError(f"{path.parent} holds neither {path.name} nor {packed.name}, expected one of them: place it "
                         "there") from None
     except (OSError, EOFError, ValueError) as e:
-        raise UserError(f"{path.name}.gz cannot be unpacked ({e}): download it again") from e
+        raise UserError(f"{packed.name} cannot be unpacked ({e}): download it again") from e
     check_sum(path.name, b, md5)
     n = 4 + 4*b[3] if len(b) > 3 else 0
     if b[:3] != b'\0\0\x08' or len(b) < n:
@@ -117,7 +116,8 @@ def read_idx(
     return torch.frombuffer(bytearray(b), dtype=torch.uint8, offset=n).reshape(shape)
 
 # %% ../nbs/08b_published.ipynb #aaae80d6
-IDX_SUMS = {   # of the plain files: training pictures and labels, test pictures and labels
+_FILES = 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte'
+IDX_SUMS = {   # of these files, not compressed
     'mnist':         ('6bbc9ace898e44ae57da46a324031adb', 'a25bea736e30d166cdddb491f175f624',
                       '2646ac647ad5339dbf082846283269ea', '27ae3e4e09519cfbb04c329615203637'),
     'fashion_mnist': ('f4a8712d7a061bf5bd6d2ca38dc4d50a', '9018921c3c673c538a1fc5bad174d6f9',
@@ -128,15 +128,18 @@ _IDX = dict(
                        names=('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker',
                               'Bag', 'Ankle boot')))
 
+# %% ../nbs/08b_published.ipynb #b14463c3
 def _image_data(name, x, y, x_test, y_test, names, verify, split='published test split', **kwargs):
     known = DATASETS[name]
-    for what, n, m in (('training', len(x), len(y)), ('test', len(x_test), len(y_test))):
+    for what, pictures, labels in (('training', x, y), ('test', x_test, y_test)):
+        n, m = len(pictures), len(labels)
         if n != m:
             raise UserError(f"the {what} files of {known.title} hold {n:,} pictures and {m:,} labels, expected as many "
                             "labels as pictures: download both again")
     check_counts(known.title, (len(x), len(x_test)), verify and known.counts)
     return LabelledData(name, x, y, y, x_test, y_test, y_test, split=split, names=tuple(names), **kwargs)
 
+# %% ../nbs/08b_published.ipynb #2dec861b
 def mnist_data(
     config:RunConfig=None, # Not used: the data are the same for every run
     data_dir=None,         # As for data_folder
@@ -146,22 +149,22 @@ def mnist_data(
 )->LabelledData:           # uint8 pictures (N, 1, 28, 28)
     "Handwritten digits, or articles of clothing, in 28×28 grey pixels"
     folder = find_published(name, data_dir, download).parent      # of the file that is downloaded last
-    files = [f'{part}-{what}-ubyte' for part in ('train', 't10k') for what in ('images-idx3', 'labels-idx1')]
-    x, y, x_test, y_test = (read_idx(folder/f, s if verify else None)
-                            for f, s in zip(files, IDX_SUMS[name]))
-    return _image_data(name, x[:, None], y, x_test[:, None], y_test, verify=verify, **_IDX[name])
+    sums = IDX_SUMS[name] if verify else [None]*4
+    x, y, x_test, y_test = (read_idx(folder/f, md5) for f, md5 in zip(_FILES, sums))
+    x, x_test = x[:, None], x_test[:, None]                       # one channel
+    return _image_data(name, x, y, x_test, y_test, verify=verify, **_IDX[name])
 
 fashion_mnist_data = partial(mnist_data, name='fashion_mnist')
 
-def _with_disjoint(name, load, **kwargs):
+def _with_disjoint(name, load, backbone, **kwargs):
     "Register a data set, and the same with classes held out that each seed draws"
-    register_dataset(name, load, model='convnet', **kwargs)
-    register_dataset(f'{name}-disjoint', load, **(kwargs | dict(model='convnet', backbone='', draws='classes')))
+    register_dataset(name, load, model='convnet', backbone=backbone, **kwargs)
+    register_dataset(f'{name}-disjoint', load, model='convnet', draws='classes', **kwargs)
 
 for _name, _load, _title, _folder, _mb in (('mnist', mnist_data, 'MNIST', 'MNIST', 12),
                                            ('fashion_mnist', fashion_mnist_data, 'Fashion-MNIST', 'FashionMNIST', 31)):
     _with_disjoint(_name, _load, backbone='convnet', title=_title, megabytes=_mb, counts=(60_000, 10_000),
-                   places=tuple(f'{_folder}/raw/{f}' for f in _LAST),
+                   places=(f'{_folder}/raw/{_FILES[-1]}', f'{_folder}/raw/{_FILES[-1]}.gz'),      # downloaded last
                    layout=f'{_folder}/raw with the four IDX files, plain or .gz')
 
 # %% ../nbs/08b_published.ipynb #bf522afc
@@ -188,7 +191,8 @@ def _cifar_batch(path, md5):
     try:
         content = check_sum(path.name, path.read_bytes(), md5)
         d = ArrayUnpickler(io.BytesIO(content), encoding='bytes').load()
-        return torch.from_numpy(d[b'data'].reshape(-1, 3, 32, 32)), torch.tensor(d[b'labels'])
+        x = torch.from_numpy(d[b'data'].reshape(-1, 3, 32, 32))
+        return x, torch.tensor(d[b'labels'])
     except UserError: raise
     except FileNotFoundError:
         raise UserError(f"{path.parent} holds no {path.name}, expected data_batch_1 to data_batch_5 and test_batch: "
@@ -200,7 +204,8 @@ def _members(tar, path):
     "The entries of an archive, none of which leads out of its folder"
     for m in tar:
         parts = PurePosixPath(m.name.replace('\\', '/')).parts
-        leads_out = '..' in parts or parts[:1] == ('/',) or ':' in ''.join(parts[:1])
+        first = ''.join(parts[:1])
+        leads_out = '..' in parts or first.startswith('/') or ':' in first
         if not leads_out and (m.isfile() or m.isdir()):
             yield m
             continue
@@ -249,8 +254,8 @@ def cifar10_data(
         if 'x_test' not in t:
             raise UserError(f"{path} has no train and test folders, expected both, with a folder of pictures per "
                             "class: unpack or download it again")
-    return _image_data('cifar10', t['x'], t['y'], t['x_test'], t['y_test'], json.loads(text['names']),
-                       verify, found=text['found'],
+    arrays = [t[k] for k in ('x', 'y', 'x_test', 'y_test')]
+    return _image_data('cifar10', *arrays, json.loads(text['names']), verify, found=text['found'],
                        source='CIFAR-10 (A. Krizhevsky)', licence='none stated')
 
 _with_disjoint('cifar10', cifar10_data, backbone='vit-b-32', title='CIFAR-10', megabytes=168, counts=(50_000, 10_000),
@@ -276,7 +281,8 @@ class ImageFiles:
     def __getitem__(self, i):
         i = torch.arange(len(self))[i]
         if i.ndim:
-            return type(self)([self.paths[j] for j in i.tolist()], self.labels[i], self.size)
+            paths = [self.paths[j] for j in i.tolist()]
+            return type(self)(paths, self.labels[i], self.size)
         with _strict(): return self.picture(i), self.labels[i]
     def picture(self, i:int  # Which
                ):            # (3, size, size) uint8
@@ -324,7 +330,6 @@ def _files_data(name, paths, y, train, names, size, closed, verify):
     if not closed: split = f'class-disjoint: the first {half} classes train, the other {len(names) - half} are held out'
     files = ImageFiles(paths, y, size)
     a, b = files[train], files[~train]
-    assert closed or not set(a.labels.tolist()) & set(b.labels.tolist())
     return _image_data(name + '-closed'*closed, a, a.labels, b, b.labels, names, verify, split,
                        source=_FILES_FROM[name], licence='for research that is not commercial')
 
@@ -370,7 +375,7 @@ def cub_data(
         raise UserError(f"{root} lists {len(images)} pictures, {len(labels)} labels and {len(train)} places in the "
                         "split, expected one each per picture: unpack the data again")
     y = [int(labels[i]) - 1 for i in images]
-    names = {k: images[i].split('/')[0] for i, k in zip(images, y)}
+    names = {k: f.split('/')[0] for k, f in zip(y, images.values())}
     paths = [root/'images'/f for f in images.values()]
     train = [train[i].strip() == '1' for i in images]
     return _files_data('cub', paths, y, train, [names[k] for k in sorted(names)], size, closed, verify)
@@ -380,28 +385,32 @@ _with_closed('cub', cub_data, (5864, 5924), (5994, 5794), title='CUB-200-2011', 
              layout='CUB_200_2011 with images.txt, image_class_labels.txt, train_test_split.txt and images')
 
 # %% ../nbs/08b_published.ipynb #a8a3e44a
+def _annotated(annotations, folder, column):
+    "Paths below a folder, labels from 0, and which belong to the published training part"
+    from scipy.io import loadmat
+    a = np.atleast_1d(loadmat(annotations, squeeze_me=True)['annotations'])
+    test = np.full(len(a), folder.name == 'cars_test')
+    if 'test' in a.dtype.names: test = a['test'].astype(int)
+    paths = [folder/str(n) for n in a[column]]
+    return paths, a['class'].astype(int) - 1, test == 0
+
 def _cars(root):
-    "Paths, labels from 0, which belong to the published training part, and the names of classes if known"
-    def mat(f, images, name):
-        from scipy.io import loadmat
-        a = np.atleast_1d(loadmat(f, squeeze_me=True)['annotations'])
-        test = a['test'].astype(int) if 'test' in a.dtype.names else np.full(len(a), 'test' in images)
-        paths = [root/images/str(n) for n in a[name]]
-        return paths, a['class'].astype(int) - 1, test == 0
-    where = lambda n: next((p for p in (root/n, root/'devkit'/n) if p.exists()), None)
-    one, train, test = map(where, ('cars_annos.mat', 'cars_train_annos.mat', 'cars_test_annos_withlabels.mat'))
-    if one and (root/'car_ims').is_dir(): return mat(one, '.', 'relative_im_path')
+    "The same from whichever form is there"
+    def found(n): return next((p for p in (root/n, root/'devkit'/n) if p.exists()), None)
+    one, train, test = map(found, ('cars_annos.mat', 'cars_train_annos.mat', 'cars_test_annos_withlabels.mat'))
+    if one and (root/'car_ims').is_dir(): return _annotated(one, root, 'relative_im_path')
     if train and test:
-        both = zip(mat(train, 'cars_train', 'fname'), mat(test, 'cars_test', 'fname'))
+        both = zip(_annotated(train, root/'cars_train', 'fname'), _annotated(test, root/'cars_test', 'fname'))
         return tuple(map(np.concatenate, both))
     files, dirs, links, _ = _walk(root)
-    parts, where, _ = _sorted(files, dirs, 1, links)
+    parts, places, _ = _sorted(files, dirs, 1, links)
     if len(parts) < 2:
         raise UserError(f"{root} was given, expected {DATASETS['cars'].layout}: place them there")
-    part, kind = zip(*where.values())
-    number = {c: i for i, c in enumerate(sorted(set(kind)))}
-    return [files[n] for n in where], [number[c] for c in kind], [p == parts[0] for p in part]
+    part, kind = zip(*places.values())
+    labels = np.unique(kind, return_inverse=True)[1]
+    return [files[n] for n in places], labels, [p == parts[0] for p in part]
 
+# %% ../nbs/08b_published.ipynb #f1b63630
 def cars_data(
     config:RunConfig=None, # Not used: the data are the same for every run
     data_dir=None,         # As for data_folder
@@ -416,7 +425,7 @@ def cars_data(
     except UserError: raise
     except Exception as e:
         raise UserError(f'the annotations in {root} cannot be read ({_words(e)}): unpack the data again') from e
-    return _files_data('cars', paths, y, train, [str(k) for k in range(max(y) + 1)], size, closed, verify)
+    return _files_data('cars', paths, y, train, [*map(str, range(max(y) + 1))], size, closed, verify)
 
 _with_closed('cars', cars_data, (8054, 8131), (8144, 8041), title='CARS196', megabytes=1958,
              places=('stanford-cars', 'stanford_cars', 'cars196', 'stanford-cars.tgz'),
