@@ -167,8 +167,10 @@ def plot_history(
     else: _from_zero(ax)
     ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' '))
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
-    if not ax.lines: ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
-    if labels and ax.get_legend_handles_labels()[0]: ax.legend(frameon=True, framealpha=.8, edgecolor='none')
+    if not ax.lines:
+        ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
+    if labels and ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=True, framealpha=.8, edgecolor='none')
     return ax
 
 # %% ../nbs/13_visualize.ipynb #de53ec88
@@ -335,6 +337,7 @@ def _class_variances(runs):
     cols = [t[t.label >= 0].set_index('label')[_VARIANCE] for t in tabs]
     return pd.concat(cols, axis=1) if cols else None
 
+# %% ../nbs/13_visualize.ipynb #21aeeb9d
 @_styled
 def plot_class_variance(
     runs,     # Runs of one data set
@@ -456,7 +459,8 @@ def plot_tsne(
     for ax, a in zip(axs, one):
         ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
         ax.spines[:].set(visible=True, color='.8')
-        if xys.get(a) is not None: _scatter(ax, xys[a], shown[a][1])
+        if xys.get(a) is not None:
+            _scatter(ax, xys[a], shown[a][1])
         else: ax.text(0, 0, 'all points coincide' if a in shown else 'diverged: no embedding', ha='center')
     return axs
 
@@ -513,7 +517,8 @@ def _neighbour_rows(ax, run):
     spread = e['spread'].tolist()
     name = _class_name(run, y[spread[0]])
     write(0, last - .08, f'most spread out: {name}, from its mean outwards')
-    for k, i in enumerate(spread): _tile(ax, pics[i], 1.05*k, last)
+    for k, i in enumerate(spread):
+        _tile(ax, pics[i], 1.05*k, last)
     ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5))
     ax.set_axis_off()
 
@@ -582,6 +587,7 @@ def _paired_axis(ax, measures, log):
     ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else '')
     ax.tick_params(axis='x', which='minor', labelsize=8)
 
+# %% ../nbs/13_visualize.ipynb #31992aee
 @_styled
 def plot_paired(
     frames:dict,    # Strategy → table from runs_frame
