@@ -491,6 +491,7 @@ def _tile(ax, picture, x, y, right=None):
     frame = _FRAMES[bool(right)]
     ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **frame))
 
+# %% ../nbs/13_visualize.ipynb #975036c6
 def _neighbour_rows(ax, run):
     "Queries and neighbours, hardest negatives, the most spread-out class, one below the other"
     e = run.embeddings
