@@ -33,10 +33,9 @@ def balanced_subset(
     y = plain_labels(labels).cpu()
     order = torch.randperm(len(y), generator=stream(seed, 'evaluation'))
     order = in_turns(y, order[y[order] >= 0])
-    C = len(y[order].unique())
-    # the first C are one of each class: those of some classes come first
-    if size < least*C:
-        some = torch.isin(y[order], y[order[:max(1, size//least)]])
+    classes = y[order]                                             # it begins with one point of each
+    if size < least*len(classes.unique()):
+        some = torch.isin(classes, classes[:max(1, size//least)])
         order = torch.cat([order[some], order[~some]])
     return order[:size].sort().values
 
@@ -48,19 +47,23 @@ def no_batches(
     try: return len(dl) == 0
     except TypeError: return False
 
+def _first_batches(dl, n, seed):
+    "Inputs and labels of so many first batches that they hold `n` points"
+    xs, ys = [], []
+    # shuffled, for data that are sorted by class; nobody else's numbers are used up
+    with no_random(seed):
+        for b in every_sample(dl, shuffle=True):
+            xs.append(plain_tensor(b[0]).detach())
+            ys.append(plain_labels(b[-1]))
+            if sum(map(len, ys)) >= n: break
+    return torch.cat(xs), torch.cat(ys)
+
 def _points(dl, size, seed):
     "A class-balanced set of a loader's points: from its arrays if it has them, else from its first batches; or None"
-    if torch.is_tensor(getattr(dl, 'x', None)) and hasattr(dl, 'y'): x, y = dl.x, plain_labels(dl.y)
-    else:
-        if no_batches(dl): return None
-        bs, n = [], 0
-        # shuffled, for data that are sorted by class; nobody else's numbers are used up
-        with no_random(seed):
-            for b in every_sample(dl, shuffle=True):
-                bs.append((plain_tensor(b[0]).detach(), plain_labels(b[-1])))
-                n += len(bs[-1][1])
-                if n >= 4*size: break
-        x, y = map(torch.cat, zip(*bs))
+    if torch.is_tensor(getattr(dl, 'x', None)) and hasattr(dl, 'y'):
+        x, y = dl.x, plain_labels(dl.y)
+    elif no_batches(dl): return None
+    else: x, y = _first_batches(dl, 4*size, seed)
     i = balanced_subset(y, size, seed).to(y.device)
     return (x[i], y[i]) if len(i) else None
 
@@ -102,8 +105,9 @@ def replica_points(
     dls = loaders_of(dl, len(seeds))                                            # held-out data may be the same for all
     return stack_points(_points(d, size, s) for d, s in zip(dls, seeds))
 
-def _stacked(points):
-    "Points somebody has given, those of a lone model as a stack of one"
+def _given_or_drawn(points, dl, size, seeds):
+    "Points somebody has given, those of a lone model as a stack of one; for None a class-balanced set of a loader's"
+    if points is None: return replica_points(dl, size, seeds)
     x, y = plain_tensor(points[0]), plain_labels(points[1])
     return (x, y) if y.ndim > 1 else (x[None], y[None])
 
@@ -112,8 +116,9 @@ GROUPS = 'easy', 'hard', 'mislabelled', 'outlier'    # What the numbers of sampl
 
 def _raw_blocks(x, own):
     "The raw input as the baseline sees it, float64, some rows at a time, and what belongs to these rows"
+    raw = RawInput(normalize=False)
     rows = max(1, 2**22//max(1, x[0].numel()))
-    for b, i in zip(x.split(rows), own.split(rows)): yield embed(RawInput(normalize=False), b).double(), i
+    for b, i in zip(x.split(rows), own.split(rows)): yield embed(raw, b).double(), i
 
 def sample_groups(
     x,               # (N, …) training inputs
@@ -128,22 +133,28 @@ def sample_groups(
     res[right] = GROUPS.index('easy')
     classes, own = clean.clamp(min=-1).unique(return_inverse=True)
     n = own.bincount()
-    sums = sum(torch.zeros(len(n), b.shape[1], dtype=b.dtype).index_add_(0, i, b) for b, i in _raw_blocks(x, own))
+    sums = 0
+    for b, i in _raw_blocks(x, own):
+        sums = sums + b.new_zeros(len(n), b.shape[1]).index_add_(0, i, b)
     means = (sums/n[:, None])[classes >= 0]
     if len(means) < 2: return res                                  # no other class, so nothing is nearer to it
     own = own - int(classes[0] < 0)                                # place among the classes; outliers have none
-    ratio = torch.cat([_nearness(b, means, i) for b, i in _raw_blocks(x, own)])
-    order = ratio.masked_fill(~right, -1).argsort(descending=True, stable=True)
-    res[order[:round(share*int(right.sum()))]] = GROUPS.index('hard')
+    h = torch.cat([_hardness(b, means, i) for b, i in _raw_blocks(x, own)])
+    order = h.masked_fill(~right, -1).argsort(descending=True, stable=True)
+    n_hard = round(share*right.sum().item())
+    res[order[:n_hard]] = GROUPS.index('hard')
     return res
 
-def _nearness(x, means, own):
+def _hardness(x, means, own):
     "@eq-hard, 1 where a point coincides with both means"
-    rows, res = max(1, 2**20//len(means)), []                      # at most so many distances at once
-    for b, c in zip(x.split(rows), own.clamp(min=0)[:, None].split(rows)):
+    rows = max(1, 2**20//len(means))                               # at most so many distances at once
+    own = own.clamp(min=0)[:, None]
+    res = []
+    for b, c in zip(x.split(rows), own.split(rows)):
         d = torch.cdist(b, means)
-        near = d.gather(1, c)
-        res.append(near/d.scatter_(1, c, math.inf).amin(1, keepdim=True))
+        to_own = d.gather(1, c)
+        to_other = d.scatter_(1, c, math.inf).amin(1, keepdim=True)
+        res.append(to_own/to_other)
     return torch.cat(res).nan_to_num(1., math.inf)[:, 0]
 
 # %% ../nbs/10_diagnostics.ipynb #a2a8ff50
@@ -156,7 +167,7 @@ def hard_points(
     "Hard points, class-balanced, and the easy points among which their neighbours are looked for"
     y, groups = dl.y.cpu(), plain_labels(groups).cpu()
     def some(name, n):
-        i = (groups == GROUPS.index(name)).nonzero()[:, 0]
+        i = (groups == GROUPS.index(name)).nonzero().flatten()
         return i[balanced_subset(y[i], n, seed)]
     hard = some('hard', size)
     i = torch.cat([hard, some('easy', 4*size - len(hard))])
@@ -174,7 +185,8 @@ def sample_gradients(
         length = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
         normalize = ((length - 1).abs() < 1e-3).float()
     if normalize is not False:
-        grad = grad - normalize*z*(z*grad).sum(-1, keepdim=True)
+        along = (z*grad).sum(-1, keepdim=True)
+        grad = grad - normalize*z*along
     return torch.linalg.vector_norm(grad, dim=-1)
 
 def participation(
@@ -185,7 +197,8 @@ def participation(
     if not g.is_floating_point(): g = g.float()
     tiny = torch.finfo(g.dtype).tiny
     g = g/g.amax(-1, keepdim=True).clamp_min(tiny)                # or the square of a small gradient is 0
-    return g.sum(-1)**2/(g.shape[-1]*g.square().sum(-1)).clamp_min(tiny)
+    B = g.shape[-1]
+    return g.sum(-1)**2/(B*g.square().sum(-1)).clamp_min(tiny)
 
 # %% ../nbs/10_diagnostics.ipynb #37fa06cc
 def group_sums(
@@ -193,8 +206,10 @@ def group_sums(
     groups:Tensor # (…, B) places in GROUPS
 )->Tensor:        # (…, 8): their sums for each group, then how many samples of each there are
     "Sizes of gradients by group, in a form that adds up over batches"
-    in_group = groups[..., None, :] == torch.arange(len(GROUPS), device=groups.device)[:, None]     # (…, 4, B)
-    return torch.cat([(in_group*g[..., None, :]).sum(-1), in_group.sum(-1)], -1)
+    places = torch.arange(len(GROUPS), device=groups.device)
+    in_group = groups[..., None, :] == places[:, None]             # (…, 4, B)
+    sums = (in_group*g[..., None, :]).sum(-1)
+    return torch.cat([sums, in_group.sum(-1)], -1)
 
 # %% ../nbs/10_diagnostics.ipynb #882f12d3
 def positive_share(
@@ -210,6 +225,10 @@ def _batch_share(dl):
     if not dl.k_per_class: return positive_share(dl.y)
     return float(np.mean([positive_share(dl.labels[i]) for i in dl.order(0)]))
 
+def _tell_samples(loaders):
+    "Do loaders tell which samples are in a batch?"
+    return all(isinstance(d, GatherDL) for d in loaders)
+
 def probe_weighting(
     loss,   # A loss
     dl      # The training loader, or one of replicas
@@ -219,7 +238,7 @@ def probe_weighting(
     loaders = loaders_of(dl)
     even = isinstance(loss, TripletLoss) or loss.balance or loss.strategy not in ('all', 'semi-hard')
     if even: return [.5]*len(loaders), 'one to one'
-    if not all(isinstance(d, GatherDL) for d in loaders): return None, "as the probe's pairs"
+    if not _tell_samples(loaders): return None, "as the probe's pairs"
     marked = ', semi-hard or not' if loss.strategy == 'semi-hard' else ''
     return [_batch_share(d) for d in loaders], 'as all pairs of a batch' + marked
 
@@ -232,7 +251,8 @@ def epochs_to_decay(
     "When a curve first falls to a share of where it began"
     v = list(values)
     at = range(len(v)) if at is None else at
-    low = (t for t, o in list(zip(at, v))[1:] if o is not None and o <= share*v[0])
+    later = list(zip(at, v))[1:]
+    low = (t for t, o in later if o is not None and o <= share*v[0])
     return next(low, None)
 
 def epochs_to_gain(
@@ -245,7 +265,8 @@ def epochs_to_gain(
     at = range(len(v)) if at is None else at
     gain = v[-1] - v[0] if v else 0
     if not gain > 0: return None
-    return next(t for t, o in zip(at, v) if o - v[0] >= share*gain - 1e-12)     # to rounding
+    most = share*gain - 1e-12                                                   # to rounding
+    return next(t for t, o in zip(at, v) if o - v[0] >= most)
 
 # %% ../nbs/10_diagnostics.ipynb #8d0fae05
 def stall_epoch(
@@ -257,7 +278,8 @@ def stall_epoch(
     "When a curve has all but stopped falling"
     v = [max(float(o), floor) for o in probe]
     least = (1 - rate)**over
-    return next((t for t in range(over, len(v)) if v[t] > v[t - over]*least), None)
+    stalled = (t for t in range(over, len(v)) if v[t] > v[t - over]*least)
+    return next(stalled, None)
 
 def hard_gain(
     recall,  # A value per epoch, before training first; None or NaN where nobody measured
@@ -278,7 +300,8 @@ def decay_rate(
     v = torch.tensor(first, dtype=torch.float64).log()
     t = torch.arange(len(v), dtype=torch.float64)
     t = t - t.mean()
-    return -((t*v).sum()/t.square().sum()).item() if len(v) > 1 else math.nan
+    slope = (t*v).sum()/t.square().sum()                                        # of one value: 0/0, NaN
+    return -slope.item()
 
 # %% ../nbs/10_diagnostics.ipynb #945b8b3d
 class Diverged(UserError):
@@ -345,7 +368,10 @@ class OptimizationDiagnostics(_Watcher):
     def before_train(self):
         "Measure the probe before the first step; look up who is in the batches of each epoch"
         super().before_train()
-        if self.watching: self.tenth, self.fresh, self.batch_groups = 0, [], self._look_up()
+        if not self.watching: return
+        self.tenth = 0
+        self.fresh = []
+        self.batch_groups = self._look_up()
 
 # %% ../nbs/10_diagnostics.ipynb #6304153a
 @patch
@@ -358,9 +384,14 @@ def _start(self:OptimizationDiagnostics):
 @patch
 def _forget(self:OptimizationDiagnostics, R):
     "Nothing is known of any replica"
-    self.R, self.points = R, None
-    self.tables, self.readings, self.places = ([[] for _ in range(R)] for _ in range(3))
-    self.collapses, self.all_steps, self.dead = [None]*R, [], set()
+    self.R = R
+    self.points = None
+    self.tables = [[] for _ in range(R)]            # a row per epoch
+    self.readings = [[] for _ in range(R)]          # of the probe within epochs: when, and its value
+    self.places = [[] for _ in range(R)]            # per epoch, where some points of the probe are
+    self.collapses = [None]*R
+    self.all_steps = []
+    self.dead = set()
 
 @patch
 def _prepare(self:OptimizationDiagnostics):
@@ -371,15 +402,18 @@ def _prepare(self:OptimizationDiagnostics):
 @patch
 def _follow(self:OptimizationDiagnostics):
     "From here on, from the weights as they are"
-    self.seen, self.step, self.kept, self.blocks = None, None, [], []
+    self.seen = self.step = None
+    self.kept = []
+    self.blocks = []
     seeds = for_each(self.seed, self.R)
     if getattr(self, 'points', None) is None:                            # a copy from a file has none
-        self.points = _stacked(self.probe) if self.probe else replica_points(self.dls.train, self.probe_size, seeds)
+        self.points = _given_or_drawn(self.probe or None, self.dls.train, self.probe_size, seeds)
     if self.points is None:
         raise UserError('the training data hold no sample with a label of at least 0, expected some to look at: '
                         'check the loader and its labels')
     self.pull, self.weighting = probe_weighting(self.loss_func, self.dls.train)
-    self.watched = [balanced_subset(y, WATCHED, s, least=4) for y, s in zip(self.points[1], seeds)]
+    _, labels = self.points
+    self.watched = [balanced_subset(y, WATCHED, s, least=4) for y, s in zip(labels, seeds)]
     self.params = [p for p in self.model.parameters() if p.requires_grad]
     self.bare = [p.detach() for p in self.params]                       # the same memory, without a graph
     self.before = [p.clone() for p in self.bare]
@@ -406,16 +440,19 @@ def after_pred(self:OptimizationDiagnostics):
 def before_step(self:OptimizationDiagnostics):
     "Keep the loss, its terms and the gradients of this step"
     if self.seen is None: return
-    self._keep(self._norms([p.grad for p in self.params if p.grad is not None]))
+    grads = [p.grad for p in self.params if p.grad is not None]
+    self._keep(self._norms(grads))
 
 @patch
 def _keep(self:OptimizationDiagnostics, norms):
-    l, f, z = self.learn, self.learn.loss_func, self.seen
+    l = self.learn
+    f = l.loss_func
+    z = self.seen
     self.seen = None
     loss = l.loss.detach() if self.R == 1 else f.value          # a stack gives the sum of its losses
     groups = self.batch_groups and self.batch_groups[l.iter]
-    self.step = Step(loss=loss, z=z.detach(), grad=z.grad, norms=norms, terms=getattr(f, 'latest', None),
-                     margin=getattr(f, 'margin', None), groups=groups)
+    self.step = Step(loss=loss, z=z.detach(), grad=z.grad, norms=norms, groups=groups,
+                     terms=getattr(f, 'latest', None), margin=getattr(f, 'margin', None))
 
 @patch
 def after_cancel_batch(self:OptimizationDiagnostics):
@@ -434,7 +471,8 @@ def after_step(self:OptimizationDiagnostics):
 
 @patch
 def _store(self:OptimizationDiagnostics, moves):
-    step, self.step = self.step, None
+    step = self.step
+    self.step = None
     step.moves = moves
     self.kept.append(step)
     if len(self.kept)*step.z.numel() >= 2**20: self._condense()        # 8 MB of embeddings and gradients
@@ -445,21 +483,24 @@ def _store(self:OptimizationDiagnostics, moves):
 def _look_up(self:OptimizationDiagnostics):
     "The groups of the samples of each batch of this epoch, (R, B); None where the loader does not tell"
     loaders = loaders_of(self.dls.train)
-    if self.groups is None or not all(isinstance(d, GatherDL) for d in loaders): return None
+    if self.groups is None or not _tell_samples(loaders): return None
     each = [d.indices(self.dls.train.epoch) for d in loaders]
     if not each[0]: return None
     groups = zip(for_each(self.groups, self.R), each)
     rows = torch.stack([plain_labels(g).cpu()[torch.cat(i)] for g, i in groups])
-    return rows.to(self.dls.device).split([len(i) for i in each[0]], 1)
+    sizes = list(map(len, each[0]))
+    return rows.to(self.dls.device).split(sizes, 1)
 
 @patch
 def _glance(self:OptimizationDiagnostics):
     "Read the probe where a tenth of one of the first epochs is over"
-    l, done = self.learn, len(self.all_steps)
+    l = self.learn
+    done = len(self.all_steps)
     tenth = (l.iter + 1)*READINGS//l.n_iter
     if done >= EARLY or tenth in (self.tenth, READINGS): return
     self.tenth = tenth
-    self.fresh.append((done + (l.iter + 1)/l.n_iter, _measured(self, *self.points)[2]))
+    *_, probe = _measured(self, *self.points)
+    self.fresh.append((done + (l.iter + 1)/l.n_iter, probe))
 
 @patch
 def _write_readings(self:OptimizationDiagnostics):
@@ -485,17 +526,20 @@ def resume(self:OptimizationDiagnostics, state  # From `state`, of the same run;
     self._prepare()
     device = self.start.device
     for k in _REMEMBERED: setattr(self, k, state[k])
-    self.start, self.dead = self.start.to(device), set(state['dead'])
+    self.start = self.start.to(device)
+    self.dead = set(state['dead'])
 
 # %% ../nbs/10_diagnostics.ipynb #329a4a04
 def _embedded(model, x):
     "Embeddings (R, N, D) of inputs (R, N, …)"
-    return embed(model, x) if getattr(model, 'replicas', 0) else embed(model, x[0])[None]
+    if getattr(model, 'replicas', 0): return embed(model, x)
+    return embed(model, x[0])[None]
 
 def _over_all(loss, z, y, weights=None):
     "A loss over all pairs of (R, N, D), (R) values: @eq-probe"
     if isinstance(loss, PairLoss): loss = loss.over_all()
-    v = loss.each(z, y) if getattr(loss, 'replicas', None) else loss(z[0], y[0])[None]
+    stack = getattr(loss, 'replicas', None)
+    v = loss.each(z, y) if stack else loss(z[0], y[0])[None]
     if weights is None or getattr(loss.latest, 'positive', None) is None: return v
     pull, push = (reduce_terms(t) for t in (loss.latest.positive, loss.latest.negative))
     π = pull.new_tensor(weights)                                         # (R)
@@ -513,12 +557,13 @@ def _probe(self:OptimizationDiagnostics):
     "Loss over all pairs of the probe, and how far its embeddings are spread, for each replica"
     z, _, v = _measured(self, *self.points)
     square = lambda z: z.square().sum(2).mean(1)
-    spread = square(z - z.mean(1, keepdim=True))/square(z).clamp_min(1e-30)
+    centred = z - z.mean(1, keepdim=True)
+    spread = square(centred)/square(z).clamp_min(1e-30)
     for places, one, i in zip(self.places, z, self.watched):
         places.append(one[i.to(z.device)].half().cpu())
-    res = [dict(probe_loss=a, spread=b) for a, b in zip(v.tolist(), spread.tolist())]
-    self.broken = [r for r, d in enumerate(res) if not all(map(math.isfinite, d.values()))]
-    return res
+    fine = v.isfinite() & spread.isfinite()
+    self.broken = (~fine).nonzero().flatten().tolist()
+    return [dict(probe_loss=a, spread=b) for a, b in zip(v.tolist(), spread.tolist())]
 
 @patch
 def probe_path(self:OptimizationDiagnostics,
@@ -528,12 +573,14 @@ def probe_path(self:OptimizationDiagnostics,
     labels = self.points[1][r].cpu()[self.watched[r]]
     return dict(probe_path=torch.stack(self.places[r]), probe_path_labels=labels)
 
+# %% ../nbs/10_diagnostics.ipynb #49dbf014
 @patch
 def _bury(self:OptimizationDiagnostics):
     "A replica that has diverged stays so; the fit ends when none is left"
     for r in set(self.broken) - self.dead:
         self.dead.add(r)
-        text = self._call(r, f"the loss or the embeddings are NaN or infinite since epoch {self.tables[r][-1]['epoch']}"
+        since = self.tables[r][-1]['epoch']
+        text = self._call(r, f'the loss or the embeddings are NaN or infinite since epoch {since}'
                              ': the run has diverged; use a lower learning rate, or check the loss and the data')
         if len(self.dead) == self.R: raise Diverged(text)
         self.notify(text)
@@ -549,11 +596,13 @@ def after_train(self:OptimizationDiagnostics):
     self._condense()
     if not self.blocks: return
     S = torch.cat(self.blocks, 1).cpu()                                   # the one wait for the device
-    steps, self.blocks = dict(zip(self.columns, S)), []                   # (steps, R) each
+    steps = dict(zip(self.columns, S))                                    # (steps, R) each
+    self.blocks = []
     self.all_steps.append(steps)
     self._write_readings()
     probe = self._probe()
-    self.broken += (~steps['loss'].isfinite().all(0)).nonzero()[:, 0].tolist()
+    fine = steps['loss'].isfinite().all(0)
+    self.broken += (~fine).nonzero().flatten().tolist()
     for r, table in enumerate(self.tables):
         if r in self.dead: continue
         table.append(self._row(_of(steps, r), table[-1], probe[r]))
@@ -565,17 +614,16 @@ def _row(self:OptimizationDiagnostics, s, last, probe):
     "The row of an epoch with steps `s`, after the row `last`"
     loss = (s['loss']*s['samples']).sum()/s['samples'].sum()
     path = last.get('path', 0.) + s['update_size'].nansum().item()
-    means = {k: _mean(v) for k, v in _measures(s).items()}
-    return dict(epoch=last['epoch'] + 1, loss=loss.item(), **probe, **{k: means[k] for k in (*_ACTIVITIES, *_SIZES)},
-                path=path, margin=s['margin'].mean().item(), **_by_group(s))
+    return dict(epoch=last['epoch'] + 1, loss=loss.item(), **probe, **_means(s), path=path,
+                margin=s['margin'].mean().item(), **_by_group(s))
 
 def _of(steps, r): return {k: v[:, r] for k, v in steps.items()}
 
-def _measures(s):
-    "What is averaged, a value per step; NaN where a step has none"
-    return {k: s[k] for k in _SIZES} | {k: s[a]/s[b] for k, (a, b) in _ACTIVITIES.items()}
-
-def _mean(v): return v.nanmean().item()
+def _means(s):
+    "Means over the steps that have a value; NaN where none has"
+    activities = {k: s[a]/s[b] for k, (a, b) in _ACTIVITIES.items()}
+    values = activities | {k: s[k] for k in _SIZES}
+    return {k: v.nanmean().item() for k, v in values.items()}
 
 def _by_group(s):
     "The mean gradient of the samples of each group, over steps; NaN where there are none"
@@ -588,16 +636,23 @@ def _length(vs): return torch.linalg.vector_norm(nn.utils.rnn.pad_sequence(vs, b
 def _column(steps, name):
     "What an attribute of each step holds, or an attribute of that; NaN where a loss of one's own leaves it out"
     for k in name.split('.'): steps = [getattr(o, k, None) for o in steps]
-    return [math.nan if o is None or isinstance(o, str) else o for o in steps]
+    column = [math.nan if o is None or isinstance(o, str) else o for o in steps]
+    return torch.stack(column) if torch.is_tensor(column[0]) else torch.tensor(column)
+
+def _joined(parts):
+    "Columns one below the other"
+    return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 @patch
 def _moved(self:OptimizationDiagnostics, steps):
     "Who moves in steps of one shape, (steps, R) each"
-    def stacked(ts): return torch.stack(ts).reshape(len(steps), self.R, *ts[0].shape[-2:])
-    z, grad = (stacked([getattr(s, k) for s in steps]) for k in ('z', 'grad'))
+    shape = len(steps), self.R, *steps[0].z.shape[-2:]                                   # (steps, R, B, D)
+    z = torch.stack([s.z for s in steps]).reshape(shape)
+    grad = torch.stack([s.grad for s in steps]).reshape(shape)
     g = sample_gradients(z, grad, getattr(self.model, 'normalize', None))                # (steps, R, B)
     total = g.sum(-1)
-    res = dict(samples=torch.full_like(total, g.shape[-1]), participation=participation(g), emb_grad_norm=total)
+    samples = torch.full_like(total, g.shape[-1])
+    res = dict(samples=samples, participation=participation(g), emb_grad_norm=total)
     if steps[0].groups is None: return res
     sums = group_sums(g, torch.stack([s.groups for s in steps]))
     return res | dict(zip(_GROUP_SUMS, sums.unbind(-1)))
@@ -605,18 +660,18 @@ def _moved(self:OptimizationDiagnostics, steps):
 @patch
 def _condense(self:OptimizationDiagnostics):
     "What the kept steps say, as columns (steps, R) on the device"
-    steps, self.kept = self.kept, []
+    steps = self.kept
+    self.kept = []
     if not steps: return
     # the last batch is shorter
     moved = [self._moved(list(alike)) for _, alike in groupby(steps, lambda s: s.z.shape)]
     columns = {k: _column(steps, k) for k in _NUMBERS}
-    columns |= dict(grad_norm=_length([s.norms for s in steps]), update_size=_length([s.moves for s in steps]))
-    columns |= {k: torch.cat([m[k] for m in moved]) for k in moved[0]}
+    columns['grad_norm'] = _length([s.norms for s in steps])
+    columns['update_size'] = _length([s.moves for s in steps])
+    columns |= _joined(moved)
     device = steps[0].z.device
     wide = torch.float32 if device.type == 'mps' else torch.float64
-    def col(v):
-        if not torch.is_tensor(v): v = torch.stack(v) if torch.is_tensor(v[0]) else torch.tensor(v)
-        return v.to(device, wide).reshape(len(steps), -1).expand(-1, self.R)
+    def col(v): return v.to(device, wide).reshape(len(steps), -1).expand(-1, self.R)
     self.columns = list(columns)
     self.blocks.append(torch.stack([col(v) for v in columns.values()]))
 
@@ -642,31 +697,32 @@ def summary(self:OptimizationDiagnostics,
     h = self.tables[r]
     ends = [(d['epoch'], d['probe_loss']) for d in h] or [(0, math.nan)]        # none: diverged before the first step
     at, curve = zip(*sorted([*ends, *map(tuple, self.readings[r])]))
-    probe, trained = [v for _, v in ends], h[1:]
-    means = epochs_to_decay([d['loss'] for d in trained], at=[d['epoch'] for d in trained])
+    _, probe = zip(*ends)
+    losses = [d['loss'] for d in h[1:]]
+    epochs = [d['epoch'] for d in h[1:]]
     d = dict(probe_initial=probe[0], probe_final=probe[-1], decay_rate=decay_rate(probe),
              epochs_to_decay=epochs_to_decay(curve, at=at),
-             epochs_to_decay_first_epoch=means, probe_weighting=self.weighting,
+             epochs_to_decay_first_epoch=epochs_to_decay(losses, at=epochs), probe_weighting=self.weighting,
              probe_positives=self.pull[r] if self.pull else None, collapsed_at=self.collapses[r])
     return d | self._walk(r) if self.all_steps else d
 
 @patch
 def _walk(self:OptimizationDiagnostics, r):
     "What all steps of a replica come to, up to its last row"
-    epochs = self.all_steps[:max(len(self.tables[r]) - 1, 1)]
-    s = _of({k: torch.cat([e[k] for e in epochs]) for k in epochs[0]}, r)
+    trained = max(len(self.tables[r]) - 1, 1)
+    s = _of(_joined(self.all_steps[:trained]), r)
     tenth = max(1, len(s['loss'])//10)
-    d = {}
-    for k, v in _measures(s).items(): d |= {k: _mean(v), f'{k}_last': _mean(v[-tenth:])}
-    late = _by_group({k: v[-tenth:] for k, v in s.items()})
+    late = {k: v[-tenth:] for k, v in s.items()}
+    last = _means(late) | _by_group(late)
     u = s['update_size'].nan_to_num()
     path = u.sum().item()
     away = (self._flat(self.params)[r] - self.start[r]).norm().item()
-    return dict(**d, **_by_group(s), **{f'{k}_last': v for k, v in late.items()},
+    return dict(**_means(s), **_by_group(s), **{f'{k}_last': v for k, v in last.items()},
                 path=path, path_first_tenth=(u[:tenth].sum()/max(path, 1e-30)).item(),
                 displacement_over_path=away/max(path, 1e-30),
                 samples_per_step=s['samples'].mean().item(),
-                **{f'{k}_per_step': s[f'terms.{k}'].mean().item() for k in ('pairs', 'skipped')},
+                pairs_per_step=s['terms.pairs'].mean().item(),
+                skipped_per_step=s['terms.skipped'].mean().item(),
                 steps=int((~s['update_size'].isnan()).sum()), **_constant(self.loss_func))
 
 def _constant(loss):
@@ -722,7 +778,7 @@ def _choose(self:GeometryHistory):
     self.R = replicas_of(self.model)
     valid = self.dls[1] if len(self.dls.loaders) > 1 else ()
     seeds = for_each(self.seed, self.R)
-    self.held_out = replica_points(valid, self.size, seeds) if self.points is None else _stacked(self.points)
+    self.held_out = _given_or_drawn(self.points, valid, self.size, seeds)
     self.pull, _ = probe_weighting(self.loss_func, self.dls.train)
     self.hard = None if self.groups is None else self._hard(seeds)
 
@@ -730,7 +786,8 @@ def _choose(self:GeometryHistory):
 def _hard(self:GeometryHistory, seeds):
     "Hard points of each replica and easy ones beside them: inputs (R, G, …), labels and number of hard ones of each"
     places = zip(loaders_of(self.dls.train), for_each(self.groups, self.R), seeds)
-    x, y, n = zip(*(hard_points(d, g, self.size, s) for d, g, s in places))
+    each = [hard_points(d, g, self.size, s) for d, g, s in places]
+    x, y, n = zip(*each)
     return nn.utils.rnn.pad_sequence(x, batch_first=True), y, n
 
 @patch
@@ -739,7 +796,7 @@ def _measure(self:GeometryHistory, epoch):
     if self.held_out is None: return [dict(epoch=epoch)]*self.R             # no held-out data
     z, y, v = _measured(self, *self.held_out, self.loss)
     loss = [{'valid_loss': l} for l in v.tolist()] if self.loss else [{}]*self.R
-    fine = [bool(o.isfinite().all()) for o in z]
+    fine = z.isfinite().flatten(1).all(1).tolist()
     geometry = [_geometry(a, b) if ok else {} for a, b, ok in zip(z, y, fine)]
     parts = zip(loss, geometry, self._measure_hard(fine))
     return [dict(epoch=epoch, **l, **g, **h) for l, g, h in parts]
@@ -753,9 +810,12 @@ def _measure_hard(self:GeometryHistory, fine):
     "Recall@1 of the hard points of each replica, NaN where there are none"
     if self.hard is None: return [{}]*self.R
     x, *known = self.hard
-    recall = lambda z, y, n: nearest_right(z[:len(y)], y, range(n)).nanmean().item()
-    return [{'hard/recall@1': recall(z, y, n) if ok and n else math.nan}
+    return [{'hard/recall@1': _hard_recall(z, y, n) if ok and n else math.nan}
             for z, y, n, ok in zip(_embedded(self.model, x), *known, fine)]
+
+def _hard_recall(z, y, n):
+    right = nearest_right(z[:len(y)], y, range(n))           # after the points of this replica there is padding
+    return right.nanmean().item()
 
 # %% ../nbs/10_diagnostics.ipynb #0e3c5f2a
 @patch
@@ -767,7 +827,8 @@ def summary(self:GeometryHistory,
     if not seen or seen[0][0]: return {}                     # nothing is known of the untrained network
     at, v = zip(*seen)
     res = {'recall@1_gain': v[-1] - v[0], 'epochs_to_gain': epochs_to_gain(v, at=at)}
-    return res | {k: d[k] for d in self.tables[r] for k in ('hard/recall@1',) if k in d}     # the last one stays
+    hard = [d['hard/recall@1'] for d in self.tables[r] if 'hard/recall@1' in d]
+    return res | {'hard/recall@1': hard[-1]} if hard else res
 
 # %% ../nbs/10_diagnostics.ipynb #c6e1d8d2
 def _watchers(learn): return [cb for cb in learn.cbs if isinstance(cb, _Watcher)]

@@ -61,34 +61,35 @@ def _threshold(run):
     labels = run.embeddings['test_labels']
     rows = measured(labels, VERIFIED, run.config.seed)
     found = verification_thresholds(run.embeddings['test'][rows], labels[rows], SHARES)
-    share, t = next(((s, t) for s, t in zip(SHARES, found.values()) if not math.isnan(t)), (None, None))
-    if t is None: return None
+    known = [(s, t) for s, t in zip(SHARES, found.values()) if not math.isnan(t)]
+    if not known: return None
+    share, t = known[0]
     nearer = f'{100*share:g} % of their pairs of different classes are nearer'
     set_on = f'{len(rows):,} held-out points of this run: {nearer}'
     return dict(distance=t if math.isfinite(t) else 'inf', set_on=set_on, **_passing(run.metrics, share))
 
 def _passing(metrics, share):
     "Shares of pairs that pass a distance set by other held-out points (crossed_verification), where they were measured"
-    found = dict(passing_same=metrics.get(f'verify/tar@{100*share:g}%'),
-                 passing_different=metrics.get(f'verify/far@{100*share:g}%'))
+    at = f'{100*share:g}%'
+    found = dict(passing_same=metrics.get(f'verify/tar@{at}'), passing_different=metrics.get(f'verify/far@{at}'))
     return {k: v for k, v in found.items() if v is not None}
 
 def _names(data):
     "The classes that were trained on"
-    return [data.names[c] if data.names else str(c) for c in data.classes.tolist()]
+    classes = data.classes.tolist()
+    return [data.names[c] for c in classes] if data.names else list(map(str, classes))
 
 # %% ../nbs/15b_embedder.ipynb #e1e8892b
 def _about(run, data, why, answer, command, weights):
     "All that embedder.json says"
+    c = run.config
     versions = {k: v for k, v in run.environment.items() if k in ('deep_metric_compare', 'python', 'torch', 'numpy')}
-    of = dict(dataset=data_label(run.config.dataset), arm=run.arm, label=arm_label(run.arm, backbone_of(run)),
-              seed=run.config.seed)
-    said = dict(why=why, answer=answer, command=printable(command))
-    model = _built(run.config, data, run.embeddings['test'].shape[1])
-    network = dict(model=model, inputs=_how_read(data), classes=_names(data))
-    kept = dict(file=FILES['weights'], sha256=fingerprint(weights))
-    return dict(layout=LAYOUT, **of, **said, **network, threshold=_threshold(run), settings=asdict(run.config),
-                made_with=versions, weights=kept)
+    return dict(
+        layout=LAYOUT, dataset=data_label(c.dataset), arm=run.arm, label=arm_label(run.arm, backbone_of(run)),
+        seed=c.seed, why=why, answer=answer, command=printable(command),
+        model=_built(c, data, run.embeddings['test'].shape[1]), inputs=_how_read(data), classes=_names(data),
+        threshold=_threshold(run), settings=asdict(c), made_with=versions,
+        weights=dict(file=FILES['weights'], sha256=fingerprint(weights)))
 
 def _exchange(part, folder):
     "Put a finished folder where an older one may be"
@@ -106,8 +107,8 @@ def _check_run(run):
 
 def _check_place(folder):
     "Refuse to replace what is no embedder"
-    empty = not folder.exists() or folder.is_dir() and not any(folder.iterdir())
-    if empty or (folder/FILES['about']).exists(): return
+    if not folder.exists() or (folder/FILES['about']).exists(): return
+    if folder.is_dir() and not any(folder.iterdir()): return
     raise UserError(f"'{folder}' is there and holds something else, expected a new folder or that of an older "
                     f"embedder: choose another")
 
@@ -177,22 +178,28 @@ class TrainedEmbedder:
         model,           # The network, a module
         frozen=None      # A ViTEmbedder whose features the network takes; None: it takes the inputs themselves
     ):
-        self.about, self.model, self.frozen = about, model, frozen
-        self.inputs, self.classes = about['inputs'], tuple(about['classes'])
-        self.shape, self.dim = tuple(map(int, self.inputs['shape'])), int(about['model']['embed_dim'])
+        self.about = about
+        self.model = model
+        self.frozen = frozen
+        self.inputs = about['inputs']
+        self.classes = tuple(about['classes'])
+        self.shape = tuple(map(int, self.inputs['shape']))
+        self.dim = int(about['model']['embed_dim'])
         if frozen is None and self.shape != tuple(about['model']['in_shape']):
             raise ValueError('inputs and network differ in shape')
-        self.name, self.origin = about['dataset'], f"{about['arm']}, seed {about['seed']}"
+        self.name = about['dataset']
+        self.origin = f"{about['arm']}, seed {about['seed']}"
         self.threshold = float(about['threshold']['distance']) if about['threshold'] else None
     @property
     def of_pictures(self):
         "Does it take pictures?"
         return self.inputs['kind'] == 'pictures'
     def __repr__(self):
-        colour = 'grey ' if self.shape[0] == 1 else 'colour '
-        takes = f"{colour if self.of_pictures else ''}{self.inputs['kind']} {'×'.join(map(str, self.shape))}"
+        kind = self.inputs['kind']
+        if self.of_pictures: kind = ('grey ' if self.shape[0] == 1 else 'colour ') + kind
+        shape = '×'.join(map(str, self.shape))
         same = '' if self.threshold is None else f'; the same below {self.threshold:.3g}'
-        return (f'{type(self).__name__}({self.name}, {self.origin}: {takes} → {self.dim} numbers; '
+        return (f'{type(self).__name__}({self.name}, {self.origin}: {kind} {shape} → {self.dim} numbers; '
                 f'{len(self.classes)} classes{same})')
     def __call__(self, x  # PIL images, arrays (N, h, w[, c]) or tensors (N, c, h, w); vectors (N, n); files or a folder
                 ):        # (N, D) float32
@@ -228,7 +235,8 @@ def load_embedder(
 
 def _networks(about):
     "The network as it was built, and the frozen backbone before it, or None"
-    build, inputs = dict(about['model']), about['inputs']
+    build = dict(about['model'])
+    inputs = about['inputs']
     model = make_model(build.pop('name'), tuple(build.pop('in_shape')), **build)
     if 'checkpoint' not in inputs: return model, None
     frozen = make_model('vit', tuple(inputs['shape']), checkpoint=inputs['checkpoint'])
@@ -242,8 +250,9 @@ BLOCK = 2**28    # Bytes of decoded pictures at a time
 def _paths(x):
     "A path, or a list of them, as a list; None: something else"
     is_path = lambda p: isinstance(p, (str, os.PathLike))
-    if is_path(x): return [Path(x).expanduser()]
-    return [Path(p).expanduser() for p in x] if isinstance(x, (list, tuple)) and x and all(map(is_path, x)) else None
+    if is_path(x): x = [x]
+    if not isinstance(x, (list, tuple)) or not x or not all(map(is_path, x)): return None
+    return [Path(p).expanduser() for p in x]
 
 def _channels(embedder, x):
     "A picture (1 or 3, h, w) with as many channels as training had"
@@ -251,7 +260,8 @@ def _channels(embedder, x):
     if len(x) == c: return x
     if c == 3: return x.repeat(3, 0)
     from PIL import Image
-    return np.array(Image.fromarray(x.transpose(1, 2, 0)).convert('L'))[None]
+    picture = Image.fromarray(x.transpose(1, 2, 0))
+    return np.array(picture.convert('L'))[None]
 
 def _wanted(embedder): return f"(N, {', '.join(map(str, embedder.shape))})"
 
@@ -264,19 +274,22 @@ def _check_brightness(embedder):
 def _of_files(embedder, files):
     "Embeddings of those pictures that can be read, their names, and why the others cannot"
     _check_brightness(embedder)
-    names, (_, h, w), white = list(files), embedder.shape, embedder.inputs.get('white')
+    names = list(files)
+    white = embedder.inputs.get('white')
     step = max(1, BLOCK//math.prod(embedder.shape))
     zs = []
     bad = {}
     done = 0
     for i in range(0, len(names), step):
-        images, wrong = decode_images({n: files[n] for n in names[i:i + step]}, (h, w), white)
+        block = {n: files[n] for n in names[i:i + step]}
+        images, wrong = decode_images(block, embedder.shape[1:], white)
         bad |= wrong
         x = [torch.from_numpy(_channels(embedder, a)) for a in images.values()]
         with patiently(lambda: f'embedding pictures: {done:,} of {len(names):,}'):
             if x: zs.append(embedder.of_inputs(torch.stack(x)))
-        done += len(images) + len(wrong)
-    return torch.cat(zs) if zs else torch.zeros(0, embedder.dim), [n for n in names if n not in bad], bad
+        done += len(block)
+    z = torch.cat(zs) if zs else torch.zeros(0, embedder.dim)
+    return z, [n for n in names if n not in bad], bad
 
 def _of_rows(embedder, path):
     "Embeddings of the vectors in a file, and the class of each"
@@ -298,9 +311,12 @@ def _of_path(embedder, path):
 def _as_vectors(embedder, x):
     "Vectors, checked; of a table the columns that training had"
     columns = embedder.inputs.get('columns', ())
-    if hasattr(x, 'columns') and set(columns) <= {*map(str, x.columns)}: x = x.rename(columns=str)[list(columns)]
+    if hasattr(x, 'columns'):
+        names = {*map(str, x.columns)}
+        if set(columns) <= names: x = x.rename(columns=str)[list(columns)]
     x = plain_tensor(x, 'inputs')
-    x, _ = check_arrays(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.long), 'given', 0)
+    n = len(x) if x.ndim else 0
+    x, _ = check_arrays(x, torch.zeros(n, dtype=torch.long), 'given', 0)
     if x.shape[1:] == embedder.shape: return x
     raise UserError(f'inputs of shape {tuple(x.shape)} were given, expected {_wanted(embedder)} as in training on '
                     f'{embedder.name}')
@@ -328,13 +344,14 @@ def _whole(embedder, x):
     "Pictures of whole numbers, each as its file would be"
     from PIL import Image
     _check_brightness(embedder)
-    deep, white = x.dtype != torch.uint8, embedder.inputs.get('white')
-    if deep and (x.shape[1] > 1 or white is None):
+    deep = x.dtype != torch.uint8
+    if deep and (x.shape[1] > 1 or embedder.inputs.get('white') is None):
         raise UserError(f'pictures of type {str(x.dtype)[6:]} were given, expected bytes (uint8), 0 to 255: '
                         f'training knew no other white')
     if x.shape[1:] == embedder.shape and not deep: return x
     a = x.permute(0, 2, 3, 1).squeeze(-1).numpy()
-    return torch.stack([_one(embedder, Image.fromarray(p.astype(np.int32) if deep else p)) for p in a])
+    if deep: a = a.astype(np.int32)
+    return torch.stack([_one(embedder, Image.fromarray(p)) for p in a])
 
 # %% ../nbs/15b_embedder.ipynb #7e9b1d13
 def _decimal(embedder, x):
@@ -356,15 +373,17 @@ def _is_image(x): return hasattr(x, 'getexif')
 
 def _each(embedder, pictures):
     "A list of PIL images, or of arrays that may differ in size, as inputs"
-    one = lambda p: _one(embedder, p)[None] if _is_image(p) else _as_inputs(embedder, plain_tensor(p)[None])
-    return torch.cat([one(p) for p in pictures])
+    def one(p):
+        if _is_image(p): return _one(embedder, p)[None]
+        return _as_inputs(embedder, plain_tensor(p)[None])
+    return torch.cat(list(map(one, pictures)))
 
 def _as_inputs(embedder, x):
     "What a caller hands over, as the network takes it"
     if not embedder.of_pictures: return _as_vectors(embedder, x)
     if _is_image(x): x = [x]
-    listed = isinstance(x, (list, tuple)) and len(x) > 0
-    if listed and all(_is_image(p) or getattr(p, 'ndim', 0) in (2, 3) for p in x): return _each(embedder, x)
+    is_picture = lambda p: _is_image(p) or getattr(p, 'ndim', 0) in (2, 3)
+    if isinstance(x, (list, tuple)) and x and all(map(is_picture, x)): return _each(embedder, x)
     x = _channels_first(plain_tensor(x, 'pictures').detach().cpu(), embedder.shape)
     return _decimal(embedder, x) if x.is_floating_point() else _whole(embedder, x)
 
@@ -379,7 +398,8 @@ def same(self:TrainedEmbedder,
     if t is None:
         raise UserError(f'this model of {self.name} has no threshold, since it had too few pairs to set one: '
                         f'give one with threshold=')
-    za, zb = self(a).double(), self(b).double()
+    za = self(a).double()
+    zb = self(b).double()
     if len(za) != len(zb) and 1 not in (len(za), len(zb)):
         raise UserError(f'{len(za)} and {len(zb)} inputs were given, expected as many of each, or one to compare with '
                         f'all others')
@@ -393,8 +413,10 @@ def best_run(
     "The run of seed 0 of what the answer names, in the settings that validation chose"
     decision, = [d for d in comparison.decisions if d.dataset == dataset]
     table = comparison.tuned.table
-    scores = table[(table.dataset == dataset) & table.chosen].groupby('arm', sort=False)['mean'].mean()
-    run, = [r for r in comparison.runs if (r.config.dataset, r.arm, r.config.seed) == (dataset, decision.named, 0)]
+    chosen = table[(table.dataset == dataset) & table.chosen]
+    scores = chosen.groupby('arm', sort=False)['mean'].mean()
+    named = dataset, decision.named, 0
+    run, = [r for r in comparison.runs if (r.config.dataset, r.arm, r.config.seed) == named]
     return run, _why(run, scores, decision.answer.word)
 
 # Why an arm is handed over, by the word of the answer
@@ -409,7 +431,8 @@ def _why(run, scores, word):
 
 def _folder_name(label, taken):
     "A data set's name as the name of a folder, none of those that are taken"
-    plain = re.sub(r'[^\w.+-]', '_', label).encode()[:100].decode(errors='ignore').lstrip('.') or 'data'
+    plain = re.sub(r'[^\w.+-]', '_', label)
+    plain = plain.encode()[:100].decode(errors='ignore').lstrip('.') or 'data'
     names = [plain, *(f'{plain}-{i}' for i in range(2, len(taken) + 2))]
     return next(n for n in names if n.casefold() not in taken)
 
@@ -420,7 +443,8 @@ def write_best(
     where:Where=Where() # Where published data are
 )->list:            # Folders, one for each data set, in order
     "Hand over a model for each data set; one whose run diverged has none"
-    folders, taken = [], set()
+    folders = []
+    taken = set()
     root = out_folder(out)/'best'
     root.mkdir(parents=True, exist_ok=True)
     with locked(root/'.lock'):
@@ -430,7 +454,8 @@ def write_best(
             taken.add(name.casefold())
             if run.outcome == 'diverged': discard(root/name)
             else:
-                answer, data = str(decision).splitlines()[0], data_of(run.config, where)
+                answer = str(decision).splitlines()[0]
+                data = data_of(run.config, where)
                 folders.append(save_embedder(run, root/name, data, why, answer, command))
     return folders
 
@@ -440,7 +465,8 @@ def best_text(
 )->str:     # A line
     "Where a model is, which it is, and how to use it"
     about = _read_about(Path(folder))
-    use = f'load_embedder({str(folder)!r}) or dmc_embed --model {shlex.quote(str(folder))} --data …'
+    quoted = shlex.quote(str(folder))
+    use = f'load_embedder({str(folder)!r}) or dmc_embed --model {quoted} --data …'
     return f"Model: {folder} ({about['label']}, seed {about['seed']}): {use}"
 
 # %% ../nbs/15b_embedder.ipynb #baed53e9
@@ -454,8 +480,9 @@ def embed_files(
     if embedder.of_pictures:
         files, classes = list_pictures(path, embedder.inputs.get('level', 1))
         z, names, bad = _of_files(embedder, files)
-        why = [f'{n} ({e})' for n, e in bad.items()]
-        if why and say: say(f'left out: {len(why)} × picture that cannot be read: {_some(why)}')
+        if bad and say:
+            why = _some([f'{n} ({e})' for n, e in bad.items()])
+            say(f'left out: {len(bad)} × picture that cannot be read: {why}')
         classes = [classes[n] for n in names]
     else:
         z, classes = _of_rows(embedder, path)
@@ -492,12 +519,13 @@ def nearest(
     "The nearest other points of each point"
     z = plain_tensor(z, 'embeddings').double()
     check_range(k, 'neighbours', 1, len(z) - 1, whole=True)
-    near, far, step = [], [], max(1, 2**24//len(z))
+    step = max(1, 2**24//len(z))                            # rows at a time
+    near = []
+    far = []
     with patiently(lambda: f'looking for neighbours: {sum(map(len, near)):,} of {len(z):,}'):
-        for i in range(0, len(z), step):
-            rows = torch.arange(i, min(i + step, len(z)))
+        for rows in torch.arange(len(z), device=z.device).split(step):
             d = torch.cdist(z[rows], z)
-            d[torch.arange(len(rows)), rows] = math.inf
+            d.scatter_(1, rows[:, None], math.inf)          # none is its own neighbour
             idx = d.topk(k, largest=False).indices
             d = (z[rows, None] - z[idx]).square().sum(2).sqrt()
             d, order = d.sort(dim=1, stable=True)
@@ -512,9 +540,12 @@ def neighbour_table(
 )->pd.DataFrame:        # file, class; near1, distance1, near2, …: the nearest files, and how far their embeddings are
     "Who is near whom"
     idx, far = nearest(table.filter(regex='^e[0-9]+$').to_numpy(), k)
-    names, parts = table.file.to_numpy(), {}
-    for j in range(k): parts |= {f'near{j + 1}': names[idx[:, j].numpy()], f'distance{j + 1}': far[:, j].numpy()}
-    return pd.DataFrame(dict(file=names, **{'class': table['class'].to_numpy()}, **parts))
+    names = table.file.to_numpy()
+    columns = {'file': names, 'class': table['class'].to_numpy()}
+    for j in range(k):
+        columns[f'near{j + 1}'] = names[idx[:, j].numpy()]
+        columns[f'distance{j + 1}'] = far[:, j].numpy()
+    return pd.DataFrame(columns)
 
 SHOWN, SIDE = 200, 72    # Most queries on a page; pixels per side of a picture on it
 
@@ -540,7 +571,8 @@ def _thumbnails(files, white):
     from PIL import Image
     made = {}
     for n, x in decode_images(files, (SIDE, SIDE), white)[0].items():
-        Image.fromarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)).save(buffer := io.BytesIO(), 'JPEG', quality=85)
+        picture = Image.fromarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0))
+        picture.save(buffer := io.BytesIO(), 'JPEG', quality=85)
         made[n] = f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'
     return made
 
@@ -554,22 +586,26 @@ def neighbours_page(
     files = list_pictures(path, embedder.inputs.get('level', 1))[0]
     by_name = {printable(n): f for n, f in files.items()}
     k = near.filter(regex='^near').shape[1]
-    first, classes = near.head(SHOWN), dict(zip(near.file, near['class']))
+    first = near.head(SHOWN)
+    classes = dict(zip(near.file, near['class']))
     needed = dict.fromkeys(first.filter(regex='^(file|near[0-9]+)$').to_numpy().ravel())
     uris = _thumbnails({n: by_name[n] for n in needed}, embedder.inputs.get('white'))
-    def figure(name, query, distance=None):
-        other = distance is not None and classes[name] != classes[query]
-        what = f"{name}{', another class' if other else ''}"
-        label = html.escape(what if distance is None else f'{what}, distance {distance:.3g}')
-        frame = ' class="other"' if other else ''
+    def figure(name, said='', frame=''):
+        label = html.escape(name + said)
         return f'<figure><img src="{uris[name]}" alt="{label}"{frame}><figcaption>{label}</figcaption></figure>'
+    def neighbour(name, distance, query):
+        far = f', distance {distance:.3g}'
+        if classes[name] == classes[query]: return figure(name, far)
+        return figure(name, f', another class{far}', ' class="other"')
     def row(r):
-        others = [figure(r[f'near{j}'], r['file'], r[f'distance{j}']) for j in range(1, k + 1)]
-        return f"<div class='row'>{figure(r['file'], r['file'])}{''.join(others)}</div>"
+        query = r['file']
+        others = [neighbour(r[f'near{j}'], r[f'distance{j}'], query) for j in range(1, k + 1)]
+        return f"<div class='row'>{figure(query)}{''.join(others)}</div>"
     about = (f'{len(first):,} of {len(near):,} pictures, each with its {k} nearest to the right, by '
              f'{html.escape(repr(embedder))}. A dashed frame: of another class, where folders name classes.')
     title = f"Neighbours: {html.escape(embedder.name)}"
-    return _PAGE.format(title=title, about=about, side=SIDE, rows='\n'.join(row(r) for _, r in first.iterrows()))
+    rows = '\n'.join(row(r) for _, r in first.iterrows())
+    return _PAGE.format(title=title, about=about, side=SIDE, rows=rows)
 
 # %% ../nbs/15b_embedder.ipynb #ee13d4f9
 KINDS = '.parquet', '.npz', '.csv'
@@ -588,7 +624,8 @@ def write_vectors(
     table = embed_files(embedder, path, say)
     files = {out: table_bytes(table, out.suffix.lower())}
     if neighbours:
-        near, beside = neighbour_table(table, neighbours), f'{out.stem}_neighbours'
+        near = neighbour_table(table, neighbours)
+        beside = f'{out.stem}_neighbours'
         files[out.with_name(f'{beside}.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
         page = neighbours_page(near, path, embedder).encode() if embedder.of_pictures else None
         if page: files[out.with_name(f'{beside}.html')] = page

@@ -14,7 +14,7 @@ from .sampling import STRATEGIES, PKSampler
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.torch_core import default_device
-from fastcore.basics import merge, patch
+from fastcore.basics import merge, patch, store_attr
 from torch.utils.data import TensorDataset
 
 # %% ../nbs/07c_loaders.ipynb #5469e4be
@@ -51,9 +51,9 @@ def check_augment(
     if not augment or len(in_shape) == 3: return
     given = f'inputs of shape {tuple(in_shape)}'
     if backbone: given = f'features of {backbone}, computed once from pictures as they are'
-    raise UserError(f"augment was '{augment}' with {name}{': '*bool(name)}{given}, expected pictures (channels, "
-                    "height, "
-                    f"width) that a network trains on: leave augment out, or these data")
+    if name: given = f'{name}: {given}'
+    raise UserError(f"augment was '{augment}' with {given}, expected pictures (channels, height, width) that a network "
+                    "trains on: leave augment out, or these data")
 
 def draw_moves(
     n:int,          # How many pictures
@@ -62,9 +62,10 @@ def draw_moves(
     gen             # The stream they are drawn from
 ):                  # (n, 3) int64: pixels down, pixels to the right, mirrored (1) or not (0)
     "How pictures are moved; the same three numbers are drawn whatever is asked for"
-    most = torch.tensor([*(s//8 for s in size), 0])
-    values = torch.tensor([2*most[0] + 1, 2*most[1] + 1, 2 if 'flip' in augment else 1])
-    return (torch.rand(n, 3, generator=gen, dtype=torch.double)*values).long() - most
+    down, right = (s//8 for s in size)             # at most
+    values = torch.tensor([2*down + 1, 2*right + 1, 2 if 'flip' in augment else 1])
+    u = torch.rand(n, 3, generator=gen, dtype=torch.double)
+    return (u*values).long() - torch.tensor([down, right, 0])
 
 def moved(
     x,      # Pictures, (B, C, h, w)
@@ -106,7 +107,8 @@ _IDLE = dict(num_workers=0, pin_memory=False, pin_memory_device='', timeout=0, p
 def _check_loader(kwargs, shuffle, groups, k):
     "Refuse arguments that would do nothing"
     for name, v in kwargs.items():
-        if name in _SERVED or name in _IDLE and v in (None, _IDLE[name]): continue
+        if name in _SERVED: continue
+        if name in _IDLE and v in (None, _IDLE[name]): continue
         raise UserError(f"GatherDL was given {name}={v!r}, which does nothing where whole batches are gathered from "
                         f"memory: leave it out, change batches with after_batch, or use fastai's own DataLoader")
     if not callable(kwargs.get('after_batch') or callable):
@@ -144,14 +146,17 @@ class GatherDL(DataLoader):
         state = random.getstate()  # fastai's loader draws a number it needs for workers
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, **kwargs)
         random.setstate(state)
-        self.seed, self.groups, self.k_per_class = seed, groups, k_per_class
-        self.epoch, self.n_inp, self._last, self.augment = 0, 1, None, augment
+        store_attr('seed,groups,k_per_class,augment')
+        self.epoch = 0
+        self.n_inp = 1
+        self._last = None
         self.labels = dataset.tensors[1].cpu() if len(dataset.tensors) > 1 else None
         self.to(default_device() if device is None else device)
     def to(self, device  # Where to
           ):
         "Move the arrays to `device`"
-        self.x, self.y, *_ = (*(t.to(device) for t in self.dataset.tensors), None)
+        self.x, *labels = (t.to(device) for t in self.dataset.tensors)
+        self.y = labels[0] if labels else None
         self.device = self.x.device
     def __len__(self):
         if self.k_per_class or 'get_idxs' in vars(self): return len(self.order(self.epoch))
@@ -174,7 +179,8 @@ def order(self:GatherDL,
 @patch
 def _whole(self:GatherDL, batches):
     "The batches that are served: not those that are too short, where they shall be left out"
-    return tuple(b for b in batches if len(b) == self.bs) if self.drop_last else batches
+    if not self.drop_last: return batches
+    return tuple(b for b in batches if len(b) == self.bs)
 
 @patch
 def _order(self:GatherDL, epoch):
@@ -195,7 +201,8 @@ def indices(self:GatherDL,
     a = torch.cat(batches)
     partners = draw_partners(self.labels, a, self.groups, stream(self.seed, 'sampling', epoch))
     rows = torch.cat([a[None], partners])          # (groups, A)
-    return tuple(r.reshape(-1) for r in rows.split([len(b) for b in batches], 1))
+    sizes = list(map(len, batches))
+    return tuple(r.reshape(-1) for r in rows.split(sizes, 1))
 
 @patch
 def order_hash(self:GatherDL,
@@ -204,24 +211,27 @@ def order_hash(self:GatherDL,
 )->str:                   # sha256, 64 hexadecimal digits
     "A fingerprint of an epoch's order: equal for runs that may be paired"
     batches = self.indices(epoch) if partners else self.order(epoch)
-    moves = [self._draws(epoch)[0]] if self.augment else []
-    return fingerprint(*(part for b in batches for part in (f'{len(b)}|', b.long())), *moves)
+    parts = []
+    for b in batches: parts += [f'{len(b)}|', b.long()]
+    if self.augment: parts.append(self._draws(epoch)[0])
+    return fingerprint(*parts)
 
 @patch
 def moves(self:GatherDL,
     epoch:int  # Which epoch, from 0
 )->tuple:      # Per batch what draw_moves gives, (b, 3), or None where pictures stay as they are
     "How the pictures of an epoch are moved, batch by batch"
-    sizes = [len(b) for b in self.order(epoch)]
+    sizes = list(map(len, self.order(epoch)))
     if not self.augment: return (None,)*len(sizes)
-    return tuple(m.reshape(-1, 3) for m in self._draws(epoch)[:self.groups].split(sizes, 1))
+    taken = self._draws(epoch)[:self.groups]
+    return tuple(m.reshape(-1, 3) for m in taken.split(sizes, 1))
 
 @patch
 def _draws(self:GatherDL, epoch):
     "Moves of anchors, partners and second partners, (3, A, 3), whatever the loss takes of them"
-    n = sum(len(b) for b in self.order(epoch))
-    m = draw_moves(3*n, self.x.shape[-2:], self.augment, stream(self.seed, 'augmentation', epoch))
-    return m.view(3, n, 3)
+    n = sum(map(len, self.order(epoch)))
+    gen = stream(self.seed, 'augmentation', epoch)
+    return draw_moves(3*n, self.x.shape[-2:], self.augment, gen).view(3, n, 3)
 
 # %% ../nbs/07c_loaders.ipynb #0dea8a5a
 @patch
@@ -229,7 +239,8 @@ def __iter__(self:GatherDL):
     self.before_iter()
     batches = self.indices(self.epoch)
     if batches:
-        sizes, idx = [len(b) for b in batches], torch.cat(batches).to(self.device)
+        sizes = list(map(len, batches))
+        idx = torch.cat(batches).to(self.device)
         labels = [()]*len(sizes) if self.y is None else zip(self.y[idx].split(sizes))
         for i, y, m in zip(idx.split(sizes), labels, self.moves(self.epoch)):
             yield self.after_batch((moved(self.x.index_select(0, i), m), *y))
@@ -267,7 +278,8 @@ def members_per_class(
 
 def _check_batch(batch_size, k, strategy, groups):
     check_choice(strategy, STRATEGIES, 'strategy')
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 2 <= batch_size < 2**31:
+    whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    if not whole or not 2 <= batch_size < 2**31:
         raise UserError(f"batch_size was {batch_size!r}, expected a whole number of at least 2: a batch must have room "
                         "for two classes")
     if k and (k < 2 or batch_size//k < 2):
@@ -298,13 +310,15 @@ def metric_dls(
     published = strategy == 'published'
     plain = published or not kwargs.get('shuffle', True)
     k = k_per_class or (0 if plain else members_per_class(data.y, batch_size))
-    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups if published else 1,
-                     k_per_class=k, device=device, augment=augment, **kwargs)
+    if not published: groups = 1
+    train = GatherDL(TensorSet(data.x, data.y), batch_size, seed, groups=groups, k_per_class=k, device=device,
+                     augment=augment, **kwargs)
     if len(data.y) and not len(train):
         raise UserError(f'batches of {batch_size} with drop_last leave nothing of {len(data.y)} samples, expected at '
                         f'least one batch: use smaller ones')
     held = TensorSet(data.x_test, data.y_test)
-    valid = GatherDL(held, max(1, min(1024, len(held))), seed, shuffle=False, device=device)
+    size = max(1, min(1024, len(held)))
+    valid = GatherDL(held, size, seed, shuffle=False, device=device)
     return DataLoaders(train, valid, device=train.device)
 
 # %% ../nbs/07c_loaders.ipynb #b80c0002
@@ -312,12 +326,12 @@ class ReplicaDL(GatherDL):
     "The batches of several loaders side by side: inputs (R, B, …), labels (R, B)"
     def __init__(self, dls  # GatherDLs of equal length and batch size
                 ):
-        dls, a = list(dls), dls[0]
+        dls = list(dls)
+        a = dls[0]
         kinds = {(d.n, d.bs, d.groups, d.k_per_class, d.shuffle, d.drop_last, d.augment) for d in dls}
         if len(kinds) > 1 or a.k_per_class:
             raise UserError('loaders of different sizes or augmentations, or with P×K batches, cannot be put side by '
-                            'side: '
-                            'run them one after another')
+                            'side: run them one after another')
         if own := [n for d in dls for n in _SERVED if n in vars(d)]:
             raise UserError(f'loaders with {own[0]} cannot be put side by side, expected loaders that serve their '
                             f'arrays as they are: run them one after another')
@@ -325,22 +339,27 @@ class ReplicaDL(GatherDL):
         key = lambda d: id(d.dataset.tensors[0])
         sets = {key(d): d for d in dls}
         place = {k: i*a.n for i, k in enumerate(sets)}
-        self.members, self.offset = dls, torch.tensor([place[key(d)] for d in dls])[:, None]
-        self.x, self.y = (torch.cat([getattr(d, k) for d in sets.values()]) for k in 'xy')
+        self.members = dls
+        self.offset = torch.tensor([place[key(d)] for d in dls])[:, None]
+        self.x = torch.cat([d.x for d in sets.values()])
+        self.y = torch.cat([d.y for d in sets.values()])
     def to(self, device  # Where to
           ):
         "Move the arrays to `device`"
         if hasattr(self, 'members'):
-            self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
+            self.x = self.x.to(device)
+            self.y = self.y.to(device)
+            self.device = torch.device(device)
         else: super().to(device)
     def __iter__(self):
         self.before_iter()
         each = [d.indices(self.epoch) for d in self.members]
-        # (R, all samples of the epoch)
-        idx = (torch.stack([torch.cat(i) for i in each]) + self.offset).to(self.device)
+        rows = torch.stack([torch.cat(i) for i in each]) + self.offset          # (R, all samples of the epoch)
+        sizes = list(map(len, each[0]))
         moves = zip(*(d.moves(self.epoch) for d in self.members))
-        for i, m in zip(idx.split([len(b) for b in each[0]], 1), moves):
-            x = moved(self.x.index_select(0, i.reshape(-1)), torch.cat(m) if self.augment else None)
+        for i, m in zip(rows.to(self.device).split(sizes, 1), moves):
+            x = self.x.index_select(0, i.reshape(-1))
+            if self.augment: x = moved(x, torch.cat(m))
             yield self.after_batch((x.reshape(*i.shape, *self.x.shape[1:]), self.y[i]))
         self.epoch += 1
         self.after_iter()
@@ -359,7 +378,8 @@ def replica_dls(
     dls  # `DataLoaders` from metric_dls
 )->DataLoaders:
     "Training batches side by side; held-out points are those of the first"
-    return DataLoaders(ReplicaDL([d.train for d in dls]), dls[0].valid, device=dls[0].train.device)
+    train = ReplicaDL([d.train for d in dls])
+    return DataLoaders(train, dls[0].valid, device=train.device)
 
 # %% ../nbs/07c_loaders.ipynb #c1430ffc
 @patch
@@ -371,11 +391,12 @@ def show_batch(self:GatherDL,
     "Show the first samples of a batch with their labels"
     import matplotlib.pyplot as plt
     x, y = (t.cpu() for t in (self.one_batch() if b is None else b))
-    n, g = min(max_n, len(y)//self.groups), self.groups
-    x, y = (t.reshape(g, -1, *t.shape[1:])[:, :n]
-            for t in (x, y))
-    _, axs = plt.subplots(g, n, figsize=figsize or (.85*n, 1.1*g), squeeze=False, layout='constrained')
-    for ax, o, t in zip(axs.flat, x.flatten(0, 1), y.flatten().tolist()):
+    g = self.groups
+    n = min(max_n, len(y)//g)
+    first = lambda t: t.reshape(g, -1, *t.shape[1:])[:, :n].flatten(0, 1)       # of each group
+    size = figsize or (.85*n, 1.1*g)
+    _, axs = plt.subplots(g, n, figsize=size, squeeze=False, layout='constrained')
+    for ax, o, t in zip(axs.flat, first(x), first(y).tolist()):
         if o.ndim == 3:
             ax.imshow(o.permute(1, 2, 0).squeeze(-1), cmap='gray_r')
         else: ax.plot(o.flatten(), lw=.6, color='k')

@@ -25,7 +25,8 @@ def l2_normalize(
 ):                     # Rows of length 1, (…, D), in float32 at least
     "Divide each row by its Euclidean length"
     z = plain_tensor(z)
-    if z.dtype in (torch.float16, torch.bfloat16) or not z.is_floating_point(): z = z.float()
+    half = torch.float16, torch.bfloat16
+    if z.dtype in half or not z.is_floating_point(): z = z.float()
     n = torch.linalg.vector_norm(z, dim=-1, keepdim=True)  # (…, 1)
     return torch.where(n <= eps, 0., z / n.clamp_min(eps))    # NaN stays NaN
 
@@ -56,7 +57,10 @@ class Embedder(nn.Module):
         normalize:bool=True   # Divide embeddings by their length?
     ):
         super().__init__()
-        self.layers, self.in_shape, self.embed_dim, self.normalize = layers, tuple(in_shape), embed_dim, normalize
+        self.layers = layers
+        self.in_shape = tuple(in_shape)
+        self.embed_dim = embed_dim
+        self.normalize = normalize
     def forward(self, x  # Inputs, (B, *in_shape)
                ):
         "Embeddings, (B, embed_dim)"
@@ -68,13 +72,15 @@ class Embedder(nn.Module):
                ):
         "What the layers take: bytes become numbers in [0, 1], anything else stays as it is"
         if x.dtype != torch.uint8: return x
-        return x.to(getattr(next(self.parameters(), None), 'dtype', torch.float32))/255
+        p = next(self.parameters(), None)
+        return x.to(getattr(p, 'dtype', torch.float32))/255
     def check(self, x  # Inputs
              ):
         "Refuse inputs of another shape than this model was built for"
-        given, want = tuple(x.shape[1:]), self.in_shape
-        if given == want or (len(want) == 1 and given and math.prod(given) == want[0]):
-            return
+        given = tuple(x.shape[1:])
+        want = self.in_shape
+        if given == want: return
+        if len(want) == 1 and given and math.prod(given) == want[0]: return
         raise UserError(f"{type(self).__name__} was given inputs of shape {tuple(x.shape)}, expected "
                         f"(batch, {', '.join(map(str, want))}): build the model with in_shape={given}, or reshape "
                         "the inputs")
@@ -106,8 +112,9 @@ class ConvNetEmbedder(Embedder):
         # halves height and width; ReLU last: the same numbers from a quarter of the pixels
         def conv(i, o):
             return nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()
+        n = 64*(h//4)*(w//4)
         layers = nn.Sequential(*conv(c, 32), *conv(32, 64), nn.Flatten(),
-                               nn.Linear(64*(h//4)*(w//4), 128), nn.ReLU(), nn.Linear(128, embed_dim))
+                               nn.Linear(n, 128), nn.ReLU(), nn.Linear(128, embed_dim))
         super().__init__(layers, in_shape, embed_dim, normalize)
         # channels of a pixel side by side: with that order 1.3 to 1.6 times as fast on a CPU
         self.to(memory_format=torch.channels_last)
@@ -134,7 +141,9 @@ class ViTEmbedder(Embedder):
             enable(dict(use_reentrant=False))
         layers = nn.Sequential(ClsToken(net, freeze, bf16), nn.Linear(net.config.hidden_size, embed_dim))
         super().__init__(layers, ('1 or 3', 'height', 'width'), embed_dim, normalize)
-        self.how, self.checkpoint, self.revision = how, str(checkpoint), revision
+        self.how = how
+        self.checkpoint = str(checkpoint)
+        self.revision = revision
     def check(self, x  # Inputs
              ):
         "Refuse anything but grey or colour images"
@@ -157,7 +166,8 @@ def features(self:ViTEmbedder,
 @patch
 def head_only(self:ViTEmbedder):
     "An embedder of `features`, with the weights of this model's head"
-    return Embedder(self.layers[1], (self.layers[1].in_features,), self.embed_dim, self.normalize)
+    head = self.layers[1]
+    return Embedder(head, (head.in_features,), self.embed_dim, self.normalize)
 
 # %% ../nbs/07_models.ipynb #44ca5f08
 def vit_splitter(
@@ -174,7 +184,8 @@ def param_groups(
     "What `vit_splitter` gives, with a learning rate for each group"
     *backbone, head = vit_splitter(model)
     if backbone_lr is None: backbone_lr = lr/10
-    return [*(dict(params=b, lr=backbone_lr) for b in backbone), dict(params=head, lr=lr)]
+    groups = [dict(params=b, lr=backbone_lr) for b in backbone]
+    return [*groups, dict(params=head, lr=lr)]
 
 # %% ../nbs/07_models.ipynb #5b58e4fe
 class RawInput(Embedder):
@@ -201,7 +212,7 @@ class Discriminant(RawInput):
     ):
         super().__init__(normalize)
         self.most = most
-        self.n_in = RawInput.prepare(self, torch.zeros(1, *in_shape))[0].numel()
+        self.n_in = self.prepare(torch.zeros(1, *in_shape)).numel()
         self.mean = nn.Parameter(torch.zeros(self.n_in), requires_grad=False)
         # columns beyond those found stay 0
         self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)
@@ -221,12 +232,15 @@ def fit(self:Discriminant,
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     y = plain_labels(y)
-    x = torch.cat([self._flat(b) for b in plain_tensor(x)[y >= 0].split(1024)])
-    x, y = x.double().numpy(), y[y >= 0].numpy()
+    inside = y >= 0
+    x = torch.cat([self._flat(b) for b in plain_tensor(x)[inside].split(1024)])
+    x = x.double().numpy()
     pca = PCA(min(self.most, *x.shape), random_state=0).fit(x)
-    kept = pca.explained_variance_ > 1e-9*pca.explained_variance_[0]                 # what is constant cannot be scaled
-    white = pca.components_[kept].T/np.sqrt(pca.explained_variance_[kept])           # (n_in, kept)
-    lda = LinearDiscriminantAnalysis(solver='eigen', shrinkage='auto').fit((x - pca.mean_) @ white, y)
+    variance = pca.explained_variance_
+    kept = variance > 1e-9*variance[0]                                               # what is constant cannot be scaled
+    white = pca.components_[kept].T/np.sqrt(variance[kept])                          # (n_in, kept)
+    lda = LinearDiscriminantAnalysis(solver='eigen', shrinkage='auto')
+    lda.fit((x - pca.mean_) @ white, y[inside].numpy())
     axes = white @ lda.scalings_[:, :len(lda.classes_) - 1]
     self.mean.data = torch.from_numpy(x.mean(0)).float()
     axes = torch.from_numpy(axes).float()
@@ -261,16 +275,17 @@ def make_model(
     if name not in MODELS and ('/' in name or Path(name).is_dir()):
         build = partial(_vit, checkpoint=name)
     else: build = MODELS[check_choice(name, MODELS, 'model')]
-    kw = {} if embed_dim is None else dict(embed_dim=check_range(embed_dim, 'embed_dim', 1, whole=True))
-    with seeded(stream(seed, 'init')): return build(tuple(in_shape), normalize=normalize, **kw, **kwargs)
+    if embed_dim is not None: kwargs['embed_dim'] = check_range(embed_dim, 'embed_dim', 1, whole=True)
+    with seeded(stream(seed, 'init')): return build(tuple(in_shape), normalize=normalize, **kwargs)
 
 # %% ../nbs/07_models.ipynb #51505bf8
 def weights_hash(
     model  # A module
 )->str:    # sha256, 64 hexadecimal digits
     "A fingerprint of names, types, shapes and values of a model's weights"
-    state = sorted(model.state_dict().items())
-    return fingerprint(*(part for n, v in state for part in (f'{n}|{v.dtype}|{tuple(v.shape)}|', v)))
+    parts = []
+    for n, v in sorted(model.state_dict().items()): parts += [f'{n}|{v.dtype}|{tuple(v.shape)}|', v]
+    return fingerprint(*parts)
 
 # %% ../nbs/07_models.ipynb #c7a10002
 def register_backbone(
@@ -321,8 +336,8 @@ def _blocks(x, batch_size, dim):
     # an array may be larger than memory: each block is read by itself
     if not isinstance(x, np.ndarray): x = plain_tensor(x)
     if x.ndim <= dim:
-        raise UserError(f"embed was given inputs of shape {tuple(x.shape)}, expected ({'R, ' if dim else ''}N, …): "
-                        f"one row for each")
+        wanted = '(R, N, …)' if dim else '(N, …)'
+        raise UserError(f'embed was given inputs of shape {tuple(x.shape)}, expected {wanted}: one row for each')
     cached = 2**18//max(1, math.prod(x.shape[dim + 1:]))       # so many stay in a processor's cache
     size = check_range(batch_size or max(64, min(1024, cached)), 'batch_size', 1, whole=True)
     replicas = [slice(None)]*dim
@@ -350,7 +365,8 @@ def embed(
         raise UserError(f'embed was given a {type(model).__name__} as model, expected a torch.nn.Module')
     if device is not None: model.to(device)
     dim = 1 if getattr(model, 'replicas', 0) else 0
-    p, zs = next(model.parameters(), None), []
+    zs = []
+    p = next(model.parameters(), None)
     if p is not None: device = p.device
     with eval_mode(model):
         for b in _blocks(x, batch_size, dim):
@@ -371,7 +387,8 @@ class Replicas(nn.Module):
         if buffers:
             raise UserError(f"{type(models[0]).__name__} has buffers ({', '.join(buffers)}), expected a model without: "
                             "statistics of batches cannot be kept for replicas")
-        self.names, self.replicas = list(weights), len(models)
+        self.names = list(weights)
+        self.replicas = len(models)
         self.normalize = getattr(models[0], 'normalize', None)
         params = [nn.Parameter(w.detach(), w.requires_grad) for w in weights.values()]    # (R, …) each
         self.weights = nn.ParameterList(params)
@@ -380,18 +397,24 @@ class Replicas(nn.Module):
     def forward(self, x  # Inputs, (R, B, …)
                ):
         "Embeddings, (R, B, D)"
-        w, one = dict(zip(self.names, self.weights)), self.one
+        w = dict(zip(self.names, self.weights))
+        one = self.one
         layers = dict(one.layers.named_children()) if type(one).forward is Embedder.forward else {}
-        plain = lambda l: type(l) in (nn.Flatten, nn.ReLU) or type(l) is nn.Linear and l.bias is not None
+        def plain(l):
+            if type(l) is nn.Linear: return l.bias is not None
+            return type(l) in (nn.Flatten, nn.ReLU)
         if not layers or not all(map(plain, layers.values())):
-            return torch.vmap(lambda w, x: torch.func.functional_call(one, w, (x,)))(w, x)
+            call = partial(torch.func.functional_call, one)
+            return torch.vmap(call)(w, x)
         one.check(x[0])
         x = one.prepare(as_input(one, x))
         for k, l in layers.items():        # the same by hand, at half the overhead
             if isinstance(l, nn.Flatten): x = x.flatten(2)
             elif isinstance(l, nn.ReLU): x = x.relu()
             else:
-                x = torch.baddbmm(w[f'layers.{k}.bias'][:, None], x, w[f'layers.{k}.weight'].mT)   # (R, B, n)
+                weight = w[f'layers.{k}.weight']
+                bias = w[f'layers.{k}.bias']
+                x = torch.baddbmm(bias[:, None], x, weight.mT)   # (R, B, n)
         return l2_normalize(x) if one.normalize else x
     def lone(self, r:int  # Which replica
             ):

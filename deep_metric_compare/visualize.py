@@ -13,12 +13,13 @@ from collections import namedtuple
 from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 import matplotlib as mpl, matplotlib.patches, matplotlib.patheffects, matplotlib.ticker, matplotlib.pyplot as plt
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from fastcore.basics import patch
+from fastcore.basics import groupby, patch
 from .core import UserError, check_choice
 from .losses import ARMS
 from .measures import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt
@@ -44,13 +45,13 @@ def arm_styles(
     arms  # Names of the arms of one figure
 )->dict:  # Arm → dict(color, ls, marker)
     "How each arm is drawn"
-    arms = arm_order(arms)
-    own = [a for a in arms if a not in BASELINES and not (a in ARMS and ARMS[a].color)]
+    free = map(_own_style, count())
     def style(a):
-        if a in own: return _own_style(own.index(a))
         if a in BASELINES: return dict(color=GREY, ls='-', marker='s')
-        return dict(color=ARMS[a].color, ls=ARMS[a].line, marker=ARMS[a].marker)
-    return {a: style(a) for a in arms}
+        arm = ARMS.get(a)
+        if arm and arm.color: return dict(color=arm.color, ls=arm.line, marker=arm.marker)
+        return next(free)
+    return {a: style(a) for a in arm_order(arms)}
 
 @contextmanager
 def styled():
@@ -92,20 +93,25 @@ def _key(axs, handles):
 
 def _of_losses(runs): return [r for r in runs if r.arm not in BASELINES]
 
+def _by_arm(runs):
+    of = groupby(runs, 'arm')
+    return {a: of[a] for a in arm_order(of)}
+
 def _trained(runs):
     "Runs that have a history, by arm"
     runs = _of_losses(runs)
     if not runs: raise UserError('no trained run was given; a figure needs at least one run of a loss')
-    names = {r.config.dataset for r in runs}
+    names = sorted({r.config.dataset for r in runs})
     if len(names) > 1:
-        raise UserError(f"runs of {len(names)} data sets were given ({', '.join(sorted(names))}); a figure shows one: "
+        raise UserError(f"runs of {len(names)} data sets were given ({', '.join(names)}); a figure shows one: "
                         "select them by run.config.dataset")
-    return {a: [r for r in runs if r.arm == a] for a in arm_order(r.arm for r in runs)}
+    return _by_arm(runs)
 
 # %% ../nbs/13_visualize.ipynb #6ca2a15a
 def _matrix(runs, column, relative=False, log=False, floor=0):
     "One row per run, one column per epoch; NaN where there is no value"
-    hs = [r.history.set_index('epoch')[column].astype(float) for r in runs if column in r.history]
+    known = [r.history.set_index('epoch') for r in runs if column in r.history]
+    hs = [h[column].astype(float) for h in known]
     if not hs: return np.zeros((0, 0)), np.zeros(0)
     if relative: hs = [h/h.iloc[0] for h in hs]
     m = pd.concat(hs, axis=1).sort_index().T
@@ -125,9 +131,9 @@ def _band(m):
 # %% ../nbs/13_visualize.ipynb #3cb78d45
 def _from_zero(ax):
     "Let an axis begin at 0 where no line lies below it, and end at the lines: with two seeds a band can dwarf them"
-    seen = np.concatenate([l.get_ydata() for l in ax.lines] or [[np.nan]])
-    low, high = np.nanmin(seen, initial=0), np.nanmax(seen, initial=0)
-    if low >= 0 and high > 0:
+    seen = np.concatenate([[0], *(l.get_ydata() for l in ax.lines)])
+    high = np.nanmax(seen)
+    if np.nanmin(seen) == 0 and high > 0:
         ax.set_ylim(0, min(ax.get_ylim()[1], 1.3*high))
 
 @_styled
@@ -144,22 +150,27 @@ def plot_history(
 ):                       # The axes
     "A measure over epochs: mean and interval over seeds, single seeds behind"
     if ax is None: ax = _grid(None, 1, (5, 3))[0]
-    arms, f = _trained(runs), np.exp if log else np.asarray
+    arms = _trained(runs)
+    f = np.exp if log else np.asarray
     for a, st in arm_styles(arms).items():
         m, e = _matrix(arms[a], column, relative, log, floor)
         if not len(e): continue
         mean, low, high = map(f, _band(m))
-        c = {k: v for k, v in {**st, **style}.items() if k != 'marker'}
+        c = {**st, **style}
+        del c['marker']
         if len(m) > 1:
             ax.plot(e, f(m).T, color=c['color'], lw=.6, alpha=.35)
             ax.fill_between(e, low, high, color=c['color'], alpha=.16, lw=0)
-        ax.plot(e, mean, label=literal(labels(a)) if labels else None, **c)
+        label = literal(labels(a)) if labels else None
+        ax.plot(e, mean, label=label, **c)
     if log: ax.set_yscale('log')
     else: _from_zero(ax)
     ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' '))
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
-    if not ax.lines: ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
-    if labels and ax.get_legend_handles_labels()[0]: ax.legend(frameon=True, framealpha=.8, edgecolor='none')
+    if not ax.lines:
+        ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
+    if labels and ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=True, framealpha=.8, edgecolor='none')
     return ax
 
 # %% ../nbs/13_visualize.ipynb #de53ec88
@@ -250,8 +261,8 @@ def _area(ax, runs, color, label):
     cols = [_band(_matrix(runs, c)[0])[0] for c in _shares]
     e = _matrix(runs, 'share_within')[1]
     ax.stackplot(e, *cols, colors=_tints(color), edgecolor='white', lw=.5)
-    end = max(e.max(), e.min() + 1)
-    ax.set(title=label, xlabel='epoch', ylim=(0, 1), xlim=(e.min(), end), yticks=(0, .25, .5, .75, 1))
+    ax.set(title=label, xlabel='epoch', ylim=(0, 1), yticks=(0, .25, .5, .75, 1))
+    ax.set_xlim(e.min(), max(e.max(), e.min() + 1))
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
 
 def _bar(ax, k, shares, color):
@@ -262,12 +273,15 @@ def _bar(ax, k, shares, color):
         ink = 'white' if np.dot(tint, (.3, .59, .11)) < .55 else 'black'
         ax.text(left + x/2, k, fmt(x, 2), ha='center', va='center', fontsize=8.5, color=ink)
 
+def _mean_at_end(runs, measure):
+    values = [r.metrics.get(f'test/{measure}') for r in runs]
+    return mean_interval(values).mean
+
 def mean_shares(
     runs   # Runs of one data set
 )->dict:   # Arm → shares within classes, between them and in the offset
     "Shares of variance at the end, mean over seeds"
-    ends = lambda a, c: [r.metrics.get(f'test/{c}') for r in runs if r.arm == a]
-    return {a: [mean_interval(ends(a, c)).mean for c in _shares] for a in arm_order(r.arm for r in runs)}
+    return {a: [_mean_at_end(rs, c) for c in _shares] for a, rs in _by_arm(runs).items()}
 
 def share_bars(
     ax,           # Where to draw
@@ -281,9 +295,11 @@ def share_bars(
         _bar(ax, k, parts, styles[a]['color'])
         if parts[0] > .1: continue
         ink = '#555555' if a in BASELINES else styles[a]['color']
-        ax.text(0, k - .35, f'{fmt(parts[0], 3)} within', ha='left', va='bottom', fontsize=8.5, color=ink)
+        within = fmt(parts[0], 3)
+        ax.text(0, k - .35, f'{within} within', ha='left', va='bottom', fontsize=8.5, color=ink)
     labels = [literal(arm_label(a, backbone)) for a in shares]
-    ax.set(yticks=range(len(shares)), yticklabels=labels, ylim=(len(shares) - .5, -.75), xlim=(0, 1))
+    ax.set_yticks(range(len(shares)), labels)
+    ax.set(xlim=(0, 1), ylim=(len(shares) - .5, -.75))
     ax.tick_params(axis='y', left=False)
     ax.spines['left'].set_visible(False)
 
@@ -294,7 +310,8 @@ def plot_shares(
     fig=None  # Figure, or part of one, to draw in
 ):            # The axes: one per loss that has a history of its geometry, then the bars
     "Shares of variance within classes, between classes and in the offset: over the epochs, and at the end"
-    arms, styles = _trained(runs), arm_styles(r.arm for r in runs)
+    arms = _trained(runs)
+    styles = arm_styles(r.arm for r in runs)
     over = [a for a, rs in arms.items() if len(_matrix(rs, 'share_within')[1]) > 1]
     end = any(r.metrics.get('test/share_within') is not None for r in runs)
     widths = [1]*len(over) + [1.25]*end
@@ -320,21 +337,26 @@ def _class_variances(runs):
     cols = [t[t.label >= 0].set_index('label')[_VARIANCE] for t in tabs]
     return pd.concat(cols, axis=1) if cols else None
 
+# %% ../nbs/13_visualize.ipynb #21aeeb9d
 @_styled
 def plot_class_variance(
     runs,     # Runs of one data set
     fig=None  # Figure, or part of one, to draw in
 ):            # The axes
     "Variance within each class at the end of training: mean and interval over seeds"
-    arms, ax = _trained(runs), _grid(fig, 1, (8.4, 2.9))[0]
+    arms = _trained(runs)
+    ax, = _grid(fig, 1, (8.4, 2.9))
     tab = {a: t for a, rs in arms.items() if (t := _class_variances(rs)) is not None}
     if not tab:
         ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes)
         return ax
     order = next(iter(tab.values())).mean(axis=1).sort_values().index
-    styles, many = arm_styles(arms), len(order) > 25
+    styles = arm_styles(arms)
+    many = len(order) > 25
+    size = 3 if many else 6
     for k, (a, t) in enumerate(tab.items()):
-        color, marker = styles[a]['color'], styles[a]['marker']
+        color = styles[a]['color']
+        marker = styles[a]['marker']
         t = t.reindex(order)
         several = t.shape[1] > 1
         aside = 0 if many else (k - (len(tab)-1)/2)*.22
@@ -345,7 +367,7 @@ def plot_class_variance(
         if several:
             for col in t:
                 ax.plot(x, t[col], marker, color=color, ms=3, alpha=.5, mew=0)
-        ax.plot(x, mean, marker, color=color, ms=3 if many else 6, mec='white', mew=.5, label=literal(arm_label(a)))
+        ax.plot(x, mean, marker, color=color, ms=size, mec='white', mew=.5, label=literal(arm_label(a)))
     xlabel = f'class ({len(order)}, sorted)' if many else 'class, sorted by the first loss'
     ax.set(xticks=[] if many else range(len(order)), xlabel=xlabel, ylabel='variance within the class')
     if not many: ax.set_xticklabels([f'{c:g}' for c in order])
@@ -361,7 +383,8 @@ def _tsne(z):
     z = z - z.mean(0)
     if len(z) < 4 or not np.isfinite(z).all(): return None
     if np.abs(z).max() < 1e-5: return None
-    tsne = TSNE(init='pca', perplexity=min(30, (len(z)-1)/3), random_state=0, max_iter=500)
+    perplexity = min(30, (len(z)-1)/3)
+    tsne = TSNE(init='pca', perplexity=perplexity, random_state=0, max_iter=500)
     xy = tsne.fit_transform(z)
     xy = xy - xy.mean(0)
     return xy/np.abs(xy).max()
@@ -373,16 +396,20 @@ def _tsnes(zs):
 
 def _balanced(y, n):
     "Indices of at most `n` labelled points, alike many of each class, always the same ones"
-    rng, order = np.random.default_rng(0), np.argsort(y, kind='stable')
+    rng = np.random.default_rng(0)
+    order = np.argsort(y, kind='stable')
     order = order[y[order] >= 0]
-    members = np.split(order, np.flatnonzero(np.diff(y[order])) + 1)        # of each class
+    begins = np.flatnonzero(np.diff(y[order])) + 1                          # where the next class does
+    members = np.split(order, begins)
     most = max(1, n//len(members))
-    return np.sort(np.concatenate([rng.permutation(i)[:most] for i in members]))[:n]
+    some = np.concatenate([rng.permutation(i)[:most] for i in members])
+    return np.sort(some)[:n]
 
 def _one_seed(runs):
     "A run of each loss: of the first seed that every loss has, else of its own first"
     arms = _trained(runs)
-    common = set.intersection(*({r.config.seed for r in rs if r.outcome != 'diverged'} for rs in arms.values()))
+    seeds = [{r.config.seed for r in rs if r.outcome != 'diverged'} for rs in arms.values()]
+    common = set.intersection(*seeds)
     # a diverged run has no embedding: the last choice
     rank = lambda r: (r.config.seed not in common, r.outcome == 'diverged', r.config.seed)
     return {a: min(rs, key=rank) for a, rs in arms.items()}
@@ -407,8 +434,14 @@ def _scatter(ax, xy, y):
         color = few(k) if len(ids) <= 10 else many(k/len(ids))
         ax.scatter(*p.T, s=9, color=color, marker='o^sDvP'[k % 6], lw=0, alpha=.85)
         if len(ids) > 20: continue
-        ax.text(*np.median(p, 0), f'{c}', ha='center', va='center', fontsize=10, fontweight='bold', zorder=5,
-                path_effects=[halo])
+        ax.text(*np.median(p, 0), str(c), ha='center', va='center',
+                fontsize=10, fontweight='bold', zorder=5, path_effects=[halo])
+
+def _shown(embeddings, points):
+    "A balanced set of the held-out points: embeddings and labels"
+    y = embeddings['test_labels'].numpy()
+    i = _balanced(y, points)
+    return embeddings['test'].numpy()[i].astype(np.float64), y[i]
 
 @_styled
 def plot_tsne(
@@ -421,17 +454,14 @@ def plot_tsne(
     cols = len(one) if len(one) < 4 else 2
     side = 4.2 if cols < 3 else 2.8
     axs = _tiles(fig, one, cols, (side*cols, side + .2))
-    held = {a: r.embeddings for a, r in one.items() if 'test' in r.embeddings}
-    pick = {a: _balanced(e['test_labels'].numpy(), points) for a, e in held.items()}
-    xys = _tsnes([e['test'].numpy()[pick[a]].astype(np.float64)
-                  for a, e in held.items()])
-    xys = dict(zip(held, xys))
+    shown = {a: _shown(r.embeddings, points) for a, r in one.items() if 'test' in r.embeddings}
+    xys = dict(zip(shown, _tsnes([z for z, _ in shown.values()])))
     for ax, a in zip(axs, one):
         ax.set(xticks=[], yticks=[], aspect='equal', xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
         ax.spines[:].set(visible=True, color='.8')
         if xys.get(a) is not None:
-            _scatter(ax, xys[a], held[a]['test_labels'].numpy()[pick[a]])
-        else: ax.text(0, 0, 'all points coincide' if a in held else 'diverged: no embedding', ha='center')
+            _scatter(ax, xys[a], shown[a][1])
+        else: ax.text(0, 0, 'all points coincide' if a in shown else 'diverged: no embedding', ha='center')
     return axs
 
 # %% ../nbs/13_visualize.ipynb #d1300002
@@ -443,8 +473,8 @@ def _class_name(run, c, most=14):
     names = (run.pairing.get('description') or {}).get('names') or []
     s = str(names[c]) if 0 <= c < len(names) else str(c)
     if any(ord(k) >= 0x530 for k in s): s = f'class {c}'
-    half = most//2
     if len(s) > most:
+        half = most//2
         s = f'{s[:most - half - 1]}…{s[-half:]}'       # names often differ at their ends
     return literal(s)
 
@@ -452,7 +482,8 @@ def _tile(ax, picture, x, y, right=None):
     "One picture in a square of .9, with a frame if it is right or wrong"
     p = picture.numpy().transpose(1, 2, 0)
     if p.shape[2] == 1: p = p.repeat(3, 2)
-    h, w = (.9*k/max(p.shape[:2]) for k in p.shape[:2])
+    sides = p.shape[:2]
+    h, w = .9*np.array(sides)/max(sides)
     x0 = x + (.9 - w)/2
     y0 = y + (.9 - h)/2
     ax.imshow(p, extent=(x0, x0 + w, y0 + h, y0), interpolation='none')
@@ -460,16 +491,19 @@ def _tile(ax, picture, x, y, right=None):
     frame = _FRAMES[bool(right)]
     ax.add_patch(mpl.patches.Rectangle((x - .01, y - .01), .92, .92, fill=False, lw=2.2, **frame))
 
+# %% ../nbs/13_visualize.ipynb #975036c6
 def _neighbour_rows(ax, run):
     "Queries and neighbours, hardest negatives, the most spread-out class, one below the other"
     e = run.embeddings
-    pics, y = e['pictures'], e['picture_labels'].tolist()
+    pics = e['pictures']
+    y = e['picture_labels'].tolist()
     def write(x, y, s, **kw):
         style = dict(fontsize=8, va='bottom', in_layout=False)      # in the layout long names would shrink the pictures
         ax.text(x, y, s, **style | kw)
     write(0, -.08, 'query')
     write(1.25, -.08, 'five nearest, the nearest first')
-    for r, (q, near) in enumerate(zip(e['queries'].tolist(), e['near'].tolist())):
+    rows = zip(e['queries'].tolist(), e['near'].tolist())
+    for r, (q, near) in enumerate(rows):
         _tile(ax, pics[q], 0, r)
         write(-.12, r + .45, _class_name(run, y[q]), fontsize=7, ha='right', va='center')
         for k, i in enumerate(near):
@@ -480,9 +514,12 @@ def _neighbour_rows(ax, run):
         for x, i in zip((2.1*k, 2.1*k + .98), pair):
             _tile(ax, pics[i], x, top)
             write(x + .45, top + 1.02, _class_name(run, y[i], 10), fontsize=5.5, ha='center', va='top')
-    last, spread = top + 1.95, e['spread'].tolist()
-    write(0, last - .08, f'most spread out: {_class_name(run, y[spread[0]])}, from its mean outwards')
-    for k, i in enumerate(spread): _tile(ax, pics[i], 1.05*k, last)
+    last = top + 1.95
+    spread = e['spread'].tolist()
+    name = _class_name(run, y[spread[0]])
+    write(0, last - .08, f'most spread out: {name}, from its mean outwards')
+    for k, i in enumerate(spread):
+        _tile(ax, pics[i], 1.05*k, last)
     ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5))
     ax.set_axis_off()
 
@@ -530,8 +567,8 @@ def plot_diagnostics(
         raise UserError('the Learner has no diagnostics to plot; fit it with cbs=OptimizationDiagnostics(), or make it '
                         'with metric_learner')
     h = pd.DataFrame(rows)
-    run = SimpleNamespace(arm=_loss_name(self.loss_func), config=SimpleNamespace(dataset='', seed=0), history=h,
-                          metrics={}, outcome='finished')
+    config = SimpleNamespace(dataset='', seed=0)
+    run = SimpleNamespace(arm=_loss_name(self.loss_func), config=config, history=h, metrics={}, outcome='finished')
     needs = {plot_loss: 'probe_loss', plot_activity: 'participation', plot_steps: 'grad_norm',
              plot_shares: 'share_within'}
     draws = [f for f, column in needs.items() if column in h]
@@ -551,6 +588,7 @@ def _paired_axis(ax, measures, log):
     ax.xaxis.set_minor_formatter(lambda v, _: f'{v:g}' if f'{v:.0e}'[0] in '25' else '')
     ax.tick_params(axis='x', which='minor', labelsize=8)
 
+# %% ../nbs/13_visualize.ipynb #31992aee
 @_styled
 def plot_paired(
     frames:dict,    # Strategy → table from runs_frame
@@ -568,13 +606,17 @@ def plot_paired(
     if len(kinds := set(d['compare'])) > 1:
         raise UserError(f"measures were {', '.join(measures)}, expected ratios only or differences only: draw them in "
                         "two figures")
-    log, sets = 'ratio' in kinds, list(dict.fromkeys(d.dataset))
-    f, gap = 1 if log else 100, .8/len(lanes)
+    log = 'ratio' in kinds
+    sets = d.dataset.unique()
+    f = 1 if log else 100
+    gap = .8/len(lanes)
     colors = {a: st['color'] for a, st in arm_styles([*arms, base]).items()}
     marks = {s: 'os^Dv'[i % 5] for i, s in enumerate(frames)}
-    axs = _grid(fig, len(sets), (8.4, 1.1 + .46*len(measures)), sharey=True, sharex=log)
+    height = 1.1 + .46*len(measures)
+    axs = _grid(fig, len(sets), (8.4, height), sharey=True, sharex=log)
     for ax, ds in zip(axs, sets):
-        found = {(r.measure, r.strategy, r.a): r for r in d[d.dataset == ds].itertuples()}
+        rows = d[d.dataset == ds].itertuples()
+        found = {(r.measure, r.strategy, r.a): r for r in rows}
         for i, column in enumerate(columns):
             for j, (s, a) in enumerate(lanes):
                 if (r := found.get((column, s, a))) is None: continue
@@ -617,7 +659,7 @@ def _ends(runs, column):
 
 def _class_means(runs):
     "The variance within classes at the end, mean over classes, in words"
-    return _each(runs, lambda rs: fmt(mean_interval([r.metrics.get('test/intra_variance') for r in rs]).mean))
+    return _each(runs, lambda rs: fmt(_mean_at_end(rs, 'intra_variance')))
 
 def _right_words(runs):
     "How many neighbours are right, in words"
@@ -719,7 +761,8 @@ def save_figures(
     "Write the figures as files, `<data set>-NAME.png`"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    data, out = runs[0].config.dataset.replace('/', '-'), []
+    data = runs[0].config.dataset.replace('/', '-')
+    out = []
     for name, fig, *_ in draw_figures(runs):
         path = folder/f'{data}-{name}{suffix}'
         part = path.with_name(f'.part-{path.name}')
