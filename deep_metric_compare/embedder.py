@@ -313,7 +313,7 @@ def _as_vectors(embedder, x):
     columns = embedder.inputs.get('columns', ())
     if hasattr(x, 'columns'):
         names = {*map(str, x.columns)}
-        if set(columns) <= names: x = x.rename(columns=str)[list(columns)]
+        if columns and set(columns) <= names: x = x.rename(columns=str)[list(columns)]
     x = plain_tensor(x, 'inputs')
     n = len(x) if x.ndim else 0
     x, _ = check_arrays(x, torch.zeros(n, dtype=torch.long), 'given', 0)

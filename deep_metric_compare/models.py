@@ -216,7 +216,11 @@ class Discriminant(RawInput):
         self.mean = nn.Parameter(torch.zeros(self.n_in), requires_grad=False)
         # columns beyond those found stay 0
         self.axes = nn.Parameter(torch.zeros(self.n_in, most), requires_grad=False)
-    def _flat(self, x): return self.prepare(as_input(self, x)).flatten(1)       # (B, n_in)
+    def _flat(self, x):
+        z = self.prepare(as_input(self, x)).flatten(1)       # (B, n_in)
+        if z.shape[1] == self.n_in: return z
+        raise UserError(f'Discriminant was given inputs of {z.shape[1]} numbers, expected {self.n_in}: build it with '
+                        f'in_shape={tuple(x.shape[1:])}, or reshape the inputs')
     def forward(self, x  # Inputs, (B, *in_shape)
                ):
         "Embeddings, (B, most)"

@@ -365,8 +365,7 @@ def plot_class_variance(
         if several and not many:
             ax.vlines(x, np.maximum(low, 0), high, color=color, lw=1.6, alpha=.55)
         if several:
-            for col in t:
-                ax.plot(x, t[col], marker, color=color, ms=3, alpha=.5, mew=0)
+            ax.plot(x, t.to_numpy(float), marker, color=color, ms=3, alpha=.5, mew=0)     # a point for each seed
         ax.plot(x, mean, marker, color=color, ms=size, mec='white', mew=.5, label=literal(arm_label(a)))
     xlabel = f'class ({len(order)}, sorted)' if many else 'class, sorted by the first loss'
     ax.set(xticks=[] if many else range(len(order)), xlabel=xlabel, ylabel='variance within the class')
