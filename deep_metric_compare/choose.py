@@ -45,9 +45,10 @@ ENOUGH = .5    # Of the points a run has scored, the share that all runs have to
 
 def _answers(run, measure):
     "A row per held-out point that was scored: half, row, label, and what it adds to the measure"
-    e = run.embeddings
-    score, rows, labels = (e[k].numpy() for k in (deciding()[measure].each, 'answer_rows', 'answer_labels'))
-    t = pd.DataFrame(dict(half=run.config.half or 0, row=rows, label=labels, score=score.astype(float)))
+    e, each = run.embeddings, deciding()[measure].each
+    score, rows, labels = (e[k].numpy() for k in (each, 'answer_rows', 'answer_labels'))
+    half = run.config.half or 0
+    t = pd.DataFrame(dict(half=half, row=rows, label=labels, score=score.astype(float)))
     scored = score < NOT_SCORED if score.dtype == 'uint8' else ~np.isnan(score)
     return t[scored].assign(arm=run.arm, seed=run.config.seed)
 
@@ -59,9 +60,11 @@ def _by_item(arms, measure):
     expected = pd.Series([r.config.half or 0 for r in runs]).value_counts()
     def level(k): return t.columns.get_level_values(k).values
     fewest = t.notna().sum(axis=1).min()
-    t = t.loc[:, t.notna().sum().values == expected[level('half')].values]      # what all runs have scored
+    by_all = t.notna().sum().values == expected[level('half')].values
+    t = t.loc[:, by_all]
     if t.shape[1] < ENOUGH*fewest: return None
-    return {a: t.loc[a].sort_index().values for a in arms}, level('row'), level('label')
+    scores = {a: t.loc[a].sort_index().values for a in arms}
+    return scores, level('row'), level('label')
 
 def _holds_out_anew(c):
     "Does each seed hold out data of its own?"
@@ -75,9 +78,10 @@ def _told(runs, measure):
 # %% ../nbs/15c_choose.ipynb #f1560e8f
 def _end(run, measure):
     "The value at the end; a run that diverged scores 0"
-    v = run.metrics.get(deciding()[measure].column)
+    decides = deciding()[measure]
+    v = run.metrics.get(decides.column)
     if v is None and run.outcome != 'diverged':
-        raise UserError(f'{deciding()[measure].name} was not measured on {data_label(run.config.dataset)} '
+        raise UserError(f'{decides.name} was not measured on {data_label(run.config.dataset)} '
                         '(too few points of a class, or too many classes), expected a value of each run: decide by '
                         'another measure (--decide)')
     return 0. if v is None else float(v)
@@ -98,8 +102,10 @@ def scores_by_arm(
     "What the rule compares, and how its differences become an interval"
     arms = _by_arm(runs)
     c = runs[0].config
-    halves = None if c.half is None else np.array([r.config.half for r in arms[runs[0].arm]])
-    items = None if _holds_out_anew(c) or not _told(runs, measure) else _by_item(arms, measure)
+    one_arm = arms[runs[0].arm]
+    halves = None if c.half is None else np.array([r.config.half for r in one_arm])
+    known = not _holds_out_anew(c) and _told(runs, measure)
+    items = _by_item(arms, measure) if known else None
     if items is None: return _end_scores(runs, measure), partial(gap_of_halves, halves=halves)
     scores, rows, classes = items
     data = data_of(c, where)
@@ -147,7 +153,8 @@ VERIFY = 'verify/tar@1%', 'verify/far_spread'
 def _verified(runs, losses, delta, alpha, where):
     "An answer about telling same from different; None where that was not measured"
     runs = [r for r in runs if r.arm in losses]
-    values = np.array([r.metrics.get(deciding()['verify'].column) for r in runs], float)      # NaN: not measured
+    column = deciding()['verify'].column
+    values = np.array([r.metrics.get(column) for r in runs], float)      # NaN: not measured
     if not np.isfinite(values).all(): return None
     scores, gap = scores_by_arm(runs, 'verify', where)
     return decide(scores, delta=delta, alpha=alpha, gap=gap)
@@ -159,6 +166,26 @@ def _over_classes(runs, measure):
     t = answers.groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
     return t['mean'].groupby('arm').mean().to_dict()
+
+# %% ../nbs/15c_choose.ipynb #716cf3c1
+def _facts(runs, arms):
+    "Arm → name → mean over seeds, of the further measures that runs have"
+    frame = runs_frame(runs)
+    known = [k for k in (*FACTS, *VERIFY) if k in frame]
+    facts = {}
+    for a in arms:
+        own = frame[frame.arm == a]
+        facts[a] = {k: own[k].mean() for k in known}
+    return facts
+
+def _baseline(tuned, dataset):
+    "The arm without a loss that validation put first, in most of the halves"
+    bases = [b for (d, _), b in tuned.baseline.items() if d == dataset]
+    return max(sorted(set(bases)), key=bases.count)
+
+def _seed_means(scores):
+    "Score of each seed (S): a mean over its items, where it has some"
+    return np.nanmean(scores.reshape(len(scores), -1), axis=1)
 
 # %% ../nbs/15c_choose.ipynb #63ddfbf3
 def decide_on(
@@ -174,25 +201,26 @@ def decide_on(
     scores, gap = scores_by_arm(runs, measure, where)
     losses = {a: v for a, v in scores.items() if a not in BASELINES}
     of_set = lambda t: t[t.dataset == c.dataset]
-    bases = [b for (d, _), b in tuned.baseline.items() if d == c.dataset]
-    base = max(sorted(set(bases)), key=bases.count)
+    base = _baseline(tuned, c.dataset)
     answer = decide(losses, scores[base], arm_label(base, backbone), delta, alpha, gap)
     between = decide(losses, delta=delta, alpha=alpha, gap=gap)
-    frame = runs_frame(runs)
-    known = [k for k in (*FACTS, *VERIFY) if k in frame]
-    facts = {a: {k: frame[frame.arm == a][k].mean() for k in known} for a in (*losses, base)}
-    table = of_set(tuned.table)
-    mean = {a: float(np.nanmean(v)) for a, v in scores.items()}
-    by_seed = {a: np.nanmean(v.reshape(len(v), -1), axis=1) for a, v in scores.items()}
     above = gap(losses[between.best] - scores[base])
-    rests = f'{_rests_on(runs, where)}; the interval covers {_covered(runs, scores, where)}'
-    return Decision(c.dataset, measure, answer, between, mean, base, table[table.chosen], of_set(tuned.curves), facts,
-                    rests, backbone, by_seed,
+    table = of_set(tuned.table)
+    return Decision(c.dataset, measure, answer, between,
+                    scores={a: float(np.nanmean(v)) for a, v in scores.items()},
+                    baseline=base,
+                    settings=table[table.chosen],
+                    curves=of_set(tuned.curves),
+                    facts=_facts(runs, (*losses, base)),
+                    rests=f'{_rests_on(runs, where)}; the interval covers {_covered(runs, scores, where)}',
+                    backbone=backbone,
+                    by_seed={a: _seed_means(v) for a, v in scores.items()},
                     verify=_verified(runs, losses, delta, alpha, where),
                     by_class=_over_classes(runs, measure),
                     beats=above.interval(1 - alpha)[0] > 0,
                     diverged=Counter(r.arm for r in runs if r.outcome == 'diverged'))
 
+# %% ../nbs/15c_choose.ipynb #2eacaafd
 def _covered(runs, scores, where):
     "What an interval is an interval over"
     c = runs[0].config
@@ -202,26 +230,34 @@ def _covered(runs, scores, where):
     if data.class_disjoint: return 'seeds and held-out classes'
     return 'seeds and held-out points' if data.groups_test is None else 'seeds and held-out groups'
 
-# %% ../nbs/15c_choose.ipynb #2eacaafd
+def _network_text(c, backbone):
+    "The network that was trained"
+    if c.model == 'linear':
+        return f'a linear head on frozen {backbone}' if backbone else 'a linear layer from scratch'
+    small = {'mlp': 'a small network of two layers', 'convnet': 'a small convnet'}
+    return small.get(c.model, c.model) + ' from scratch'
+
+def _division_text(c, data):
+    "How held-out points were set apart"
+    if c.half is not None: return ', either half of them with every other seed'
+    if _holds_out_anew(c): return ', made anew for each seed'
+    return ', on this test set' if data.laid_out else ', of one division of the data'
+
 def _rests_on(runs, where):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
     data = data_of(c, where)
-    network = {'mlp': 'a small network of two layers',
-               'convnet': 'a small convnet'}.get(c.model, c.model) + ' from scratch'
-    if c.model == 'linear':
-        backbone = backbone_of(runs[0])
-        network = f'a linear head on frozen {backbone}' if backbone else 'a linear layer from scratch'
     seeds = len({r.config.seed for r in runs})
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
     held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
-    fixed = ', on this test set' if data.laid_out else ', of one division of the data'
-    if _holds_out_anew(c): fixed = ', made anew for each seed'
-    if c.half is not None: fixed = ', either half of them with every other seed'
-    return (f'{network}, {len(data.x):,} training samples of {len(data.classes)} classes, {seeds} paired seeds, '
-            f'strategy {c.strategy}, batches of {c.batch_size}{moved}; {held}{fixed}')
+    samples = f'{len(data.x):,} training samples of {len(data.classes)} classes'
+    training = f'strategy {c.strategy}, batches of {c.batch_size}{moved}'
+    network = _network_text(c, backbone_of(runs[0]))
+    return f'{network}, {samples}, {seeds} paired seeds, {training}; {held}{_division_text(c, data)}'
 
 # %% ../nbs/15c_choose.ipynb #4a5e7961
+def _percent(v): return f'{_points(v)} %'
+
 def _at_best(d, arm):
     "The settings of an arm, one for each half"
     rows = d.settings[d.settings.arm == arm]
@@ -236,98 +272,113 @@ def _lead(d):
     behind = gap.index[gap < 0]
     since = gap[gap.index > behind[-1]] if len(behind) else gap
     how = 'ahead' if (since > 0).all() else 'ahead or level'
-    if not len(behind): return f'On validation data {arm_label(a)} is {how} after every epoch.'
+    ahead = f'On validation data {arm_label(a)} is {how}'
+    if not len(behind): return f'{ahead} after every epoch.'
     stop = d.settings[d.settings.arm == a].epoch.max()
-    if behind[-1] < stop: return f'On validation data {arm_label(a)} is {how} from epoch {behind[-1] + 1} on.'
-    return f'It depends on the length: on validation data {arm_label(b)} is still ahead at epoch {behind[-1]}.'
+    last = behind[-1]
+    if last < stop: return f'{ahead} from epoch {last + 1} on.'
+    return f'It depends on the length: on validation data {arm_label(b)} is still ahead at epoch {last}.'
 
 def _rising(d):
     "Losses whose scores still rise where training ends"
     last = d.curves.epoch.max()
     if not d.settings.epoch.any():
         return 'On validation data no training helped: every loss stops at the untrained network.'
-    rising = [arm_label(a) for a, g in d.settings.groupby('arm', sort=False) if (g.epoch == last).any()]
+    to_the_end = set(d.settings[d.settings.epoch == last].arm)
+    rising = [arm_label(a) for a in d.settings.arm.unique() if a in to_the_end]
     if not rising: return ''
     verb = 'rises' if len(rising) == 1 else 'rise'
     return (f"{' and '.join(rising)} still {verb} at the last epoch ({last}): longer training may change this "
             '(--epochs).')
 
+# %% ../nbs/15c_choose.ipynb #d9645758
 def _verify_line(d):
     "What telling same from different at one threshold says, where it contradicts or decides"
     v = d.verify
     if v is None: return ''
-    share, spread = ({a: d.facts[a].get(k, math.nan) for a in (v.best, v.other)} for k in VERIFY)
+    fact = lambda name: {a: d.facts[a].get(name, math.nan) for a in (v.best, v.other)}
+    share, spread = map(fact, VERIFY)
     unequal = ' and '.join(f'{s:.1f} times the median class for {arm_label(a)}'
                            for a, s in spread.items() if math.isfinite(s))
     worst = f' False accepts of the worst class: {unequal}.' if unequal else ''
     if d.measure == 'verify': return worst.strip()
-    if v.best == d.between.best or v.gap.interval(1 - v.alpha)[0] <= 0: return ''
-    return (f'Told apart by one threshold it is the other way round: {arm_label(v.best)} accepts '
-            f'{_points(share[v.best])} % of equal pairs '
-            f'at 1 % false accepts, {arm_label(v.other)} {_points(share[v.other])} %.{worst}')
+    low, _ = v.gap.interval(1 - v.alpha)
+    if v.best == d.between.best or low <= 0: return ''
+    more = f'{arm_label(v.best)} accepts {_percent(share[v.best])} of equal pairs at 1 % false accepts'
+    less = f'{arm_label(v.other)} {_percent(share[v.other])}'
+    return f'Told apart by one threshold it is the other way round: {more}, {less}.{worst}'
 
 def _classes_line(d):
     "Means over classes, where a mean over points is one over the largest of them"
     if not d.by_class: return ''
     named = d.between.best, d.between.other, d.baseline
-    shown = ', '.join(f'{arm_label(a)} {_points(v)} %' for a, v in d.by_class.items() if a in named)
-    return f'Classes are of very unequal size; the mean over classes is {shown}.'
+    shown = [f'{arm_label(a)} {_percent(v)}' for a, v in d.by_class.items() if a in named]
+    return f"Classes are of very unequal size; the mean over classes is {', '.join(shown)}."
 
-# %% ../nbs/15c_choose.ipynb #7a0a67d0
 def _why(d):
     "Shares of variance, and who still moves"
     parts = []
     for a, f in d.facts.items():
         if a in BASELINES: continue
         within, offset, moving = (f.get(k, math.nan) for k in FACTS)
-        moves = '' if math.isnan(moving) else f', and {_points(moving)} % of a batch still moves at the end'
-        parts.append(f'{arm_label(a)} keeps {_points(within)} % of the squared length within classes and '
-                     f'{_points(offset)} % in an offset common to all{moves}')
+        moves = '' if math.isnan(moving) else f', and {_percent(moving)} of a batch still moves at the end'
+        parts.append(f'{arm_label(a)} keeps {_percent(within)} of the squared length within classes and '
+                     f'{_percent(offset)} in an offset common to all{moves}')
     return 'What differs: ' + '; '.join(parts) + '.'
+
+# %% ../nbs/15c_choose.ipynb #7a0a67d0
+def _gap_text(a):
+    "How far the best is ahead, and how surely"
+    gap = a.gap
+    level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
+    low, high = map(_points, gap.interval(level))
+    seeds = f'{gap.n} seeds' if gap.n > 1 else f'{gap.n} seed'
+    surely = f'{low} to {high}; {100*level:.3g} % interval, {seeds}'
+    if math.isinf(gap.error): surely = f'{seeds}, too few for an interval'
+    way = 'ahead' if gap.mean >= 0 else 'behind'
+    return f'{_points(abs(gap.mean))} points {way} ({surely})'
+
+def _score_at_best(d, arm):
+    "An arm that is not recommended, with its settings and score"
+    return f'{arm_label(arm)} at its best ({_at_best(d, arm)}) {_percent(d.scores[arm])}'
 
 def _verdict_line(d, a):
     "An answer in words"
     name = deciding()[d.measure].name
-    best = arm_label(a.best)
-    other = a.other if a.word == 'Neither' else arm_label(a.other)
-    level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
-    low, high = a.gap.interval(level)
-    range_ = f'{_points(low)} to {_points(high)}; {100*level:.3g} % interval, {a.gap.n} seeds'
-    if math.isinf(a.gap.error): range_ = f"{a.gap.n} seed{'s' if a.gap.n > 1 else ''}, too few for an interval"
-    way = 'ahead' if a.gap.mean >= 0 else 'behind'
-    ahead = f'{_points(abs(a.gap.mean))} points {way} ({range_})'
     delta = _delta_text(a.delta)
-    theirs = lambda arm: f'{_points(d.scores[arm])} %'
-    settings = _at_best(d, a.best)
-    if a.word == 'Neither':
-        return (f'Neither: no loss beats {other} by more than {delta}. {name} of {other} is {theirs(d.baseline)}; '
-                f'{best} at its best ({settings}) {theirs(a.best)}: {ahead}.')
-    both = (f'{best} ({settings}): {name} {theirs(a.best)}, {other} at its best ({_at_best(d, a.other)}) '
-            f'{theirs(a.other)}: {ahead}.')
+    if a.word == 'Neither':                                    # here the other is a baseline, by its label
+        theirs = f'{name} of {a.other} is {_percent(d.scores[d.baseline])}'
+        ours = f'{_score_at_best(d, a.best)}: {_gap_text(a)}'
+        return f'Neither: no loss beats {a.other} by more than {delta}. {theirs}; {ours}.'
+    first = f'{arm_label(a.best)} ({_at_best(d, a.best)}): {name} {_percent(d.scores[a.best])}'
+    both = f'{first}, {_score_at_best(d, a.other)}: {_gap_text(a)}.'
     if a.word == 'Use': return f'Use {both}'
     if a.word == 'Either': return f'Either: they differ by less than {delta}. {both}'
     return f'Not decided. {both} {_what_helps(a)}'
+
+def _without_line(d):
+    "What there is without a loss, and what follows from it"
+    label = partial(arm_label, backbone=d.backbone)
+    bases = [f'{label(b)} {_percent(v)}' for b, v in d.scores.items() if b in BASELINES]
+    text = f"Without a loss: {', '.join(bases)} (validation put {label(d.baseline)} first)."
+    if d.answer.word == 'Not decided': text += f' Until more is known, take {label(d.named)}: nothing scored better.'
+    if d.answer.word in ('Use', 'Either') and not d.beats:
+        text += f' {arm_label(d.between.best)} is not shown to beat it.'
+    if d.diverged:
+        diverged = [f'{n} runs of {arm_label(a)}' for a, n in d.diverged.items()]
+        text += f" Diverged, and scored 0: {', '.join(diverged)}."
+    return text
 
 # %% ../nbs/15c_choose.ipynb #fab6e881
 def decision_text(
     d:Decision  # What was decided
 )->str:         # Some lines
     "A decision in words"
-    base = arm_label(d.baseline, d.backbone)
-    alone = [f'Of the losses: {_verdict_line(d, d.between)}'] if d.answer.word == 'Neither' else []
-    bases = [f'{arm_label(b, d.backbone)} {_points(v)} %' for b, v in d.scores.items() if b in BASELINES]
+    lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}']
+    if d.answer.word == 'Neither': lines.append(f'Of the losses: {_verdict_line(d, d.between)}')
     lead = _lead(d) if d.between.word != 'Either' and d.settings.epoch.any() else ''
-    without = f"Without a loss: {', '.join(bases)} (validation put {base} first)."
-    if d.answer.word == 'Not decided':
-        without += f' Until more is known, take {arm_label(d.named, d.backbone)}: nothing scored better.'
-    if d.answer.word in ('Use', 'Either') and not d.beats:
-        without += f' {arm_label(d.between.best)} is not shown to beat it.'
-    if d.diverged:
-        diverged = ', '.join(f'{n} runs of {arm_label(a)}' for a, n in d.diverged.items())
-        without += f' Diverged, and scored 0: {diverged}.'
     length = ' '.join(filter(None, [lead, _rising(d)]))
-    lines = [f'{data_label(d.dataset)}: {_verdict_line(d, d.answer)}', *alone, without, length, _verify_line(d),
-             _classes_line(d), _why(d), f'Rests on {d.rests}.']
+    lines += [_without_line(d), length, _verify_line(d), _classes_line(d), _why(d), f'Rests on {d.rests}.']
     return '\n'.join(filter(None, lines))
 
 # %% ../nbs/15c_choose.ipynb #f24d629f
@@ -335,14 +386,16 @@ def _draw_seeds(ax, d):
     "Differences of the two losses, a point per seed, the mean with its interval, and the difference that matters"
     a, b = d.between.best, d.between.other
     x = 100*(d.by_seed[a] - d.by_seed[b])
-    low, high = (100*v for v in d.between.gap.interval(1 - d.between.alpha))
-    delta = 100*d.between.delta
+    y = np.linspace(.25, .85, len(x))
+    gap, delta = d.between.gap, 100*d.between.delta
+    low, high = (100*v for v in gap.interval(1 - d.between.alpha))
     ax.axvspan(-delta, delta, color='.9', lw=0)
     ax.axvline(0, color='.5', lw=.8)
-    ax.plot(x, np.linspace(.25, .85, len(x)), 'o', ms=5, mfc='none', mec=arm_styles([a])[a]['color'])
+    ax.plot(x, y, 'o', ms=5, mfc='none', mec=arm_styles([a])[a]['color'])
     if math.isfinite(low): ax.plot([low, high], [.08, .08], color='k', lw=2, solid_capstyle='butt')
-    ax.plot(100*d.between.gap.mean, .08, 'kD', ms=5)
-    ax.set(yticks=[], ylim=(0, 1), xlabel='points', title=f'{arm_label(a)} minus {arm_label(b)}, each seed')
+    ax.plot(100*gap.mean, .08, 'kD', ms=5)
+    title = f'{arm_label(a)} minus {arm_label(b)}, each seed'
+    ax.set(yticks=[], ylim=(0, 1), xlabel='points', title=title)
     ax.spines['left'].set_visible(False)
 
 def _lead_by_epoch(d):
@@ -356,10 +409,12 @@ def _draw_epochs(ax, d):
     ax.axhspan(-delta, delta, color='.9', lw=0)
     ax.axhline(0, color='.5', lw=.8)
     ax.plot(lead.index, lead, color='k', lw=1.5)
+    styles = arm_styles([d.between.best, d.between.other])
     # one mark seen round the other, where both stop together
-    for (a, style), size in zip(arm_styles([d.between.best, d.between.other]).items(), (12, 6)):
+    for a, size in zip(styles, (12, 6)):
         stops = d.settings[d.settings.arm == a].epoch
-        ax.plot(stops, lead[stops], style['marker'], color=style['color'], ms=size, label=f'{arm_label(a)} stops')
+        marker, color = styles[a]['marker'], styles[a]['color']
+        ax.plot(stops, lead[stops], marker, color=color, ms=size, label=f'{arm_label(a)} stops')
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + .35*(high - low))                         # room for the legend
     ax.set(xlabel='epochs', ylabel='points', title='the same by epoch, validation data')
@@ -368,8 +423,11 @@ def _draw_epochs(ax, d):
 
 def _draw_shares(ax, d):
     "Where the squared length of the held-out embeddings goes"
-    known = {a: [f.get(k, math.nan) for k in FACTS[:2]] for a, f in d.facts.items()}
-    share_bars(ax, {a: [within, 1 - within - offset, offset] for a, (within, offset) in known.items()}, d.backbone)
+    shares = {}
+    for a, f in d.facts.items():
+        within, offset = (f.get(k, math.nan) for k in FACTS[:2])
+        shares[a] = [within, 1 - within - offset, offset]
+    share_bars(ax, shares, d.backbone)
     ax.set(xlabel='within | between | offset', title='shares of variance')
 
 # %% ../nbs/15c_choose.ipynb #232d0c2b
@@ -401,8 +459,8 @@ def decision_finding(
     tuned:Tuned  # What was chosen, and from what
 )->Finding:
     "A decision as a report shows it"
-    draws = _draw_seeds, _draw_epochs, _draw_shares
-    panels = [(panel(partial(draw, d=d)), caption) for draw, caption in zip(draws, _captions(d))]
+    pictures = [panel(partial(draw, d=d)) for draw in (_draw_seeds, _draw_epochs, _draw_shares)]
+    panels = list(zip(pictures, _captions(d)))
     tried = tuned.table[tuned.table.dataset == d.dataset]
     rule = f'{d.measure}, δ {d.answer.delta:g}'
     return Finding(d.dataset, str(d), panels, rule, tuning_text(tuned, d.dataset), tried)
@@ -449,7 +507,9 @@ class Comparison(Sequence):
         report=None,        # Path of the report
         best=()             # Folders of the models that are handed over, for load_embedder
     ):
-        self.runs, self.decisions, self.best = list(runs), list(decisions), list(best)
+        self.runs = list(runs)
+        self.decisions = list(decisions)
+        self.best = list(best)
         self.tuned, self.report = tuned, report
     def __getitem__(self, i): return self.runs[i]
     def __len__(self): return len(self.runs)
@@ -472,11 +532,14 @@ class Comparison(Sequence):
     def __repr__(self): return self.answer or f'Comparison of {len(self)} runs'
     def _repr_html_(self):
         "The answers with their figures, and where the report is"
-        shown = [f'<p>{"<br>".join(map(escape, str(d).splitlines()))}</p><img alt="" src="{embed_figure(f)}">'
-                 for d, f in zip(self.decisions, self.figures)]
-        if not self.report: return ''.join(shown)
-        path = escape(str(self.report))
-        return ''.join(shown) + f'<p>Report: <a href="{path}">{path}</a></p>'
+        shown = []
+        for d, figure in zip(self.decisions, self.figures):
+            lines = '<br>'.join(map(escape, str(d).splitlines()))
+            shown.append(f'<p>{lines}</p><img alt="" src="{embed_figure(figure)}">')
+        if self.report:
+            path = escape(str(self.report))
+            shown.append(f'<p>Report: <a href="{path}">{path}</a></p>')
+        return ''.join(shown)
 
 
 # %% ../nbs/15c_choose.ipynb #ca6391d3
@@ -495,7 +558,8 @@ def affordable(
     "How long to train at most, and on how much: the same on every machine"
     data = data_of(RunConfig(dataset=dataset, train_size=train_size), where)
     few = max(SAMPLES, 4*len(data.classes))
-    size = few if not train_size and len(data.x) > 5*few/3 else train_size
+    many = len(data.x) > 5*few/3
+    size = few if many and not train_size else train_size
     n = math.ceil((size or len(data.x))/batch_size)
     halves = 2 if data.class_disjoint and draws_classes(dataset) else 1
     each = 14*halves + 10                         # runs of all epochs that tuning and ten seeds come to
@@ -506,10 +570,11 @@ def affordable(
 
 def _budget(dataset, losses, epochs, say, fields, where):
     "Epochs and training samples, and a word about them where they are fewer than one would expect"
-    most, size = affordable(dataset, len(losses), fields.get('batch_size', 64), fields.get('train_size', 0), where)
+    asked = fields.get('train_size', 0)
+    most, size = affordable(dataset, len(losses), fields.get('batch_size', 64), asked, where)
     parts = []
     if epochs is None and most < EPOCHS: parts.append(f'at most {most} epochs (--epochs sets another number)')
-    if size != fields.get('train_size', 0):
+    if size != asked:
         parts.append(f'{size:,} training samples, drawn anew for each seed (--train_size)')
     if parts: say(f"{data_label(dataset)} is large for a first answer: {' and '.join(parts)}.")
     return dict(fields, epochs=most if epochs is None else epochs, train_size=size)
@@ -533,9 +598,11 @@ def pace(
 )->tuple:              # Seconds per step of one run, and per measurement at its end
     "What a run costs on this machine"
     data = data_of(config, where)
-    size = min(len(data.x), max(PILOT*config.batch_size, 2*len(data.classes) + 2))
-    small = [replace(config, seed=s, epochs=1, stop=None, train_size=size, scored='knn_accuracy') for s in range(9)]
-    group = together(small, where)[0]                 # all where they are trained side by side, else the first
+    least = 2*len(data.classes) + 2
+    size = min(len(data.x), max(PILOT*config.batch_size, least))
+    brief = replace(config, epochs=1, stop=None, train_size=size, scored='knn_accuracy')
+    seeds = [replace(brief, seed=s) for s in range(9)]
+    group = together(seeds, where)[0]                 # all where they are trained side by side, else the first
     learn = scorer([prepare(c, where) for c in group], lambda model, r: {})
     def fit():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
@@ -555,29 +622,36 @@ def duration(
     jobs:int=1                  # Processes
 )->float:                       # Minutes
     "What tuning and training take, about"
-    tuning = (len(TUNING_SEEDS)*settings if stacked else settings + settings/2 + settings/4)*units
-    work = losses*steps*step*(tuning + DIAGNOSED*seeds) + seeds*(losses + 3)*measure
-    return (STARTING + work/max(1, jobs))/60
+    tried = len(TUNING_SEEDS)*settings if stacked else settings + settings/2 + settings/4
+    training = losses*steps*step*(tried*units + DIAGNOSED*seeds)
+    measuring = seeds*(losses + 3)*measure
+    return (STARTING + (training + measuring)/max(1, jobs))/60
 
 # %% ../nbs/15c_choose.ipynb #f43d862f
 def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     "Seeds at the last look and what is not tried, so that it takes no longer than some minutes; a sentence about it"
     planned = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)
     c = planned[0]
-    about = dict(losses=len(losses), stacked=c.model in STACKED, units=1 if c.half is None else 2,
-                 jobs=where.jobs if isinstance(where.jobs, int) else 1)
+    jobs = where.jobs if isinstance(where.jobs, int) else 1
+    units = 1 if c.half is None else 2
+    about = dict(losses=len(losses), stacked=c.model in STACKED, units=units, jobs=jobs)
     cost = pace(c, where)
     steps = c.epochs*math.ceil(len(data_of(c, where).x)/c.batch_size)
-    ways = [(n, less) for less in GRIDS for n in sorted({most, seeds}, reverse=True) if n == seeds or not less]
-    tried = lambda less: max(len(tried_settings(replace(q, seed=0), {*given, *less})) for q in planned)
+    def tried(less):
+        fixed = {*given, *less}
+        return max(len(tried_settings(replace(q, seed=0), fixed)) for q in planned)
+    ways = [(n, ()) for n in sorted({most, seeds}, reverse=True)]
+    ways += [(seeds, less) for less in GRIDS if less]
     lasts = [duration(*cost, steps, tried(less), n, **about) for n, less in ways]
-    at = next((i for i, t in enumerate(lasts) if t <= minutes), len(ways) - 1)
+    short_enough = [i for i, t in enumerate(lasts) if t <= minutes]
+    at = short_enough[0] if short_enough else len(ways) - 1
     (n, less), takes = ways[at], lasts[at]
-    over = (f', more than the {minutes:g} that were given, since fewer seeds and settings decide nothing'
-            if takes > minutes else '')
-    more = f' {lasts[0]:.2g} minutes would do for all settings and up to {most} seeds (--minutes).' if at else ''
-    note = (f'{data_label(dataset)}: about {takes:.2g} minutes for {GRIDS[less]} ({tried(less)} per loss) and up to '
-            f'{n} seeds{over}.{more}')
+    settings = f'{GRIDS[less]} ({tried(less)} per loss)'
+    note = f'{data_label(dataset)}: about {takes:.2g} minutes for {settings} and up to {n} seeds'
+    if takes > minutes:
+        note += f', more than the {minutes:g} that were given, since fewer seeds and settings decide nothing'
+    note += '.'
+    if at: note += f' {lasts[0]:.2g} minutes would do for all settings and up to {most} seeds (--minutes).'
     return n, [*given, *less], note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
@@ -595,13 +669,14 @@ def _checked(dataset, losses, fields, where):
     "What was found in data; refuse those whose held-out samples were trained on"
     c = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)[0]
     p = prepare(c, where)
-    data, by_class = p.data, bool(p.dls.train.k_per_class) or c.strategy == 'published'
+    data = p.data
+    by_class = bool(p.dls.train.k_per_class) or c.strategy == 'published'
     found = check_data(data, c.batch_size, by_class=by_class)
     units = data.y_test.unique() if data.class_disjoint else data.groups_test
     if units is not None and len(units.unique()) < 2:
-        raise UserError(f'{data_label(dataset)} holds out a single {"class" if data.class_disjoint else "group"}, '
-                        'expected two or more: '
-                        'what is measured on one says nothing of others')
+        unit = 'class' if data.class_disjoint else 'group'
+        raise UserError(f'{data_label(dataset)} holds out a single {unit}, expected two or more: what is measured on '
+                        'one says nothing of others')
     if not found.copied: return found
     raise UserError(f'{copies_text(found)} in {data_label(dataset)}, expected at most {100*MOST_COPIES:g} % of both: '
                     'such data answer nothing; '
@@ -626,21 +701,23 @@ def answer_on(
     "Tune, train, decide"
     say, most = say or (lambda text: None), most or 2*seeds
     if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
-    say(f"Tuning {' and '.join(map(arm_label, losses))} on validation data cut from the training data of "
-        f"{data_label(dataset)}, for up to {fields['epochs']} epochs.")
+    name, arms = data_label(dataset), ' and '.join(map(arm_label, losses))
+    say(f"Tuning {arms} on validation data cut from the training data of {name}, for up to {fields['epochs']} epochs.")
     tuned = tune_arms([dataset], losses, 2, given, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
-    for look, (n, alpha) in enumerate(zip(at, spend(at))):
+    alphas = spend(at)
+    for look, (n, alpha) in enumerate(zip(at, alphas)):
         configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True,
                        where=where, **fields)
-        say(run_text(configs, where) if not look else
-            f'{data_label(dataset)} is not decided by {at[look - 1]} seeds: on to '
-                                               f'{n}.')
+        if look: say(f'{name} is not decided by {at[look - 1]} seeds: on to {n}.')
+        else: say(run_text(configs, where))
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
-        if look + 1 == len(at) or at[look + 1] > (last or most): break
-        if not would_settle(decision.answer, at[look + 1], spend(at)[look + 1]): break
+        if look + 1 == len(at): break
+        more, level = at[look + 1], alphas[look + 1]
+        if more > (last or most): break
+        if not would_settle(decision.answer, more, level): break
     return runs, tuned, decision
 
 # %% ../nbs/15c_choose.ipynb #d8fb86bc

@@ -15,9 +15,12 @@ from .core import UserError, check_range, plain_labels, plain_tensor, stream
 
 # %% ../nbs/05_metrics.ipynb #d57404a0
 def _listed(rows):
+    "The first rows of a mask by number, for a message"
     rows = rows.nonzero()[:, 0].tolist()
-    s, more = 's'*(len(rows) > 1), ' and more'*(len(rows) > 5)
-    return f"row{s} {', '.join(map(str, rows[:5]))}{more}"
+    word = 'rows' if len(rows) > 1 else 'row'
+    numbers = ', '.join(map(str, rows[:5]))
+    more = ' and more' if len(rows) > 5 else ''
+    return f'{word} {numbers}{more}'
 
 def _where_float64(x): return x.cpu() if x.device.type == 'mps' else x            # Apple's GPUs have none
 
@@ -63,7 +66,9 @@ def rank_scores(
     nth = hits.cumsum(1, dtype=torch.int32).mul_(counted)              # 1, 2, … at these, else 0
     precision = nth / rank.double()                                    # P(i) at these
     res = {f'recall@{k}': hits[:, :k].any(1).double() for k in ks}
-    return res | {'r_precision': counted.sum(1) / R.double(), 'map@r': precision.sum(1) / R}
+    res['r_precision'] = counted.sum(1) / R.double()
+    res['map@r'] = precision.sum(1) / R
+    return res
 
 # %% ../nbs/05_metrics.ipynb #db35fb6c
 def _frame(z):
@@ -71,8 +76,10 @@ def _frame(z):
     z = z[::len(z)//1024 + 1].double()
     size = math.frexp(float(z.abs().max()))[1]
     middle = z.median(0).values
-    away = (z*2.**-size - middle*2.**-size).abs().amax(1)             # squares of larger numbers would overflow
-    return middle, size + math.frexp(float(away.median() or away.max()))[1]
+    unit = 2.**-size                                                  # squares of larger numbers would overflow
+    away = (z*unit - middle*unit).abs().amax(1)
+    typical = float(away.median() or away.max())
+    return middle, size + math.frexp(typical)[1]
 
 def _placed(z, frame, dtype):
     "Points moved to the middle and scaled by a power of two, with one rounding; a block at a time"
@@ -110,31 +117,37 @@ class _Products:
         q = g if emb is gallery else _placed(emb, frame, dtype)
         square = lambda z: torch.cat([b.double().square().sum(1) for b in z.split(1024)])
         self.q2, g2 = square(q), square(g)
-        self.norm, self.reach, self.dtype = self.q2.sqrt(), g2.max().sqrt(), dtype
-        self.columns = q.shape[1]
-        few = min(256, 8*math.ceil((2*self.columns)**.5/8))           # columns at a time: fewer roundings in each sum
-        width = min(self.columns, few if dtype == torch.float32 else self.columns)
-        self.q, self.g = (-2*q).split(width, 1), [b.contiguous().T for b in g.split(width, 1)]
+        self.norm, self.reach = self.q2.sqrt(), g2.max().sqrt()
+        self.dtype, self.columns = dtype, q.shape[1]
+        width = self.columns
+        if dtype == torch.float32:                                    # fewer columns: fewer roundings in each sum
+            width = min(width, 256, 8*math.ceil((2*width)**.5/8))
+        self.q = (-2*q).split(width, 1)
+        self.g = [b.contiguous().T for b in g.split(width, 1)]
         self.depth = width + len(self.g) - 1                          # roundings that one of the products goes through
         self.g2 = g2.to(dtype)
         self.room = g.new_empty(0, len(g))
     def __call__(self, i):
         if len(self.room) < len(i):
             self.room = self.room.new_empty(len(i), len(self.g2))
-        d, q = self.room[:len(i)], [b[i] for b in self.q]
+        d = self.room[:len(i)]
+        q = [b[i] for b in self.q]
         step = max(256, 2**18//len(i)//64*64)                         # so much stays in the processor's cache
         for start in range(0, len(self.g2), step):
             cols = slice(start, start + step)
-            torch.mm(q[0], self.g[0][:, cols], out=d[:, cols])
+            here = d[:, cols]
+            torch.mm(q[0], self.g[0][:, cols], out=here)
             for a, b in zip(q[1:], self.g[1:]):
-                _add_product(d[:, cols], a, b[:, cols])
-            d[:, cols] += self.g2[cols]
+                _add_product(here, a, b[:, cols])
+            here += self.g2[cols]
         return d
     def bound(self, i, d2):
         "Of distances of query i up to the squared distance d2: @eq-bound, and some more for what is of second order"
         a, d = self.norm[i], d2.clamp(min=0).sqrt()
         b = torch.minimum(a + d, self.reach)
-        units = 2*self.depth*a*b + b*b + torch.maximum(a, d)**2 + 2*(a + b)*d
+        product = 2*self.depth*a*b
+        placed = 2*(a + b)*d                                          # the points themselves are rounded
+        units = product + b*b + torch.maximum(a, d)**2 + placed
         f = torch.finfo(self.dtype)
         squares = self.columns*2.**-53*b*b                            # added in float64, in any order
         more = 1 + 3*math.sqrt(f.eps*self.depth)                      # d, and b from it, are themselves that much off
@@ -147,7 +160,8 @@ def _kth(d, k):
     while d.shape[1] >= 6*k:                                    # of k least of pairs, each is a number of its own
         half = d.shape[1]//2
         d = torch.minimum(d[:, :half], d[:, half:2*half])
-    return torch.from_numpy(np.partition(d.numpy(), k - 1, axis=1)[:, k-1])
+    least = np.partition(d.numpy(), k - 1, axis=1)
+    return torch.from_numpy(least[:, k-1])
 
 def _ordered_bits(x):
     "Whole numbers in the order of float32 numbers, and back"
@@ -177,43 +191,56 @@ class PairDistances:
         emb,     # Queries (Q, D)
         gallery  # Gallery (G, D)
     ):
-        self.emb, self.gallery, self.frame, self.products = emb, gallery, _frame(gallery), {}
+        self.emb, self.gallery = emb, gallery
+        self.frame, self.products = _frame(gallery), {}
         middle, size = self.frame
-        ends = torch.stack([f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)])
-        far = float((ends - middle).abs().max())
-        wide = far > 2.**min(size, 900)*1e15 or emb.shape[1] > 2**17  # squares beyond float32
+        ends = [f(z, 0).double() for z in (emb, gallery) for f in (torch.amin, torch.amax)]
+        far = float((torch.stack(ends) - middle).abs().max())
+        limit = 2.**min(size, 900)*1e15
+        wide = far > limit or emb.shape[1] > 2**17                    # squares beyond float32
         self.dtype = torch.float64 if wide else torch.float32
         self.crowded = 0                                              # so many more blocks go to float64 at once
-    def near(self,
-        i,          # Rows of the queries
-        k:int,      # Every gallery row that can be among the `k` nearest
-        own=None,   # Each query's own row in the gallery, which is left out
-        fine=False  # Products in float64?
-    )->tuple:       # Rows and distances less a constant, sorted, filled up with -1 and the largest number; their error
-        "Candidates for the nearest, in the order of the products"
-        dtype = torch.float64 if fine else self.dtype
-        if dtype not in self.products: self.products[dtype] = _Products(self.emb, self.gallery, self.frame, dtype)
-        p = self.products[dtype]
-        d = p(i)
-        if own is not None: d.scatter_(1, own[:, None], torch.inf)
-        kth = _kth(d, k)
-        off = 2*p.bound(i, kth.double() + p.q2[i]).to(dtype)
-        top = torch.nextafter(kth + off, d.new_tensor(torch.inf))
-        d, top, off = (o.cpu().numpy() for o in (d, top, off))
-        at = np.flatnonzero(d <= top[:, None])
-        start = np.arange(len(d) + 1)*d.shape[1]
-        n = np.diff(np.searchsorted(at, start))
-        col, x = _sorted_rows(at - np.repeat(start[:-1], n), d.reshape(-1)[at], n)
-        top = np.nextafter(x[:, k-1] + off, np.inf, dtype=x.dtype)    # now that the k-th is known
-        n = k + np.count_nonzero(x[:, k:] <= top[:, None], axis=1).max()
-        return np.ascontiguousarray(col[:, :n]), np.ascontiguousarray(x[:, :n]), off
+    def _products_in(self, dtype):
+        "Made when they are first needed"
+        if dtype not in self.products:
+            self.products[dtype] = _Products(self.emb, self.gallery, self.frame, dtype)
+        return self.products[dtype]
+
+# %% ../nbs/05_metrics.ipynb #c7f34726
+@patch
+def near(self:PairDistances,
+    i,          # Rows of the queries
+    k:int,      # Every gallery row that can be among the `k` nearest
+    own=None,   # Each query's own row in the gallery, which is left out
+    fine=False  # Products in float64?
+)->tuple:       # Rows and distances less a constant, sorted, filled up with -1 and the largest number; their error
+    "Candidates for the nearest, in the order of the products"
+    dtype = torch.float64 if fine else self.dtype
+    p = self._products_in(dtype)
+    d = p(i)
+    if own is not None: d.scatter_(1, own[:, None], torch.inf)
+    kth = _kth(d, k)
+    off = 2*p.bound(i, kth.double() + p.q2[i]).to(dtype)
+    top = torch.nextafter(kth + off, d.new_tensor(torch.inf))
+    d, top, off = (o.cpu().numpy() for o in (d, top, off))
+    at = np.flatnonzero(d <= top[:, None])
+    start = np.arange(len(d) + 1)*d.shape[1]
+    n = np.diff(np.searchsorted(at, start))
+    cols = at - np.repeat(start[:-1], n)
+    col, x = _sorted_rows(cols, d.reshape(-1)[at], n)
+    kth = x[:, k-1]                                               # now it is known
+    top = np.nextafter(kth + off, np.inf, dtype=x.dtype)
+    further = np.count_nonzero(x[:, k:] <= top[:, None], axis=1)
+    n = k + further.max()
+    return np.ascontiguousarray(col[:, :n]), np.ascontiguousarray(x[:, :n]), off
 
 # %% ../nbs/05_metrics.ipynb #88b80762
 def _parts(emb, i, j, n):
     "Queries and gallery rows of pairs, in parts of at most n; a query that has many is one row, taken from all of them"
     rows, many = i.unique_consecutive(return_counts=True)
     if 200*len(rows) > len(i):                                    # as measured: a part costs 50 µs
-        for i, j in zip(i.split(n), j.split(n)): yield emb.index_select(0, i).double(), j
+        for i, j in zip(i.split(n), j.split(n)):
+            yield emb.index_select(0, i).double(), j
         return
     queries = emb.index_select(0, rows).double().split(1)
     for q, j in zip(queries, j.split(many.tolist())):
@@ -233,11 +260,13 @@ def differences(self:PairDistances,
     stored = self.gallery.new_empty(min(n, len(j)), self.emb.shape[1])
     room = stored.double()                                        # fresh memory for each part would cost as much again
     for q, j in _parts(self.emb, i, j, n):
-        x = room[:len(j)].copy_(torch.index_select(self.gallery, 0, j, out=stored[:len(j)]))
+        rows = torch.index_select(self.gallery, 0, j, out=stored[:len(j)])
+        x = room[:len(j)].copy_(rows)
         x -= q
         if far: x *= unit
         x.square_()
-        res.append(np.sort(x.cpu().numpy()).sum(1) if exact else x.sum(1).cpu().numpy())
+        if exact: res.append(np.sort(x.cpu().numpy()).sum(1))
+        else: res.append(x.sum(1).cpu().numpy())
     return np.concatenate(res)
 
 # %% ../nbs/05_metrics.ipynb #4373845b
@@ -250,7 +279,8 @@ def _open(at, x, hit, row, off, most=math.inf):
         while len(p) and found <= most:                               # further away, as long as the kind is the same
             to = np.minimum(np.maximum(p + step, 0), len(x) - 1)
             alike = (row[to] == row[p]) & (hit[to] == hit[p])
-            more = (to != p) & alike & (abs(x[to] - x[other]) <= off[row[p]])
+            within = abs(x[to] - x[other]) <= off[row[p]]
+            more = (to != p) & alike & within
             p, other = to[more], other[more]
             is_open[p] = True
             found += len(p)
@@ -264,15 +294,19 @@ def _in_rows(row, x):
 def _decide(pairs, i, at, row, col, hit):
     "Put the open entries in the order of their differences, within their rows"
     for exact in (False, True):
-        x = pairs.differences(i[torch.from_numpy(row)], torch.from_numpy(col[at]).to(i), exact)
+        queries, rows = i[torch.from_numpy(row)], torch.from_numpy(col[at]).to(i)
+        x = pairs.differences(queries, rows, exact)
         o = np.lexsort((hit[at], x, row)) if exact else _in_rows(row, x)           # equal: the match last
-        col[at], hit[at], x = col[at[o]], hit[at[o]], x[o]
+        col[at], hit[at] = col[at[o]], hit[at[o]]
+        x = x[o]
         if exact: return
         off = np.zeros(len(i))
         off[row] = 4*pairs.emb.shape[1]*2.**-53*x                     # of the largest in each row, which comes last
         h = hit[at]
-        turns = (h[1:] != h[:-1]) & (row[1:] == row[:-1])
-        near = np.flatnonzero(turns & (x[1:] - x[:-1] <= off[row[1:]]))
+        other_kind = h[1:] != h[:-1]
+        same_row = row[1:] == row[:-1]
+        within = x[1:] - x[:-1] <= off[row[1:]]
+        near = np.flatnonzero(other_kind & same_row & within)
         if not len(near): return
         o = _open(near, x, h, row, off)
         at, row = at[o], row[o]
@@ -295,7 +329,8 @@ def ranked_hits(
         hit = (col >= first) & (col < first + size)
         close = np.zeros_like(hit)
         turns = hit[:, 1:] != hit[:, :-1]
-        close[:, :-1] = turns & (x[:, 1:] - x[:, :-1] <= off[:, None])
+        within = x[:, 1:] - x[:, :-1] <= off[:, None]
+        close[:, :-1] = turns & within
         at = np.flatnonzero(close)
         if not len(at): return col, hit
         rows = np.repeat(np.arange(len(x)), x.shape[1])
@@ -310,13 +345,15 @@ def ranked_hits(
 def _distinct(emb, labels):
     "One row of each kind, which of them each row is, and how often each occurs; None unless at least half are copies"
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[emb.element_size()]
-    r = torch.randint(-2**62, 2**62, (emb.shape[1],), generator=stream(0, 'evaluation')).to(emb.device)
+    drawn = torch.randint(-2**62, 2**62, (emb.shape[1],), generator=stream(0, 'evaluation'))
+    r = drawn.to(emb.device)
     mixed = lambda b: ((b + 0).view(whole).long()*r).sum(1)           # + 0: no negative zeros
     code = torch.cat([mixed(b) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1
     kinds, place, n = code.unique(return_inverse=True, return_counts=True)
     if 2*len(kinds) > len(emb): return None
     kept = place.argsort()[n.cumsum(0) - n]                           # any row of a kind stands for it
-    alike = (emb[kept][place] == emb).all() and (labels[kept][place] == labels).all()
+    one = kept[place]                                                 # for each row, the one that stands for it
+    alike = (emb[one] == emb).all() and (labels[one] == labels).all()
     return (kept, place, n) if alike else None
 
 def _merged(emb, labels):
@@ -331,11 +368,13 @@ def _matches(labels, gallery_labels, n):
     q, g = ids.split([len(labels), len(gallery_labels)])
     size = g.bincount(minlength=int(ids.max()) + 1)
     points = torch.zeros_like(size).index_add_(0, g, n)
-    return (size.cumsum(0) - size)[q], size[q], points[q], g.argsort(stable=True)
+    first = size.cumsum(0) - size
+    return first[q], size[q], points[q], g.argsort(stable=True)
 
 def _spread(col, hit, n, own, k):
     "The first `k` ranks where row j of the gallery stands for n[j] points; own: without one of its own"
-    many = n[col]*(col >= 0) - (0 if own is None else col == own[:, None])
+    many = n[col]*(col >= 0)
+    if own is not None: many = many - (col == own[:, None])
     start = np.append(0, many.sum(1).cumsum())[:-1]
     hit = np.repeat(hit.reshape(-1), many.reshape(-1))
     return hit[start[:, None] + np.arange(k)]
@@ -358,16 +397,18 @@ def retrieval_metrics(
     if gallery is not None and gallery_labels is None:
         raise UserError('a gallery was given without its labels: give both, or neither')
     alone = gallery is None
-    gal, gal_labels = (emb, labels) if alone else _like(emb, *check_embeddings(gallery, gallery_labels, 'gallery'))
+    gal, gal_labels = emb, labels
+    if not alone: gal, gal_labels = _like(emb, *check_embeddings(gallery, gallery_labels, 'gallery'))
     names = [f'recall@{k}' for k in ks] + ['r_precision', 'map@r']
     scores = _scores(_Lists(emb, labels, gal, gal_labels, alone), ks, entries)
     row = (~scores[:, 0].isnan()).nonzero()[:, 0]
     scores = scores[row]
     Q, asked = len(row), int((labels >= 0).sum())
+    each = dict(zip(names, scores.T))
     res = {k: float(v.sum())/Q if Q else float('nan')
-           for k, v in zip(names, scores.T)}
+           for k, v in each.items()}
     res |= dict(queries=Q, left_out=asked - Q)
-    if per_query: res['per_query'] = dict(row=row, **dict(zip(names, scores.T)))
+    if per_query: res['per_query'] = dict(row=row, **each)
     return res
 
 # %% ../nbs/05_metrics.ipynb #9603a909
@@ -379,17 +420,20 @@ class _Lists:
         q, g, labels = emb[queries], gal[kept], labels[queries]
         self.first, self.size, points, order = _matches(labels, gal_labels[kept], n)
         self.own = order.argsort() if alone else None                 # where each query itself is in the gallery
-        self.R, self.total, self.longest = points - int(alone), len(gal), len(gal) - int(alone)
+        self.R = points - int(alone)
+        self.total, self.longest = len(gal), len(gal) - int(alone)
         self.scored = (labels >= 0) & (self.R > 0)
         self.pairs = PairDistances(q, g[order])
-        self.n, self.few = n[order].cpu().numpy(), len(g) < len(gal)
+        self.n = n[order].cpu().numpy()
+        self.few = len(g) < len(gal)
     def hits(self, i, k):
         "Do the `k` nearest of some queries match? (len(i), k)"
         own = None if self.own is None else self.own[i]
         lists = self.pairs, i, self.first[i], self.size[i]
         if self.few:
             col, hit = ranked_hits(*lists, min(k + 1, len(self.n)))
-            hit = _spread(col, hit, self.n, None if own is None else own.cpu().numpy(), k)
+            if own is not None: own = own.cpu().numpy()
+            hit = _spread(col, hit, self.n, own, k)
         else: _, hit = ranked_hits(*lists, k, own)
         return torch.from_numpy(hit[:, :k]).to(i.device)
 
@@ -397,11 +441,13 @@ def _scores(lists, ks, entries):
     "Scores of every query (N, measures), a block of rows at a time; NaN where there is nothing to score"
     todo, R = lists.scored.nonzero()[:, 0], lists.R
     todo = todo[R[todo].argsort()]                                    # alike R together: little of a block is wasted
-    res = torch.full((len(R), len(ks) + 2), torch.nan, dtype=torch.float64, device=R.device)
+    measures = len(ks) + 2
+    res = torch.full((len(R), measures), torch.nan, dtype=torch.float64, device=R.device)
     for i in _blocks(todo, entries, lists.total):
         k = max(*ks, int(R[i[-1]]))
         hits = lists.hits(i, min(lists.longest, k))
-        res[i] = torch.stack([*rank_scores(hits, R[i], ks).values()], 1)
+        scores = rank_scores(hits, R[i], ks)
+        res[i] = torch.stack([*scores.values()], 1)
     return res[lists.back]
 
 # %% ../nbs/05_metrics.ipynb #d35da7a6
@@ -422,7 +468,8 @@ def nearest_right(
     "Does the nearest other point share the label?"
     emb, labels = check_embeddings(emb, labels)
     lists = _Lists(emb, labels, emb, labels, alone=True)
-    asked = lists.back if rows is None else lists.back[plain_labels(rows, 'rows').to(emb.device)]
+    asked = lists.back
+    if rows is not None: asked = asked[plain_labels(rows, 'rows').to(emb.device)]
     todo = asked[lists.scored[asked]].unique()
     res = torch.full((len(lists.R),), torch.nan, device=emb.device)
     for i in _blocks(todo, entries, len(emb)):
@@ -510,7 +557,8 @@ def _pairs_of(emb, labels, entries):
         d = torch.cdist(emb[i:i + rows], emb[i:], compute_mode='donot_use_mm_for_euclid_dist')
         later = torch.ones_like(d, dtype=torch.bool).triu_(1)
         known = labels[i:] >= 0
-        a, b = (later & (known[:len(d), None] | known)).nonzero(as_tuple=True)
+        asked = later & (known[:len(d), None] | known)
+        a, b = asked.nonzero(as_tuple=True)
         bits = d[a, b].view(torch.int64)
         la, lb = labels[i:][a], labels[i:][b]
         yield bits.cpu().numpy(), (la == lb).cpu().numpy(), la, lb
@@ -552,7 +600,8 @@ def _crossing(pairs, held, met, entries):
         left = [(b[here(b)], s[here(b)]) for b, s, *_ in pairs()]
         bits, same = (np.concatenate(o) for o in zip(*left))
         values, of = np.unique(bits, return_inverse=True)
-        n = np.bincount(of + len(values)*same, minlength=2*len(values)).reshape(2, -1)
+        n = np.bincount(of + len(values)*same, minlength=2*len(values))
+        n = n.reshape(2, -1)
         c, below, upto = _cut(n, below, met)
         first = values[c]
     return float(np.int64(first).view(np.float64)), below, upto
@@ -580,7 +629,9 @@ def verification_thresholds(
         allowed = math.floor(far*negative + 1e-9)
         if not allowed: t = float('nan')
         elif allowed >= negative: t = float('inf')
-        else: t = _crossing(pairs, negative + positive, lambda n, p: n > allowed, int(entries))[0]
+        else:
+            met = lambda n, p: n > allowed
+            t, *_ = _crossing(pairs, negative + positive, met, int(entries))
         res[f'threshold@{100*far:g}%'] = t
     return res
 
@@ -596,8 +647,10 @@ def equal_error_rate(
 def _equal_error(pairs, N, P, entries):
     "The same, from N negative and P positive pairs"
     if not N or not P: return float('nan')
-    _, below, upto = _crossing(pairs, N + P, lambda n, p: n/N >= 1 - p/P, entries)
-    return min(float(upto[0]/N), float(1 - below[1]/P))
+    met = lambda n, p: n/N >= 1 - p/P
+    _, below, upto = _crossing(pairs, N + P, met, entries)
+    false_accepts, false_rejects = upto[0]/N, 1 - below[1]/P
+    return min(float(false_accepts), float(false_rejects))
 
 # %% ../nbs/05_metrics.ipynb #a32b9314
 def _numbered(labels):
@@ -610,26 +663,38 @@ def _accepts(pairs, ids, C, thresholds):
     "Negative and positive pairs accepted at each threshold (T, 2) and all (2); per class false accepts, negative pairs"
     ts = np.array([*thresholds.values()])[:, None]
     size = ids[ids >= 0].bincount(minlength=C)
-    accepted, false = np.zeros((len(ts), 2)), torch.zeros_like(size)
+    accepted = np.zeros((len(ts), 2))
+    false = torch.zeros_like(size)
     for bits, same, a, b in pairs():
         below = bits.view(np.float64) < ts                            # (thresholds, pairs)
-        accepted += np.stack([(below & ~same).sum(1), (below & same).sum(1)], 1)
-        wrong = torch.from_numpy(below[0] & ~same).to(a.device)
+        false_accepts, true_accepts = below & ~same, below & same
+        accepted += np.stack([false_accepts.sum(1), true_accepts.sum(1)], 1)
+        wrong = torch.from_numpy(false_accepts[0]).to(a.device)
         both = torch.cat([a[wrong], b[wrong]])
         false += both[both >= 0].bincount(minlength=C).to(false)
     accepted[np.isnan(ts[:, 0])] = np.nan
     return accepted, np.array(_pair_counts(ids)), false, size*(len(ids) - size)
 
+def _worst_over_median(share):
+    "NaN if no class has any, infinite if most have none"
+    worst, half = float(share.max()), float(share.quantile(.5))
+    if not worst: return float('nan')
+    return worst/half if half else float('inf')
+
 def _rates(thresholds, accepted, pairs, false, possible):
     "The counts as shares, by name"
     shares = accepted/np.where(pairs > 0, pairs, np.nan)
     names = [k.removeprefix('threshold') for k in thresholds]
-    res = {f'{what}{at}': float(v) for at, row in zip(names, shares) for what, v in zip(('far', 'tar'), row)}
+    res = {}
+    for at, (far, tar) in zip(names, shares):
+        res[f'far{at}'] = float(far)
+        res[f'tar{at}'] = float(tar)
     met, spread = possible > 0, float('nan')
     if not np.isnan(shares[0, 0]):
         spread = _worst_over_median(false[met].double()/possible[met])
     return res | dict(far_spread=spread)
 
+# %% ../nbs/05_metrics.ipynb #854e73fd
 def verification_metrics(
     emb,               # Embeddings (N, D) of test points
     labels,            # Labels (N); negative: different from every class
@@ -642,13 +707,8 @@ def verification_metrics(
     ids, C = _numbered(labels)
     pairs = _passes(emb, ids, int(entries))
     rates = _rates(thresholds, *_accepts(pairs, ids, C, thresholds))
-    return rates | dict(eer=_equal_error(pairs, N, P, int(entries)), **thresholds, positive_pairs=P, negative_pairs=N)
-
-def _worst_over_median(share):
-    "NaN if no class has any, infinite if most have none"
-    worst, half = float(share.max()), float(share.quantile(.5))
-    if not worst: return float('nan')
-    return worst/half if half else float('inf')
+    eer = _equal_error(pairs, N, P, int(entries))
+    return rates | dict(eer=eer, **thresholds, positive_pairs=P, negative_pairs=N)
 
 # %% ../nbs/05_metrics.ipynb #ee778e04
 def crossed_verification(
@@ -665,16 +725,18 @@ def crossed_verification(
     fold = plain_tensor(fold, 'folds').bool().to(ids.device)
     if fold.shape != ids.shape:
         raise UserError(f'folds have shape {tuple(fold.shape)}, expected one value for each of {len(ids)} points')
-    counts, partners = [], torch.zeros(len(ids), 2, dtype=torch.float64, device=ids.device)
+    counts = []
+    partners = torch.zeros(len(ids), 2, dtype=torch.float64, device=ids.device)
     for own in (fold, ~fold):
         thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
         pairs = _passes(emb[own], ids[own], int(entries))
         counts.append(_accepts(pairs, ids[own], C, thresholds))
-        if per_point: partners[own] = _partners(emb[own], ids[own], next(iter(thresholds.values())), int(entries))
+        first = next(iter(thresholds.values()))
+        if per_point: partners[own] = _partners(emb[own], ids[own], first, int(entries))
     total = [a + b for a, b in zip(*counts)]
     N, P = map(int, total[1])
-    res = _rates(thresholds, *total) | dict(eer=equal_error_rate(emb, labels, entries), positive_pairs=P,
-                                            negative_pairs=N)
+    eer = equal_error_rate(emb, labels, entries)
+    res = _rates(thresholds, *total) | dict(eer=eer, positive_pairs=P, negative_pairs=N)
     return res | dict(per_point=_influence(partners, ids)) if per_point else res
 
 # %% ../nbs/05_metrics.ipynb #55f946a6
@@ -686,7 +748,8 @@ def _partners(emb, ids, threshold, entries):
         for i in own.split(max(1, entries//len(own))):
             d = torch.cdist(emb[i].double(), emb[own].double(), compute_mode='donot_use_mm_for_euclid_dist')
             other = i[:, None] != own
-            res[i] = torch.stack([((d < threshold) & other).sum(1), other.sum(1)], 1).double()
+            accepted = (d < threshold) & other
+            res[i] = torch.stack([accepted.sum(1), other.sum(1)], 1).double()
     return res
 
 def _influence(partners, ids):
@@ -694,7 +757,8 @@ def _influence(partners, ids):
     known = ids >= 0
     accepted, pairs = partners.T
     share = accepted.sum()/pairs.sum()
-    each = share + known.sum()/(pairs.sum()/2)*(accepted - share*pairs)
+    P = pairs.sum()/2
+    each = share + known.sum()/P*(accepted - share*pairs)
     return each.masked_fill(~known, math.nan)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
@@ -702,8 +766,11 @@ def _linear_probe(x, y, emb, C):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    x, y, asked = (o.cpu().numpy() for o in (x[y >= 0].double(), y[y >= 0], emb.double()))
-    if not len(asked) or (y == y[0]).all(): return np.full(len(asked), y[0])   # one class: nothing to fit
+    known = y >= 0
+    x, y = x[known].double().cpu().numpy(), y[known].cpu().numpy()
+    asked = emb.double().cpu().numpy()
+    one_class = (y == y[0]).all()
+    if not len(asked) or one_class: return np.full(len(asked), y[0])         # nothing to fit
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000)).fit(x, y)
     return probe.predict(asked)
 
@@ -746,7 +813,8 @@ def nmi(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import normalized_mutual_info_score
     emb, labels = check_embeddings(emb, labels)
-    x, y = (o[labels >= 0].cpu().numpy() for o in (emb.double(), labels))
+    known = labels >= 0
+    x, y = (o[known].cpu().numpy() for o in (emb.double(), labels))
     C = len(set(y.tolist()))
     if C < 2: return float('nan')
     start = int(torch.randint(2**31 - 1, (), generator=stream(seed, 'evaluation')))

@@ -58,7 +58,8 @@ def _load(config, where):
         return training_sample(data_of(replace(config, train_size=0), where), config.train_size, config.seed)
     data = load_data(config, data_dir=where.data_dir, download=where.download)
     return decoded(data) if isinstance(data.x, ImageFiles) else data
-_little, _large = lru_cache(maxsize=16)(_load), lru_cache(maxsize=3)(_load)
+_little = lru_cache(maxsize=16)(_load)
+_large = lru_cache(maxsize=3)(_load)
 
 def drawn_anew(
     config:RunConfig  # Names the data set and its arguments
@@ -79,7 +80,8 @@ def data_of(
     if config.half is not None and not draws_classes(config.dataset):
         raise UserError(f"half was {config.half} with {data_label(config.dataset)}, expected none: its held-out data "
                         "are fixed, only classes that are drawn have two halves")
-    drawn = (config.seed if config.data_seed is None else config.data_seed) if drawn_anew(config) else 0
+    drawn = config.seed if config.data_seed is None else config.data_seed
+    if not drawn_anew(config): drawn = 0
     # validation data are drawn by the run's seed, from the training data of `drawn`
     seeds = dict(seed=config.seed, data_seed=drawn) if config.validation else dict(seed=drawn)
     c = RunConfig(**{k: getattr(config, k) for k in _DATA_FIELDS}, **seeds)
@@ -100,7 +102,8 @@ def model_of(
     "The network for a data set: that it is registered with, else one for pictures or one for vectors"
     if dataset in DATASETS and DATASETS[dataset].model: return DATASETS[dataset].model
     shape = data_of(RunConfig(dataset=dataset), where).in_shape
-    return 'convnet' if len(shape) == 3 and min(shape[1:]) >= 4 else 'mlp'
+    pictures = len(shape) == 3 and min(shape[1:]) >= 4
+    return 'convnet' if pictures else 'mlp'
 
 # %% ../nbs/14b_run.ipynb #7a11c0e3
 def _checked_loss(c):
@@ -144,7 +147,10 @@ def prepare(
 CHECKPOINT_EVERY = 1.    # Seconds, at least, between two checkpoints of a run
 
 def _hash(*tensors):
-    return fingerprint(*(part for t in tensors for part in (str((t.dtype, tuple(t.shape))), t)))
+    "Of values, dtypes and shapes"
+    parts = []
+    for t in tensors: parts += [str((t.dtype, tuple(t.shape))), t]
+    return fingerprint(*parts)
 
 def _maker():
     "Which code is running: what another has begun may look alike, and mean something else"
@@ -179,8 +185,10 @@ def _learner(parts, make, **kwargs):
     p, c = parts[0], parts[0].config
     dls, model, loss, seed = p.dls, p.model, p.loss, c.seed
     if len(parts) > 1:
-        dls, loss = replica_dls([q.dls for q in parts]), stack_losses([q.loss for q in parts])
-        model, seed = Replicas(q.model for q in parts), [q.config.seed for q in parts]
+        dls = replica_dls([q.dls for q in parts])
+        loss = stack_losses([q.loss for q in parts])
+        model = Replicas(q.model for q in parts)
+        seed = [q.config.seed for q in parts]
     learn = make(dls, model.to(dls.device), loss, seed=seed, lr=c.lr, **kwargs)
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     return learn
@@ -190,13 +198,18 @@ def _fit(learn, config, **kwargs):
     rate = slice(config.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(config.trained, rate, **kwargs)
 
-def _network(learn, r): return learn.model.lone(r) if isinstance(learn.model, Replicas) else learn.model
+def _network(learn, r):
+    "The network of replica r of a Learner"
+    model = learn.model
+    return model.lone(r) if isinstance(model, Replicas) else model
+
+def _replica_name(c): return f'seed {c.seed}, {margin_name(c.arm)} {c.margin}'
 
 def _watched(parts, where, cbs):
     "A Learner with the diagnostics"
     c = parts[0].config
     own = lambda values: values if len(parts) > 1 else values[0]
-    names = [f'seed {p.config.seed}, {margin_name(p.config.arm)} {p.config.margin}' for p in parts]
+    names = [_replica_name(p.config) for p in parts]
     return _learner(parts, metric_learner, probe_size=c.probe_size, geometry_every=c.geometry_every,
                     held_out=own([(p.data.x_test, p.data.clean_test) for p in parts]), valid_loss=False,
                     notify=where.notify, names=names if len(parts) > 1 else None,
@@ -217,21 +230,24 @@ class Trained:
 def _trained(learn, r, seconds):
     "Replica r of a Learner"
     diag = learn.optimization_diagnostics
-    outcome = 'diverged' if r in diag.dead else 'collapsed' if diag.collapses[r] is not None else 'finished'
-    return Trained(_network(learn, r), learn.replica_history(r), outcome, seconds, learn.replica_summary(r),
-                   diag.readings[r], diag.probe_path(r))
+    outcome = 'finished' if diag.collapses[r] is None else 'collapsed'
+    if r in diag.dead: outcome = 'diverged'
+    return Trained(_network(learn, r), learn.replica_history(r), outcome, seconds,
+                   summary=learn.replica_summary(r), readings=diag.readings[r], path=diag.probe_path(r))
 
 def _train(parts, path, saved, where, cbs):
     "Fit one run, or several as replicas, from the beginning or from a checkpoint: a Trained for each"
     c, configs = parts[0].config, [p.config for p in parts]
     learn = _watched(parts, where, cbs)
     if saved and not _resumed(learn, saved, where.notify):
-        learn, saved = _watched([prepare(q, where) for q in configs], where, cbs), None
+        saved = None
+        learn = _watched([prepare(q, where) for q in configs], where, cbs)
     first, before = (saved['epochs'], saved['seconds']) if saved else (0, 0.)
     if first: where.notify(f'goes on after epoch {first} of {c.trained}')
     start = time.perf_counter() - before
     spent = lambda: time.perf_counter() - start
-    about = lambda: dict(configs=[q.hash for q in configs], made_by=_maker(), seconds=spent())
+    hashes = [q.hash for q in configs]
+    about = lambda: dict(configs=hashes, made_by=_maker(), seconds=spent())
     learn.add_cb(Checkpoint(path, about, first, CHECKPOINT_EVERY))
     try: _fit(learn, c, start_epoch=first)
     except Diverged as e: where.notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
@@ -253,13 +269,21 @@ def measured(
     seed:int=0 # Their stream is (seed, 'evaluation')
 ):             # Indices, sorted: all points, or a sample with as equally many of each class as there are
     "Which points of many are measured"
-    return torch.arange(len(labels)) if len(labels) <= most else balanced_subset(labels - labels.min(), most, seed)
+    if len(labels) <= most: return torch.arange(len(labels))
+    return balanced_subset(labels - labels.min(), most, seed)
 
 def _points(model, data, seed, fitted, scored):
     "Rows of training and of held-out points, as many as given at most; embeddings and labels of both"
-    i, j = measured(data.y, fitted, seed), measured(data.clean_test, scored, seed)
-    z, zt = (_where_float64(embed(model, x)) for x in (data.x[i], data.x_test[j]))
-    return i, j, z, data.y[i].to(z.device), zt, data.clean_test[j].to(z.device)
+    i = measured(data.y, fitted, seed)
+    j = measured(data.clean_test, scored, seed)
+    z = _where_float64(embed(model, data.x[i]))
+    zt = _where_float64(embed(model, data.x_test[j]))
+    y, labels = (o.to(z.device) for o in (data.y[i], data.clean_test[j]))
+    return i, j, z, y, zt, labels
+
+def _trained_on(labels, y):
+    "Does any class of some held-out points occur in training?"
+    return bool(torch.isin(labels, y).any())
 
 def probe_points(
     z, y,        # Training embeddings and labels
@@ -267,7 +291,7 @@ def probe_points(
     seed:int=0   # Of the stream 'evaluation'
 )->tuple:        # Points and labels to fit on, points and labels to score on
     "Training points, then held-out ones; where these have other classes, one half of them and the other"
-    if torch.isin(labels, y).any(): return z, y, zt, labels
+    if _trained_on(labels, y): return z, y, zt, labels
     a, b = _halves(labels, seed)
     return zt[a], labels[a], zt[b], labels[b]
 
@@ -282,15 +306,21 @@ NOT_SCORED = 2    # In the answers of single points, where 1 is right and 0 wron
 
 def _asked(y, labels, seed):
     "Positions of the held-out points whose class the probes have to name"
-    trained_on = torch.isin(labels, y).any()
-    at = torch.arange(len(labels), device=labels.device) if trained_on else _halves(labels, seed)[1]
+    every = torch.arange(len(labels), device=labels.device)
+    at = every if _trained_on(labels, y) else _halves(labels, seed)[1]
     return at[labels[at] >= 0]
 
 def _right(predict, fit, zt, at, labels):
     "Does a probe name the class of each held-out point that it is asked for? (M) uint8"
     res = torch.full_like(labels, NOT_SCORED, dtype=torch.uint8)
     if not len(at): return res
-    return res.index_put((at,), (predict(*fit, zt[at]) == labels[at]).byte())
+    right = predict(*fit, zt[at]) == labels[at]
+    return res.index_put((at,), right.byte())
+
+def _added(at, values, labels):
+    "What some held-out points add to a measure, NaN at the others: (M) float32"
+    none = torch.full(labels.shape, torch.nan, device=labels.device)
+    return none.index_put((at,), values.float())
 
 def _share(right):
     "Of right answers among those that were scored; NaN where none was"
@@ -299,16 +329,17 @@ def _share(right):
 # %% ../nbs/14b_run.ipynb #952e4386
 def _scores(z, y, zt, labels, seed):
     "Measures, what the probes are fitted on, which held-out points they are asked for, and what each point adds"
-    fit, at = probe_points(z, y, zt, labels, seed)[:2], _asked(y, labels, seed)
-    knn = _right(partial(knn_predict, k=min(5, len(fit[0]))), fit, zt, at, labels)
+    fit = probe_points(z, y, zt, labels, seed)[:2]
+    at = _asked(y, labels, seed)
+    predict = partial(knn_predict, k=min(5, len(fit[0])))
+    knn = _right(predict, fit, zt, at, labels)
     recall = torch.full_like(labels, NOT_SCORED, dtype=torch.uint8)
     found = retrieval_metrics(zt, labels, per_query=True)
     query = found.pop('per_query')
     recall[query['row']] = query['recall@1'].byte()
     each = dict(knn_right=knn, recall_right=recall)
     for k in ('map@r', 'r_precision'):
-        each[deciding()[k].each] = torch.full(labels.shape, torch.nan, device=labels.device)
-        each[deciding()[k].each][query['row']] = query[k].float()
+        each[deciding()[k].each] = _added(query['row'], query[k], labels)
     return found | dict(knn_accuracy=_share(knn)), fit, at, each
 
 # %% ../nbs/14b_run.ipynb #7a11c0e7
@@ -316,7 +347,10 @@ VERIFIED = 600     # Most held-out points whose pairs are told apart
 
 def _fold(y, labels, seed):
     "A fold of held-out points, as a mask: half of each class, or half the classes where these were not trained on"
-    if torch.isin(labels, y).any(): return torch.zeros_like(labels).index_fill(0, _halves(labels, seed)[0], 1).bool()
+    if _trained_on(labels, y):
+        first = torch.zeros_like(labels, dtype=torch.bool)
+        first[_halves(labels, seed)[0]] = True
+        return first
     classes = labels.unique()
     some = torch.randperm(len(classes), generator=stream(seed, 'evaluation'))[::2]
     return torch.isin(labels, classes[some.to(labels.device)])
@@ -324,9 +358,9 @@ def _fold(y, labels, seed):
 def _verify(y, zt, labels, seed):
     "Same or different class, by thresholds that other held-out points set; what each point adds to the true accepts"
     i = measured(labels.cpu(), VERIFIED, seed).to(zt.device)
-    found = crossed_verification(zt[i], labels[i], _fold(y, labels[i], seed), per_point=True)
-    each = torch.full(labels.shape, torch.nan, device=labels.device)
-    return found, each.index_put((i,), found.pop('per_point').float())
+    fold = _fold(y, labels[i], seed)
+    found = crossed_verification(zt[i], labels[i], fold, per_point=True)
+    return found, _added(i, found.pop('per_point'), labels)
 
 def linear_fits(
     labels  # Of the points to fit on, (N)
@@ -336,10 +370,36 @@ def linear_fits(
 
 def _answers(rows, labels, each):
     "What is recorded of every point that was measured"
-    return dict(answer_rows=rows, answer_labels=labels.cpu()) | {k: v.cpu() for k, v in each.items()}
+    each = {k: v.cpu() for k, v in each.items()}
+    return dict(answer_rows=rows, answer_labels=labels.cpu(), **each)
 
+# %% ../nbs/14b_run.ipynb #574eda18
 # Need two held-out points of a class
 _WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignment'}
+
+def _few(labels, most, columns, seed):
+    "Which points a spectrum or a linear fit sees, of embeddings with so many columns"
+    room = max(1000, NUMBERS//columns)
+    return measured(labels.cpu(), min(most, room), seed).to(labels.device)
+
+def _geometries(z, y, zt, clean, seed):
+    "Geometry of held-out points, a row per class, and the geometry of training points in the published form"
+    k, l = (_few(labels, MEASURED, z.shape[1], seed) for labels in (y, clean))
+    geo = class_geometry(zt[l], clean[l])
+    published = class_geometry(z[k], y[k], outliers='as_class')
+    classes = geo.pop('per_class')
+    published.pop('per_class')
+    # 0 whatever the embedding is no measurement
+    if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())
+    rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
+    return geo, rows, published
+
+def _linear_right(fit, zt, at, labels, seed):
+    "Does a linear classifier name the class of each held-out point? (M) uint8; None where its fit costs too much"
+    z, y = fit
+    few = _few(y, GALLERY, z.shape[1], seed)
+    if not linear_fits(y[few]): return None
+    return _right(linear_predict, (z[few], y[few]), zt, at, labels)
 
 # %% ../nbs/14b_run.ipynb #05dbbb9d
 def evaluate(
@@ -350,26 +410,17 @@ def evaluate(
     "Measure a model on held-out points, and on its training points in the published form"
     i, j, *points = _points(model, data, seed, GALLERY, MEASURED)
     z, y, zt, clean = points
+    geo, rows, published = _geometries(*points, seed)
+    found, fit, at, each = _scores(*points, seed)
+    linear = _linear_right(fit, zt, at, clean, seed)
+    if linear is not None: each['linear_right'] = linear
+    accuracy = None if linear is None else _share(linear)
+    m = _prefixed(geo | found | dict(linear_accuracy=accuracy), 'test')
     noisy = data.y_test[j].to(z.device)
-    few = lambda labels, most: measured(labels.cpu(), min(most, max(1000, NUMBERS//z.shape[1])), seed).to(z.device)
-    k, l = few(y, MEASURED), few(clean, MEASURED)
-    geo = class_geometry(zt[l], clean[l])
-    published = class_geometry(z[k], y[k], outliers='as_class')
-    classes = geo.pop('per_class')
-    published.pop('per_class')
-    # 0 whatever the embedding is no measurement
-    if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())
-    right, fit, at, each = _scores(*points, seed)
-    a = few(fit[1], GALLERY)
-    if linear_fits(fit[1][a]):
-        each['linear_right'] = _right(linear_predict, (fit[0][a], fit[1][a]), zt, at, clean)
-    linear = _share(each['linear_right']) if 'linear_right' in each else None
-    m = _prefixed(geo | right | dict(linear_accuracy=linear), 'test')
-    by_noisy = right if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0]
+    by_noisy = found if torch.equal(clean, noisy) else _scores(z, y, zt, noisy, seed)[0]
     m |= _prefixed(by_noisy, 'test_noisy') | _prefixed(published, 'train')
     verified, each[deciding()['verify'].each] = _verify(y, zt, clean, seed)
     m |= _prefixed(verified, 'verify')
-    rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
     emb = _answers(j, clean, each) | _kept('test', zt, j, seed, labels=clean)
     emb |= _kept('train', z, i, seed, labels=y, clean=data.clean[i])
     return m, rows, emb | picture_sample(zt, clean, _look(data, j), j, seed)
@@ -378,11 +429,18 @@ def evaluate(
 KEPT = 20_000_000    # Most bytes of embeddings in a record, for training and held-out points each
 
 def _kept(name, z, rows, seed, labels, **more):
-    i = measured(labels.cpu(), max(1, KEPT//(4*z.shape[1])), seed)
-    kept = {f'{name}_{k}': v.cpu()[i] for k, v in dict(labels=labels, **more).items()}
-    if len(i) < len(z) or int(rows[-1]) >= len(rows): kept[f'{name}_rows'] = rows[i]
+    "Embeddings for the record, and what is known of each"
+    most = max(1, KEPT//(4*z.shape[1]))                               # a number has 4 bytes
+    i = measured(labels.cpu(), most, seed)
+    known = dict(labels=labels, **more)
+    sampled = len(i) < len(z) or int(rows[-1]) >= len(rows)           # now, or when it was measured
+    if sampled: known['rows'] = rows
+    kept = {}
+    for k, v in known.items():
+        kept[f'{name}_{k}'] = v.cpu()[i]
     return kept | {name: z[i.to(z.device)]}
 
+# %% ../nbs/14b_run.ipynb #e8bdd624
 def _look(data, rows):
     "Held-out inputs as small pictures, a function of positions in `rows`; None where they are none"
     x = data.x_test if data.pictures_test is None else data.pictures_test
@@ -390,8 +448,37 @@ def _look(data, rows):
     def look(i):
         p = x[rows[i]]
         p = p.float()/255 if p.dtype == torch.uint8 else p.clamp(0, 1)
-        return (torch.nn.functional.adaptive_avg_pool2d(p, [min(s, 48) for s in p.shape[2:]])*255).round().byte()
+        size = [min(s, 48) for s in p.shape[2:]]
+        small = torch.nn.functional.adaptive_avg_pool2d(p, size)
+        return (small*255).round().byte()
     return look
+
+def _nearest_five(z, q):
+    "The nearest other points of queries: (Q, 5)"
+    d = torch.cdist(z[q], z).scatter(1, q[:, None], math.inf)
+    return d.topk(5, largest=False).indices
+
+def _hardest(z, labels, seed):
+    "The three pairs of different classes that are nearest to each other, no point twice: (3, 2)"
+    a = balanced_subset(labels, 1000, seed)
+    same = labels[a][:, None] == labels
+    d, b = torch.cdist(z[a], z).masked_fill(same, math.inf).min(1)
+    pairs = torch.stack([a, b], 1)[d.argsort()]
+    taken = []
+    for pair in pairs.tolist():
+        if len(taken) < 6 and not {*pair} & {*taken}: taken += pair
+    return torch.tensor(taken).view(-1, 2)
+
+def _most_spread(z, labels):
+    "Of the class with the largest variance, the three points nearest to its mean and the three farthest: (6)"
+    _, which, count = labels.unique(return_inverse=True, return_counts=True)
+    total = torch.zeros(len(count), z.shape[1]).index_add_(0, which, z)
+    mean = total/count[:, None]
+    far = (z - mean[which]).square().sum(1)
+    variance = torch.zeros(len(count)).index_add_(0, which, far)/count
+    own = (which == variance.argmax()).nonzero()[:, 0]
+    own = own[far[own].argsort()]
+    return torch.cat([own[:3], own[-3:]]) if len(own) > 5 else own
 
 # %% ../nbs/14b_run.ipynb #7984c7b1
 def picture_sample(
@@ -403,29 +490,15 @@ def picture_sample(
     "A few held-out pictures: queries and their neighbours, hardest negatives, the most spread-out class"
     if look is None or len(labels.unique()) < 2 or len(z) < 8: return {}
     z, labels = z.float().cpu(), labels.cpu()
-    names, which, count = labels.unique(return_inverse=True, return_counts=True)
+    _, which, count = labels.unique(return_inverse=True, return_counts=True)
     # each neighbour would be of another class, whatever the embedding
     if count.max() < 2: return {}
-    q = balanced_subset(labels.masked_fill(count[which] < 2, -1), 5, seed, least=1)
-    a = balanced_subset(labels, 1000, seed)
-    near = torch.cdist(z[q], z).scatter(1, q[:, None], math.inf).topk(5, largest=False).indices
-    far = torch.cdist(z[a], z).masked_fill(labels[a][:, None] == labels, math.inf)
-    d, n = far.min(1)
-    pairs, seen = [], set()
-    for k in d.argsort().tolist():                                    # no picture twice
-        if len(pairs) < 3 and not {int(a[k]), int(n[k])} & seen:
-            pairs.append((int(a[k]), int(n[k])))
-            seen |= {*pairs[-1]}
-    mean = torch.zeros(len(names), z.shape[1]).index_add_(0, which, z)/count[:, None]
-    far = (z - mean[which]).square().sum(1)
-    widest = int((torch.zeros(len(names)).index_add_(0, which, far)/count).argmax())
-    order = (which == widest).nonzero()[:, 0]
-    order = order[far[order].argsort()]
-    ends = torch.cat([order[:3], order[-3:]]) if len(order) > 5 else order
-    rows, at = torch.cat([q, near.flatten(), torch.tensor(pairs).flatten(), ends]).unique(return_inverse=True)
-    q, near, hard, ends = at.split([len(q), near.numel(), 2*len(pairs), len(ends)])
-    return dict(pictures=look(rows), picture_labels=labels[rows], picture_rows=held[rows], queries=q,
-                near=near.view(-1, 5), hard=hard.view(-1, 2), spread=ends)
+    with_another = labels.masked_fill(count[which] < 2, -1)
+    q = balanced_subset(with_another, 5, seed, least=1)
+    shown = dict(queries=q, near=_nearest_five(z, q), hard=_hardest(z, labels, seed), spread=_most_spread(z, labels))
+    kept = torch.cat([rows.flatten() for rows in shown.values()]).unique()
+    places = {k: torch.searchsorted(kept, rows) for k, rows in shown.items()}
+    return dict(pictures=look(kept), picture_labels=labels[kept], picture_rows=held[kept], **places)
 
 # %% ../nbs/14b_run.ipynb #20abeb7a
 SCORED = 2_000     # Most points such a run is scored on after each epoch, and most that vote
@@ -462,14 +535,18 @@ def scorer(
 def _train_for_scores(parts, cbs):
     "Train one run, or several as replicas, for the scores after each epoch: a Trained for each"
     start, config = time.perf_counter(), parts[0].config
-    score = lambda model, r: validation_scores(model, parts[r].data, parts[r].config.seed, parts[r].config.scored)
+    def score(model, r):
+        c = parts[r].config
+        return validation_scores(model, parts[r].data, c.seed, c.scored)
     if config.trained:
         learn = scorer(parts, score, cbs)
         _fit(learn, config)
-        models, tables = [_network(learn, r) for r in range(len(parts))], learn.score_history.tables
+        models = [_network(learn, r) for r in range(len(parts))]
+        tables = learn.score_history.tables
     else:
         models = [p.model.to(p.dls.device) for p in parts]
-        tables = [[dict(epoch=0, **score(m, r))] for r, m in enumerate(models)]
+        scores = [score(m, r) for r, m in enumerate(models)]
+        tables = [[dict(epoch=0, **s)] for s in scores]
     seconds = (time.perf_counter() - start)/len(parts)
     outcome = lambda table: 'finished' if len(table[-1]) > 1 else 'diverged'
     return [Trained(m, table, outcome(table), seconds) for m, table in zip(models, tables)]
@@ -484,10 +561,11 @@ def _pairing(p):
     "What paired runs share, before training: data, how they are read again; hashes of them, of weights, of the order"
     description = dict(p.data.description, names=list(p.data.names))
     order = [p.dls.train.order_hash(e) for e in range(p.config.epochs)]
+    data = _hash(p.data.x, p.data.y)
+    shared = dict(description=description, data=data, init=weights_hash(p.model), order=order)
     known = DATASETS[p.config.dataset]
-    origin = dict(origin=dict(draws=known.draws, steps=known.origin)) if known.origin else {}
-    return dict(description=description, data=_hash(p.data.x, p.data.y), init=weights_hash(p.model), order=order,
-                **origin)
+    if known.origin: shared['origin'] = dict(draws=known.draws, steps=known.origin)
+    return shared
 
 def _measures(p, t):
     "Measures of a run, a row per class, tensors"
@@ -495,13 +573,15 @@ def _measures(p, t):
     if t.outcome != 'diverged':
         m, rows, found = evaluate(t.model, p.data)          # not the run's seed: all seeds measure the same points
         emb = emb | found
-    # (n, 2): epoch, value
-    if t.readings: emb = emb | dict(probe_readings=torch.tensor(t.readings, dtype=torch.float64))
+    if t.readings:
+        readings = torch.tensor(t.readings, dtype=torch.float64)      # (n, 2): epoch, value
+        emb = emb | dict(probe_readings=readings)
     return t.summary | m, rows, emb
 
 def _end_scores(p, t):
     "The same of a run that was trained for its scores"
-    m = _prefixed({k: v for k, v in t.history[-1].items() if k != 'epoch'}, 'test')
+    last = {k: v for k, v in t.history[-1].items() if k != 'epoch'}
+    m = _prefixed(last, 'test')
     brief = p.config.validation or t.outcome == 'diverged'
     return m, (), {} if brief else _point_scores(t.model, p.data, p.config.seed)
 
@@ -514,7 +594,8 @@ def run_together(
 ):
     "Train, measure and record runs, from where an earlier try was stopped"
     parts = [prepare(c, where) for c in configs]
-    c, pairing = parts[0].config, [_pairing(p) for p in parts]
+    c = parts[0].config
+    pairing = [_pairing(p) for p in parts]
     for p in parts:
         if isinstance(p.model, Discriminant): p.model.fit(p.data.x, p.data.y)
     for_scores = c.validation or c.scored
@@ -550,7 +631,8 @@ def _like(c, where):
     p = prepare(c, where)
     train = p.dls.train
     if not stackable(p.loss) or train.k_per_class: return None
-    return _but_seed(c), len(train.x), min(c.probe_size, int((train.y >= 0).sum()))
+    with_class = int((train.y >= 0).sum())
+    return _but_seed(c), len(train.x), min(c.probe_size, with_class)
 
 def together(
     configs,             # A list of RunConfig
@@ -558,5 +640,7 @@ def together(
 )->list:                 # Lists of them, each to be run at once
     "Groups of configurations that can be stacked"
     groups = {}
-    for i, c in enumerate(configs): groups.setdefault(_like(c, where) or i, []).append(c)
+    for i, c in enumerate(configs):
+        like = _like(c, where) or i
+        groups.setdefault(like, []).append(c)
     return [g[i:i + MOST] for g in groups.values() for i in range(0, len(g), MOST)]
