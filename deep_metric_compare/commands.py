@@ -37,6 +37,10 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 # %% ../nbs/00a_commands.ipynb #81a804aa
+def _documented(f):
+    "Name → option, for the parameters of a function or the fields of a dataclass: type, default, description"
+    return docments(f, full=True, returns=False)
+
 def with_config(
     *names,         # Fields of RunConfig that become options of a command, which gets them as keyword arguments
     unset='',       # What stands before a field's own default where the command has None for it
@@ -44,25 +48,19 @@ def with_config(
     **defaults      # Fields whose default is another one here
 ):                  # A decorator
     "Options that are fields of RunConfig: type, default and description are written there, once"
+    def options():
+        known = _documented(RunConfig)
+        found = {n: known[n] for n in (*names, *defaults)}
+        for n, text in (more or {}).items(): found[n].docment += f'; {text}'
+        for n, default in defaults.items():
+            option = found[n]
+            if default is None: option.docment += f' (default: {unset}{option.default})'
+            option.default = default
+        return found
     def wrap(f):
-        f.fields, f.defaults = [*names, *defaults], defaults
-        f.unset, f.more = unset, more or {}
+        f.of_config = options
         return f
     return wrap
-
-def _documented(f): return docments(f, full=True, returns=False)
-
-def _of_config(f):
-    "Name → option, for the fields of RunConfig that a command takes"
-    if not hasattr(f, 'fields'): return {}
-    known = _documented(RunConfig)
-    options = {n: known[n] for n in f.fields}
-    for n, text in f.more.items(): options[n].docment += f'; {text}'
-    for n, default in f.defaults.items():
-        option = options[n]
-        if default is None: option.docment += f' (default: {f.unset}{option.default})'
-        option.default = default
-    return options
 
 def _of_group(group):
     "Name → option, for the fields of a dataclass; its values are the defaults"
@@ -108,7 +106,7 @@ def _reading(name, option):
 
 def _parser(f, name):
     p = _Parser(prog=name, description=f.__doc__, allow_abbrev=False)
-    for n, option in (_own_options(f) | _of_config(f)).items():
+    for n, option in (_own_options(f) | getattr(f, 'of_config', dict)()).items():
         spelled = dict.fromkeys([f'--{n}', '--' + n.replace('_', '-')])
         p.add_argument(*spelled, dest=n, default=option.default, help=_about(option), **_reading(n, option))
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
