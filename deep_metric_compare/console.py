@@ -265,10 +265,10 @@ def _jobs(jobs):
 @with_config('batch_size', 'train_size', 'strategy', 'augment', margin=None, reduction=None, balance=None, lr=None,
              unset='tuned, else ', more=PER_LOSS)
 def dmc_compare(
-    asked:DataOptions=DataOptions(),                           # What to compare on
-    effort:EffortOptions=EffortOptions(),                      # Which losses, how much to spend, what decides
-    folders:FolderOptions=FolderOptions(out='runs/compare'),   # Where data are and results go
-    **config                                                   # Fields of RunConfig
+    asked=DataOptions(),                         # What to compare on
+    effort=EffortOptions(),                      # Which losses, how much to spend, what decides
+    folders=FolderOptions(out='runs/compare'),   # Where data are and results go
+    **config                                     # Fields of RunConfig
 ):
     "Compare contrastive and triplet loss under the same conditions, and write a report"
     _one_thread()
@@ -315,8 +315,7 @@ def dmc_train_classification(
     dataset:str='digits',           # Data set: mnist, fashion_mnist, cifar10, digits or toy
     loss:str=None,                  # Losses, with commas: contrastive, triplet, triplet-sq (default: the first two)
     seeds:int=1,                    # Paired seeds
-    # Where data are and results go
-    folders:FolderOptions=FolderOptions(out='runs/classification'),
+    folders=FolderOptions(out='runs/classification'),  # Where data are and results go
     **config
 ):
     "The classification experiment of the original study (arXiv:2510.02161): k-NN and linear accuracy, Recall@K"
@@ -344,8 +343,7 @@ def dmc_train_retrieval(
     data:str=None,
     level:int=1,                    # How deep in it those lie that are classes: 2 for alphabet/character/drawing.png
     seeds:int=1,                    # Paired seeds
-    # Where data are and results go
-    folders:FolderOptions=FolderOptions(out='runs/retrieval'),
+    folders=FolderOptions(out='runs/retrieval'),  # Where data are and results go
     **config
 ):
     "The retrieval experiment of the original study (arXiv:2510.02161): Recall@K and MAP@R on unseen classes"
