@@ -116,6 +116,7 @@ def _check_balance(losses, reduction):
         raise UserError("balance was given with reduction 'sum', expected 'mean' or 'active': a sum has no averages to "
                         "give equal weights")
 
+# %% ../nbs/15_experiments.ipynb #bfe244b0
 def check_settings(
     datasets=(),                        # Names of data sets; may be empty where data are still to be read
     losses=('contrastive', 'triplet'),  # Names of arms

@@ -108,6 +108,7 @@ def config_rows(
     rows = [_margins(trained) if f.name == 'margin' else row(f.name) for f in fields(RunConfig)]
     return rows + [('pull : push', _vary(trained, lambda r: r.config.weighting))]
 
+# %% ../nbs/14_report.ipynb #cdb61e62
 def _described(runs):
     "What the first record says about its data"
     return runs[0].pairing.get('description') or {}
