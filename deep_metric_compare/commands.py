@@ -7,8 +7,8 @@ __all__ = ['with_config', 'command']
 
 # %% ../nbs/00a_commands.ipynb #41d7fde6
 import argparse, atexit, contextlib, difflib, errno, gc, inspect, os, shutil, signal, sys, tempfile, types, typing
+from dataclasses import fields, is_dataclass
 from functools import wraps
-from fastcore.basics import AttrDict
 from fastcore.docments import docments
 from .core import RunConfig, UserError, out_folder, printable
 
@@ -30,12 +30,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         if message.startswith('unrecognized arguments:'):
             given = message.split(':', 1)[1].split()[0]
-            near = difflib.get_close_matches(given.split('=')[0],
-                                             [o for o in self._option_string_actions if o.startswith('--')], n=1)
-            message = f"unknown option {given}" + (f"; did you mean {near[0]}?" if near else '')
+            known = [o for o in self._option_string_actions if o.startswith('--')]
+            near = difflib.get_close_matches(given.split('=')[0], known, n=1)
+            message = f'unknown option {given}'
+            if near: message += f'; did you mean {near[0]}?'
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 # %% ../nbs/00a_commands.ipynb #81a804aa
+def _documented(f):
+    "Name → option, for the parameters of a function or the fields of a dataclass: type, default, description"
+    return docments(f, full=True, returns=False)
+
 def with_config(
     *names,         # Fields of RunConfig that become options of a command, which gets them as keyword arguments
     unset='',       # What stands before a field's own default where the command has None for it
@@ -43,47 +48,67 @@ def with_config(
     **defaults      # Fields whose default is another one here
 ):                  # A decorator
     "Options that are fields of RunConfig: type, default and description are written there, once"
+    def options():
+        known = _documented(RunConfig)
+        found = {n: known[n] for n in (*names, *defaults)}
+        for n, text in (more or {}).items(): found[n].docment += f'; {text}'
+        for n, default in defaults.items():
+            option = found[n]
+            if default is None: option.docment += f' (default: {unset}{option.default})'
+            option.default = default
+        return found
     def wrap(f):
-        f.fields, f.defaults = [*names, *defaults], defaults
-        f.unset, f.more = unset, more or {}
+        f.of_config = options
         return f
     return wrap
 
-def _of_config(f):
-    "Name → option, for the fields of RunConfig that a command takes"
-    if not hasattr(f, 'fields'): return {}
-    known = docments(RunConfig, full=True, returns=False)
-    options = {n: AttrDict(known[n]) for n in f.fields}
-    for n, text in f.more.items(): options[n].docment += f'; {text}'
-    for n, default in f.defaults.items():
-        if default is None: options[n].docment += f' (default: {f.unset}{options[n].default})'
-        options[n].default = default
+def _of_group(group):
+    "Name → option, for the fields of a dataclass; its values are the defaults"
+    options = _documented(type(group))
+    for n, option in options.items(): option.default = getattr(group, n)
     return options
 
 def _own_options(f):
-    "Name → option, for the parameters of a command"
-    kinds = {n: p.kind for n, p in inspect.signature(f).parameters.items()}
-    documented = docments(f, full=True, returns=False)
-    return {n: d for n, d in documented.items() if kinds[n] != inspect.Parameter.VAR_KEYWORD}
+    "Name → option, for the parameters of a command that have a default"
+    options = {}
+    for n, option in _documented(f).items():
+        if is_dataclass(option.default): options |= _of_group(option.default)
+        elif option.default is not inspect.Parameter.empty: options[n] = option
+    return options
 
+def _gathered(f, given):
+    "What was given, with the fields of a dataclass as one"
+    for n, p in inspect.signature(f).parameters.items():
+        if is_dataclass(p.default):
+            own = {k.name: given.pop(k.name) for k in fields(p.default)}
+            given[n] = type(p.default)(**own)
+    return given
+
+# %% ../nbs/00a_commands.ipynb #6a8d5842
 def _single(anno):
     "A type, without a None beside it"
     kinds = [t for t in typing.get_args(anno) if t is not types.NoneType]
     return kinds[0] if len(kinds) == 1 else anno
 
+def _about(option):
+    "Its description and its default"
+    about, default = ' '.join((option.docment or '').split()), option.default
+    if '(default:' not in about: about += f" (default: {'none' if default == '' else default})"
+    return about.replace('%', '%%')
+
+def _reading(name, option):
+    "How an option is read, for argparse"
+    kind = _single(option.anno)
+    if kind is bool: return dict(nargs='?', const=True, type=_to_bool, metavar='True|False')
+    read = kind if kind in (int, float) else _text
+    if (name, kind) == ('out', str): read = _out
+    return dict(type=read, metavar=getattr(kind, '__name__', 'str').upper())
+
 def _parser(f, name):
     p = _Parser(prog=name, description=f.__doc__, allow_abbrev=False)
-    for n, d in (_own_options(f) | _of_config(f)).items():
-        default = None if d.default is inspect.Parameter.empty else d.default
-        about = ' '.join((d.docment or '').split())
-        shown = '' if '(default:' in about else f" (default: {'none' if default == '' else default})"
-        kw = dict(default=default, dest=n, help=f'{about}{shown}'.replace('%', '%%'))
-        anno = _single(d.anno)
-        if anno is bool: kw.update(nargs='?', const=True, type=_to_bool, metavar='True|False')
-        else:
-            read = _out if (n, anno) == ('out', str) else {int: int, float: float}.get(anno, _text)
-            kw.update(type=read, metavar=getattr(anno, '__name__', 'str').upper())
-        p.add_argument(*dict.fromkeys([f'--{n}', f"--{n.replace('_', '-')}"]), **kw)
+    for n, option in (_own_options(f) | getattr(f, 'of_config', dict)()).items():
+        spelled = dict.fromkeys([f'--{n}', '--' + n.replace('_', '-')])
+        p.add_argument(*spelled, dest=n, default=option.default, help=_about(option), **_reading(n, option))
     p.add_argument('--debug', action='store_true', help='show the traceback of an error (default: one line)')
     return p
 
@@ -125,7 +150,8 @@ def _sentence(e):
     "What went wrong, in one line"
     what = str(e)
     if isinstance(e, OSError):
-        what = f'{e.strerror or e}' + (f': {e.filename}' if e.filename else '')
+        what = e.strerror or what
+        if e.filename: what += f': {e.filename}'
         if e.errno == errno.ENOSPC: what += '; free some space or choose another --out; finished runs are kept'
     return printable(' '.join(what.split()))
 
@@ -140,11 +166,12 @@ def command(
         # Python's last look through all objects would take seconds
         atexit.register(gc.freeze)
         p = _parser(f, f.__name__)
-        face.given = [*map(str, sys.argv[1:] if argv is None else argv)]     # so that a report can say how to repeat it
+        given = sys.argv[1:] if argv is None else argv
+        face.given = [str(a) for a in given]        # so that a report can say how to repeat it
         kw = vars(p.parse_args(face.given))
         debug = kw.pop('debug')
         try:
-            f(**kw)
+            f(**_gathered(f, kw))
             _flush()
         except KeyboardInterrupt as e:
             if debug: raise

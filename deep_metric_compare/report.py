@@ -9,10 +9,12 @@ __all__ = ['PHOTOS', 'SHARES_CAPTION', 'TRIED', 'embed_figure', 'clip', 'clip_al
 
 # %% ../nbs/14_report.ipynb #24024bd2
 import base64, io, re
+from collections import Counter
 from dataclasses import dataclass, fields
 from datetime import datetime
 from html import unescape
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 import jinja2, numpy as np, pandas as pd
 from fastcore.basics import groupby
@@ -51,14 +53,16 @@ def clip(
     text = str(text)
     if len(text) <= most: return text
     tail = most//2
-    return f'{text[:most - tail - 1]}…{text[-tail:]}'
+    head = most - tail - 1
+    return f'{text[:head]}…{text[-tail:]}'
 
 def clip_all(
     names,        # Several
     most:int=32   # Characters, or as many more as it takes to tell them apart
 )->list:          # The names, clipped
     "Names that differ still differ when they are clipped"
-    longest, different = max(map(len, names), default=0), len(set(names))
+    longest = max(map(len, names), default=0)
+    different = len(set(names))
     while most < longest and len({clip(n, most) for n in names}) < different: most += 8
     return [clip(n, most) for n in names]
 
@@ -69,48 +73,58 @@ def _vary(runs, value):
     distinct = lambda rs: list(dict.fromkeys(values[r] for r in rs))
     found = distinct(runs)
     if len(found) == 1: return found[0]
-    for key in (lambda r: r.config.dataset, lambda r: arm_label(r.arm)):
+    for key in ('config.dataset', lambda r: arm_label(r.arm)):
         by = {k: distinct(rs) for k, rs in groupby(runs, key).items()}
         if all(len(v) == 1 for v in by.values()):
-            return _by_name({k: v for k, (v,) in by.items()})
+            return ', '.join(_belongs(v, k) for k, (v,) in by.items())
     return ', '.join(found)
 
-def _by_name(values):
-    "Values with what they belong to, unless that is what they are"
-    return ', '.join(k if v == k else f'{v} ({k})' for k, v in values.items())
+def _belongs(value, name):
+    "A value with what it belongs to, unless that is what it is"
+    return name if value == name else f'{value} ({name})'
 
 def _margin_cell(arm, margin):
     "A margin under the heading 'margin'"
     own = margin_name(arm)
-    return {'margin': str(margin), '': '–'}.get(own, f'{own} {margin}')
+    if not own: return '–'
+    return str(margin) if own == 'margin' else f'{own} {margin}'
 
 def _margins(runs):
     "What the losses call their margin, and its values"
-    names = {margin_name(r.arm) for r in runs}
-    if len(names) == 1 and '' not in names: return *names, _vary(runs, lambda r: r.config.margin)
+    name, *others = {margin_name(r.arm) for r in runs}
+    if name and not others: return name, _vary(runs, lambda r: r.config.margin)
     return 'margin', _vary(runs, lambda r: _margin_cell(r.arm, r.config.margin))
+
+def _trained(runs):
+    "Those of a loss; all where no loss was trained"
+    return [r for r in runs if r.arm not in BASELINES] or list(runs)
 
 def config_rows(
     runs  # Finished runs
 )->list:  # (setting, value) pairs
     "The configuration of the trained runs, setting by setting, and how they weigh pulls against pushes"
-    trained = [r for r in runs if r.arm not in BASELINES] or list(runs)
-    rows = [(f.name, _vary(trained, lambda r: getattr(r.config, f.name))) for f in fields(RunConfig)]
-    rows = [_margins(trained) if name == 'margin' else (name, value) for name, value in rows]
+    trained = _trained(runs)
+    def row(name): return name, _vary(trained, lambda r: getattr(r.config, name))
+    rows = [_margins(trained) if f.name == 'margin' else row(f.name) for f in fields(RunConfig)]
     return rows + [('pull : push', _vary(trained, lambda r: r.config.weighting))]
 
-def _data_row(k, v):
-    return k.replace('_', ' '), f'{v:,}' if isinstance(v, int) else v
+# %% ../nbs/14_report.ipynb #cdb61e62
+def _described(runs):
+    "What the first record says about its data"
+    return runs[0].pairing.get('description') or {}
+
+def _data_rows(about):
+    "A description as (what, value) pairs"
+    for k, v in about.items():
+        if k in ('name', 'names') or v in (None, '', []): continue
+        yield k.replace('_', ' '), f'{v:,}' if isinstance(v, int) else v
 
 def data_rows(
     runs  # Finished runs
 )->list:  # (data set, its description as (what, value) pairs)
     "What the data are: as the records describe them, that of the first run of each data set"
-    first = {}
-    for r in runs: first.setdefault(r.config.dataset, r.pairing.get('description') or {})
-    shown = lambda k, v: k not in ('name', 'names') and v not in (None, '', [])
-    def rows(about): return [_data_row(k, v) for k, v in about.items() if shown(k, v)]
-    return [(data_label(d), rows(about)) for d, about in first.items()]
+    by_set = groupby(runs, 'config.dataset')
+    return [(data_label(d), list(_data_rows(_described(rs)))) for d, rs in by_set.items()]
 
 def environment_rows(
     runs  # Finished runs
@@ -134,8 +148,8 @@ def claim_rows(
         for m in c.measures:
             g = v[(v.claim == c.id) & (v.measure == m)].set_index('arm')
             cells = [_claim_cell(c, g.loc[a], a) for a in arms]
-            first = m == c.measures[0]
-            rows.append(dict(claim=c.id, text=c.text, measure=measure_of(m).name, cells=cells, first=first))
+            first, name = m == c.measures[0], measure_of(m).name
+            rows.append(dict(claim=c.id, text=c.text, measure=name, cells=cells, first=first))
     return rows
 
 def claim_tables(
@@ -182,9 +196,10 @@ def panel(
 def _paired(runs, losses, value):
     "Each loss minus the first, paired by seed: arm → seed → difference"
     def values(arm): return {r.config.seed: value(r) for r in runs if r.arm == arm}
-    first, *others = map(values, losses)
-    gaps = [{s: v - first[s] for s, v in other.items() if s in first} for other in others]
-    return dict(zip(losses[1:], gaps))
+    base, *others = losses
+    first = values(base)
+    def gaps(arm): return {s: v - first[s] for s, v in values(arm).items() if s in first}
+    return {a: gaps(a) for a in others}
 
 def _end_score(r):
     "5-NN accuracy at the end in points; NaN where the run diverged"
@@ -197,30 +212,33 @@ def _curve(r):
     return 100*r.history.set_index('epoch')['recall@1'] if 'recall@1' in r.history else empty
 
 # %% ../nbs/14_report.ipynb #e4756ac1
+def _called(arm): return literal(arm_label(arm))
+
 def _draw_seeds(ax, runs, losses):
     "Paired differences at the end: a ring per seed, mean and interval"
     ax.axvline(0, color='.5', lw=.8)
+    base, *others = losses
     for i, (a, gaps) in enumerate(_paired(runs, losses, _end_score).items()):
         x = np.array(list(gaps.values()))
         m = mean_interval(x)
         half = None if np.isnan(m.half) else m.half
         y = i + np.linspace(-.3, .1, len(x))
-        ax.plot(x, y, 'o', ms=5, mfc='none', mec=arm_styles(losses)[a]['color'])
+        color = arm_styles(losses)[a]['color']
+        ax.plot(x, y, 'o', ms=5, mfc='none', mec=color)
         ax.errorbar(m.mean, i + .25, xerr=half, fmt='kD', ms=5, lw=2)
-    labels = [literal(arm_label(a)) for a in losses[1:]]
-    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - .4, -.6))
-    ax.set(xlabel='points', title=literal(f'5-NN accuracy minus {arm_label(losses[0])}'))
+    n = len(others)
+    ax.set(yticks=range(n), yticklabels=[_called(a) for a in others], ylim=(n - .4, -.6))
+    ax.set(xlabel='points', title=f'5-NN accuracy minus {_called(base)}')
 
 def _draw_epochs(ax, runs, losses):
     "Paired differences after each epoch: the mean, and single seeds behind it"
     ax.axhline(0, color='.5', lw=.8)
     for a, gaps in _paired(runs, losses, _curve).items():
-        style = arm_styles(losses)[a]
-        line = dict(color=style['color'], ls=style['ls'])
-        table = pd.DataFrame(gaps)
-        ax.plot(table.index, table, color=style['color'], lw=.6, alpha=.4)
-        ax.plot(table.index, table.mean(axis=1), label=literal(arm_label(a)), **line)
-    ax.set(xlabel='epochs', ylabel='points', title=literal(f'Recall@1 minus {arm_label(losses[0])}'))
+        style, table = arm_styles(losses)[a], pd.DataFrame(gaps)
+        color, mean = style['color'], table.mean(axis=1)
+        ax.plot(table.index, table, color=color, lw=.6, alpha=.4)
+        ax.plot(mean.index, mean, color=color, ls=style['ls'], label=_called(a))
+    ax.set(xlabel='epochs', ylabel='points', title=f'Recall@1 minus {_called(losses[0])}')
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
 
@@ -267,19 +285,20 @@ def _shown(name, fig, caption, alt):
 
 def _drawn(runs):
     "The figures of each data set"
-    for d in dict.fromkeys(r.config.dataset for r in runs):
-        figs = draw_figures([r for r in runs if r.config.dataset == d])
-        yield dict(name=data_label(d), figures=[_shown(*f) for f in figs])
+    for d, rs in groupby(runs, 'config.dataset').items():
+        yield dict(name=data_label(d), figures=[_shown(*f) for f in draw_figures(rs)])
 
 def _outcomes(runs):
     "A row per data set and arm: how its runs ended, how long they took, where they are"
     by = groupby(runs, lambda r: (r.config.dataset, r.arm))
     for (d, a), rs in by.items():
-        ends = [sum(r.outcome == o for r in rs) for o in ('finished', 'collapsed', 'diverged')]
+        count = Counter(r.outcome for r in rs)
+        ends = [count[o] for o in ('finished', 'collapsed', 'diverged')]
         seconds = sum(r.metrics.get('seconds') or 0 for r in rs)
         seeds = ', '.join(str(r.config.seed) for r in rs)
         records = ' '.join(r.path.name for r in rs)
-        yield data_label(d), arm_label(a, backbone_of(rs[0])), seeds, *ends, f'{seconds:.1f}', records
+        arm = arm_label(a, backbone_of(rs[0]))
+        yield data_label(d), arm, seeds, *ends, f'{seconds:.1f}', records
 
 def _title(frame):
     "What the page is headed by, unless it is said"
@@ -290,31 +309,28 @@ def _count(n, one, many): return f'{n} {one if n == 1 else many}'
 
 def _subtitle(runs, frame):
     "How much was compared, with which settings"
-    cfg = dict(config_rows(runs))
-    losses = [a for a in arm_order(frame.arm) if a not in BASELINES]
-    margins = ' '.join(_margins([r for r in runs if r.arm in losses] or runs))
-    seeds = (frame[frame.arm.isin(losses)] if losses else frame).seed.nunique()
+    cfg, trained = dict(config_rows(runs)), _trained(runs)
+    margins = ' '.join(_margins(trained))
+    seeds = {r.config.seed for r in trained}
     most = 'up to ' if any(r.config.stop is not None for r in runs) else ''
     version = dict(environment_rows(runs)).get('deep_metric_compare', '')
-    about = [_count(frame.dataset.nunique(), 'data set', 'data sets'), _count(len(losses), 'loss', 'losses'),
-             _count(seeds, 'seed', 'paired seeds'), f"{most}{cfg['epochs']} epochs", f"strategy {cfg['strategy']}",
-             margins, f'deep_metric_compare {version}']
+    about = [_count(frame.dataset.nunique(), 'data set', 'data sets'),
+             _count(len(_losses(frame)), 'loss', 'losses'),
+             _count(len(seeds), 'seed', 'paired seeds'),
+             f"{most}{cfg['epochs']} epochs", f"strategy {cfg['strategy']}", margins,
+             f'deep_metric_compare {version}']
     return ' · '.join(about)
 
 # %% ../nbs/14_report.ipynb #630d9110
 def _table(frame, title, measures):
     "A block of the table with what HTML needs beside the text"
     colors, rows = arm_styles(frame.arm), table_rows(frame, measures)
-    seen, out = None, []
+    by_set, out = groupby(rows, itemgetter('dataset')), []
     for r in told(rows, measures):
-        d, head = r['dataset'], ''
-        if d != seen:
-            mine = [q for q in rows if q['dataset'] == d]
-            head = f'{data_label(d)}, {seeds_text(mine)}'
-        seen = d
+        mine = by_set.pop(r['dataset'], ())       # the first row of a data set has its heading
+        head = f"{data_label(r['dataset'])}, {seeds_text(mine)}" if mine else ''
         color = colors[r['arm']]['color'] if r['kind'] == 'arm' else ''
-        cells = [r['cells'][m] for m in measures]
-        out.append(dict(kind=r['kind'], label=r['label'], head=head, color=color, cells=cells))
+        out.append(dict(r, head=head, color=color, cells=[r['cells'][m] for m in measures]))
     return dict(title=title, heads=[measure_of(m).short for m in measures], rows=out)
 
 def _groups(frame):
@@ -336,23 +352,24 @@ def class_tables(
 )->list:  # Dicts, one per data set that has them: name, heads (losses), rows (number, name, short, count, cells)
     "The classes of each data set by number and name, and the variance within each"
     out = []
-    for d in dict.fromkeys(r.config.dataset for r in runs):
-        mine = [r for r in runs if r.config.dataset == d and r.arm not in BASELINES]
-        tables = [r.per_class.assign(arm=r.arm) for r in mine if 'intra_variance' in r.per_class]
-        if not tables: continue
-        about = mine[0].pairing.get('description') or {}
-        out.append(_class_table(data_label(d), pd.concat(tables), about))
+    trained = [r for r in runs if r.arm not in BASELINES]
+    for d, rs in groupby(trained, 'config.dataset').items():
+        tables = [r.per_class.assign(arm=r.arm) for r in rs if 'intra_variance' in r.per_class]
+        if tables: out.append(_class_table(data_label(d), pd.concat(tables), _described(rs)))
     return out
 
 def _class_table(name, t, about):
     "The classes of one data set"
-    t, names = t[t.label >= 0], about.get('names') or []
+    t = t[t.label >= 0]
+    names = dict(enumerate(about.get('names') or []))
     mean = t.pivot_table(index='label', columns='arm', values='intra_variance')
-    count, arms = t.groupby('label')['count'].max(), arm_order(mean.columns)
-    called = [str(names[int(c)]) if c < len(names) else '' for c in mean.index]
-    values = [[fmt(v) for v in row] for row in mean[arms].to_numpy()]
-    rows = [dict(number=int(c), name=full, short=short, count=f'{count[c]:,.0f}', cells=cells)
-            for c, full, short, cells in zip(mean.index, called, clip_all(called), values)]
+    count = t.groupby('label')['count'].max()
+    arms = arm_order(mean.columns)
+    called = [str(names.get(c, '')) for c in mean.index]
+    rows = []
+    for c, full, short, values in zip(mean.index, called, clip_all(called), mean[arms].to_numpy()):
+        cells = [fmt(v) for v in values]
+        rows.append(dict(number=int(c), name=full, short=short, count=f'{count[c]:,.0f}', cells=cells))
     return dict(name=name, heads=[arm_label(a) for a in arms], rows=rows)
 
 TRIED = dict(arm='loss', margin='margin', weighting='pulls : pushes', reduction='average', lr='learning rate',
@@ -362,12 +379,14 @@ def tuning_table(
     finding:Finding  # With the table of Tuned
 )->dict:             # text, heads, rows (dicts: chosen, cells)
     "What was tried on validation data, the best first"
-    t = finding.tried.sort_values(['half', 'arm', 'count', 'mean'], ascending=[True, True, False, False], kind='stable')
-    heads = dict(TRIED) if t.half.isna().all() else dict(half='half', **TRIED)
+    upwards = dict(half=True, arm=True, count=False, mean=False)
+    t = finding.tried.sort_values([*upwards], ascending=[*upwards.values()], kind='stable')
+    heads = TRIED if t.half.isna().all() else dict(half='half', **TRIED)
+    t = t.assign(margin=[_margin_cell(r.arm, r.margin) for r in t.itertuples()])
     write = dict(arm=arm_label, mean=fmt, min=fmt, max=fmt, half='{:.0f}'.format)
-    cells = lambda r: [_margin_cell(r.arm, r.margin) if k == 'margin' else write.get(k, str)(r[k]) for k in heads]
-    return dict(text=finding.tuning, heads=list(heads.values()),
-                rows=[dict(chosen=r.chosen, cells=cells(r)) for _, r in t.iterrows()])
+    def cells(r): return [write.get(k, str)(r[k]) for k in heads]
+    rows = [dict(chosen=r.chosen, cells=cells(r)) for _, r in t.iterrows()]
+    return dict(text=finding.tuning, heads=list(heads.values()), rows=rows)
 
 # %% ../nbs/14_report.ipynb #e4962a6d
 def _page(name, **values):
@@ -378,8 +397,8 @@ def _page(name, **values):
 
 def _answer(f):
     "A finding as the page shows it"
-    panels = [dict(src=embed_figure(fig), caption=c, alt=c) for fig, c in f.panels]
-    return dict(lines=_unbroken(f.text).splitlines(), panels=panels)
+    def shown(fig, caption): return dict(src=embed_figure(fig), caption=caption, alt=caption)
+    return dict(lines=_unbroken(f.text).splitlines(), panels=[shown(*p) for p in f.panels])
 
 def _first_sentence(text):
     "Up to the first full stop that is followed by a space"
@@ -394,20 +413,19 @@ def write_report(
 )->Path:             # The file written
     "Write a comparison as one HTML file that needs nothing else"
     frame = runs_frame(runs)
-    v, groups, names = verdicts(frame), _groups(frame), list(frame.dataset.unique())
-    sentences = {d: _unbroken(sentence(frame, d, v)) for d in names}
-    of_set = lambda d: [r for r in runs if r.config.dataset == d]
-    findings = list(findings) or [first_look(of_set(d), sentences[d]) for d in names]
+    v, groups, by_set = verdicts(frame), _groups(frame), groupby(runs, 'config.dataset')
+    sentences = {d: _unbroken(sentence(frame, d, v)) for d in by_set}
+    findings = list(findings) or [first_look(rs, sentences[d]) for d, rs in by_set.items()]
     tables = {g: _table(frame, g, ms) for g, ms in groups.items()}
-    while_training = TRAINING, SPEED, GROUPS_OF_POINTS
+    training = [tables.pop(g) for g in groups if g in (TRAINING, SPEED, GROUPS_OF_POINTS)]
     drawn = list(_drawn(runs))
     page = _page('report.html', title=title or _title(frame), subtitle=_subtitle(runs, frame), command=command,
         first='\n'.join(_first_sentence(f.text) for f in findings),
         answers=[_answer(f) for f in findings],
         decided=any(f.rule for f in findings),
         sentences=sentences.values(),
-        tables=[t for g, t in tables.items() if g not in while_training],
-        training=[t for g, t in tables.items() if g in while_training],
+        tables=tables.values(),
+        training=training,
         notes=table_notes(frame),
         glossary=_glossary(groups),
         tuning=[tuning_table(f) for f in findings if f.tried is not None],
