@@ -288,10 +288,23 @@ def answer_text(
     return f'Not decided: {ahead} in {measure} ({seen}). {_what_helps(a)}'
 
 def _what_helps(a):
+    "What would decide an open answer"
     if a.gap.n < MIN_ANSWER: return f'There is no answer below {MIN_ANSWER} seeds.'
-    if a.needed is None: return 'More seeds would not settle it: the held-out data are too few.'
-    if a.needed > a.gap.n: return f'About {a.needed} seeds would narrow the interval to ±{_delta_text(a.delta)}.'
-    return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
+    narrow = f'narrow the interval to ±{_delta_text(a.delta)}'
+    if a.needed is None:
+        text = 'More seeds would not settle it: the held-out data are too few'
+        return f'{text}; {_times_the_data(a)} times as many would {narrow}.' if a.gap.of_data else f'{text}.'
+    if a.needed <= a.gap.n:
+        return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
+    text = f'About {a.needed} seeds would {narrow}'
+    if not would_settle(a, a.needed, a.alpha):
+        text += f', and leave a difference of {_points(abs(a.gap.mean))} points open'
+    return f'{text}.'
+
+def _times_the_data(a):
+    "Held-out data for an interval of ±delta, if seeds are many, in multiples of those at hand"
+    from scipy.special import ndtri
+    return max(2, math.ceil(a.gap.of_data*ndtri(1 - a.alpha/2)**2/a.delta**2))
 
 # %% ../nbs/12b_answer.ipynb #2751ddc8
 def is_wrong(
