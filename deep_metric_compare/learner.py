@@ -356,6 +356,10 @@ class ScoreHistory(Callback):
     order = 41
     def __init__(self, score  # Function: model, number of the replica → dict of numbers
                 ): self.score, self.tables = score, []
+    def before_fit(self):
+        "Each replica by itself, as it is from now on"
+        R = getattr(self.model, 'replicas', 0)
+        self.models = [self.model.lone(r, shared=True) for r in range(R)] or [self.model]
     def before_train(self):
         "Before the first step"
         if not self.tables: self._note(0)
@@ -363,10 +367,8 @@ class ScoreHistory(Callback):
         "After an epoch"
         self._note(self.epoch + 1)
     def _note(self, epoch):
-        R = getattr(self.model, 'replicas', 0)
-        models = [self.model.lone(r) for r in range(R)] if R else [self.model]
-        self.tables = self.tables or [[] for _ in models]
-        for r, (table, model) in enumerate(zip(self.tables, models)):
+        self.tables = self.tables or [[] for _ in self.models]
+        for r, (table, model) in enumerate(zip(self.tables, self.models)):
             table.append(dict(epoch=epoch, **self.score(model, r)))
 
 def scoring_learner(
@@ -459,12 +461,15 @@ class Checkpoint(Callback):
     ): store_attr()
     def before_fit(self):
         "The clock starts"
-        self.began = time.perf_counter()
+        self.began, self.pause = time.perf_counter(), self.every
     def after_epoch(self):
         "Write, if it is time"
-        if self.epoch < self.start_epoch or time.perf_counter() - self.began < self.every: return
+        start = time.perf_counter()
+        if self.epoch < self.start_epoch or start - self.began < self.pause: return
         write_checkpoint(self.path, dict(self.about(), epochs=self.epoch + 1, state=training_state(self.learn)))
         self.began = time.perf_counter()
+        # a stack writes for longer: no more than a tenth of the time
+        if self.every: self.pause = max(self.every, 10*(self.began - start))
 
 # %% ../nbs/11_learner.ipynb #36dea412
 def _bar(desc, total, show):

@@ -420,9 +420,13 @@ class Replicas(nn.Module):
                 bias = w[f'layers.{k}.bias']
                 x = torch.baddbmm(bias[:, None], x, weight.mT)   # (R, B, n)
         return l2_normalize(x) if one.normalize else x
-    def lone(self, r:int  # Which replica
-            ):
-        "One model by itself, with a copy of its weights"
-        model = copy.deepcopy(self.one).to_empty(device=self.weights[0].device)
-        model.load_state_dict({n: w[r] for n, w in zip(self.names, self.weights)})
+    def lone(self,
+        r:int,            # Which replica
+        shared=False      # Share its weights with the stack, and so follow its training? Else a copy
+    ):
+        "One model by itself"
+        weights = {n: w[r].detach() for n, w in zip(self.names, self.weights)}
+        if not shared: weights = {n: w.clone() for n, w in weights.items()}
+        model = copy.deepcopy(self.one)
+        model.load_state_dict(weights, assign=True)
         return model
