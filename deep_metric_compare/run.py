@@ -29,7 +29,8 @@ from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scorin
 from .losses import make_loss, margin_name, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy
 from .metrics import linear_predict, retrieval_metrics, _where_float64
-from .models import Discriminant, Replicas, ViTEmbedder, embed, make_model, vit_splitter
+from .models import Discriminant, RawInput, Replicas, ViTEmbedder, embed, make_model
+from .models import vit_splitter
 from .models import weights_hash
 from .measures import data_label, deciding
 from fastai.data.core import DataLoaders
@@ -567,11 +568,21 @@ def _pairing(p):
     if known.origin: shared['origin'] = dict(draws=known.draws, steps=known.origin)
     return shared
 
+_baselines = WeakKeyDictionary()    # of data that runs share: what a model measures that has only them to go by
+
+def _evaluated(p, t):
+    "What the network of a run measures at its end, on the same points for all seeds"
+    if not isinstance(t.model, RawInput): return evaluate(t.model, p.data)
+    known = _baselines.setdefault(p.data, {})
+    key = p.config.model, p.config.embed_dim, p.config.normalize
+    if key not in known: known[key] = evaluate(t.model, p.data)
+    return known[key]
+
 def _measures(p, t):
     "Measures of a run, a row per class, tensors"
     m, rows, emb = {}, [], t.path
     if t.outcome != 'diverged':
-        m, rows, found = evaluate(t.model, p.data)          # not the run's seed: all seeds measure the same points
+        m, rows, found = _evaluated(p, t)
         emb = emb | found
     if t.readings:
         readings = torch.tensor(t.readings, dtype=torch.float64)      # (n, 2): epoch, value
