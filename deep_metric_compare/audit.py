@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch.nn.functional import adaptive_avg_pool2d
 from .answer import is_wrong
-from .choose import answer_on, scores_by_arm
+from .choose import affordable, answer_on, scores_by_arm
 from .core import RunConfig, UserError, out_folder, stream, write_whole
 from .data import array_data, load_data, metric_dls
 from .experiments import BASE_MODELS, data_of, plan, run_all
@@ -253,7 +253,7 @@ def _habit(name, loss, scores, best, delta):
 def ask(
     task:AuditTask,     # What to ask about
     out,                # Folder for the runs
-    epochs:int=15,      # The most
+    epochs:int=None,    # The most; None: as many as the command takes
     seeds:int=10,       # Of the command's first look
     truth=TRUTH_SEEDS,  # Seeds of the truth
     show:bool=False     # Show progress?
@@ -261,6 +261,7 @@ def ask(
     "Ask the command about a task, and mark its answer"
     run, truth = partial(run_all, out=out, show=show), list(truth)
     dataset = register_data(array_data(task.x, task.y, name=task.name), disjoint=task.unseen)
+    if epochs is None: epochs, _ = affordable(dataset, len(LOSSES))
     _, tuned, decision = answer_on(dataset, LOSSES, seeds, run=run, epochs=epochs)
     on_kept = partial(_on_kept, task, [*tuned.fields], decision.measure, run, epochs=epochs)
     true, error = on_kept(truth, tuned.fields)
