@@ -292,8 +292,9 @@ def _what_helps(a):
     if a.gap.n < MIN_ANSWER: return f'There is no answer below {MIN_ANSWER} seeds.'
     narrow = f'narrow the interval to ±{_delta_text(a.delta)}'
     if a.needed is None:
-        text = 'More seeds would not settle it: the held-out data are too few'
-        return f'{text}; {_times_the_data(a)} times as many would {narrow}.' if a.gap.of_data else f'{text}.'
+        few = 'More seeds would not settle it: the held-out data are too few'
+        times = _times_the_data(a)
+        return f'{few}; {times} times as many would {narrow}.' if 1 < times <= 100 else f'{few}.'
     if a.needed <= a.gap.n:
         return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
     text = f'About {a.needed} seeds would {narrow}'
@@ -304,7 +305,7 @@ def _what_helps(a):
 def _times_the_data(a):
     "Held-out data for an interval of ±delta, if seeds are many, in multiples of those at hand"
     from scipy.special import ndtri
-    return max(2, math.ceil(a.gap.of_data*ndtri(1 - a.alpha/2)**2/a.delta**2))
+    return math.ceil(a.gap.of_data*ndtri(1 - a.alpha/2)**2/a.delta**2)
 
 # %% ../nbs/12b_answer.ipynb #2751ddc8
 def is_wrong(

@@ -28,7 +28,7 @@ from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, plan
 from .experiments import run_all, run_text, write_results
 from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer
-from .run import together
+from .run import together, validation_scores
 from .images import draws_classes, register_data
 from .losses import margin_name
 from .models import make_model
@@ -583,7 +583,7 @@ def _budget(dataset, losses, epochs, say, fields, where):
 # %% ../nbs/15c_choose.ipynb #a3370be9
 PILOT = 8                # Steps that are timed
 STARTING = 15.           # Seconds that processes, tables and report take
-DIAGNOSED = 2.           # Times as long as a step without diagnostics is one with them
+DIAGNOSED = 2.           # Times as long as without diagnostics takes a run with them
 # What is not tried, and what that leaves
 GRIDS = {(): 'all settings', ('lr',): 'one learning rate', ('lr', 'weighting'): 'the margins alone'}
 
@@ -595,7 +595,7 @@ def _timed(f):
 def pace(
     config:RunConfig,  # A trained run
     where:Where=Where() # Data folder, device
-)->tuple:              # Seconds per step of one run, and per measurement at its end
+)->tuple:              # Seconds per step of one run, per score after an epoch, and per measurement at the end
     "What a run costs on this machine"
     data = data_of(config, where)
     least = 2*len(data.classes) + 2
@@ -609,11 +609,12 @@ def pace(
     fit()                                             # the first time libraries are still being loaded
     steps = math.ceil(size/config.batch_size)*len(group)
     model = make_model(config.model, data.in_shape, config.embed_dim, config.normalize).to(learn.dls.device)
-    return _timed(fit)/steps, _timed(lambda: evaluate(model, data, config.seed))
+    score = _timed(lambda: validation_scores(model, data, measure='knn_accuracy'))
+    return _timed(fit)/steps, score, _timed(lambda: evaluate(model, data))
 
 def duration(
-    step:float, measure:float,  # From pace
-    steps:int,                  # Steps of a run
+    step:float, score:float, measure:float,  # From pace
+    steps:int, epochs:int,      # Of a run
     settings:int,               # Tried for each loss
     seeds:int,                  # Of the comparison
     losses:int=2,               # Arms
@@ -623,7 +624,7 @@ def duration(
 )->float:                       # Minutes
     "What tuning and training take, about"
     tried = len(TUNING_SEEDS)*settings if stacked else settings + settings/2 + settings/4
-    training = losses*steps*step*(tried*units + DIAGNOSED*seeds)
+    training = losses*(steps*step + epochs*score)*(tried*units + DIAGNOSED*seeds)
     measuring = seeds*(losses + 3)*measure
     return (STARTING + (training + measuring)/max(1, jobs))/60
 
@@ -642,7 +643,7 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
         return max(len(tried_settings(replace(q, seed=0), fixed)) for q in planned)
     ways = [(n, ()) for n in sorted({most, seeds}, reverse=True)]
     ways += [(seeds, less) for less in GRIDS if less]
-    lasts = [duration(*cost, steps, tried(less), n, **about) for n, less in ways]
+    lasts = [duration(*cost, steps, c.epochs, tried(less), n, **about) for n, less in ways]
     short_enough = [i for i, t in enumerate(lasts) if t <= minutes]
     at = short_enough[0] if short_enough else len(ways) - 1
     (n, less), takes = ways[at], lasts[at]
