@@ -71,9 +71,10 @@ def _holds_out_anew(c):
     return c.data_seed is None and drawn_anew(replace(c, train_size=0))
 
 def _told(runs, measure):
-    "Does every run know what each point adds? Not one that diverged"
-    each = measure in deciding() and deciding()[measure].each
-    return bool(each) and all(each in r.embeddings for r in runs)
+    "Does every run know what each point adds? Not one that diverged, or where there was too little to measure"
+    m = deciding().get(measure)
+    if m is None or not m.each: return False
+    return all(m.each in r.embeddings and r.metrics.get(m.column) is not None for r in runs)
 
 # %% ../nbs/15c_choose.ipynb #f1560e8f
 def _end(run, measure):
