@@ -161,7 +161,7 @@ def seeded(
         yield
 
 # %% ../nbs/00_core.ipynb #126b0421
-FORMAT = 4  # Raise it whenever the same configuration would give other numbers
+FORMAT = 5  # Raise it whenever the same configuration would give other numbers
 
 def _coerce(value, anno, name):
     "A field of a configuration as its annotation has it: of numbers that are equal, one"

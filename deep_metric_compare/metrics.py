@@ -771,8 +771,8 @@ def _linear_probe(x, y, emb, C):
     asked = emb.double().cpu().numpy()
     one_class = (y == y[0]).all()
     if not len(asked) or one_class: return np.full(len(asked), y[0])         # nothing to fit
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000)).fit(x, y)
-    return probe.predict(asked)
+    newton = LogisticRegression(C=C, solver='newton-cg', tol=1e-6, max_iter=1000)
+    return make_pipeline(StandardScaler(), newton).fit(x, y).predict(asked)
 
 def linear_predict(
     train_emb,     # Embeddings (M, D) to fit
