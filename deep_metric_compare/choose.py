@@ -691,7 +691,7 @@ def answer_on(
     losses,            # Names of arms, two or more
     seeds:int=10,      # Paired seeds at the first look
     most:int=None,     # At the last; None: twice as many
-    last:int=None,     # Stop there, where time is short; the error stays divided as for `most`. None: `most`
+    minutes:float=None, # About how long it may take: less is tried, or fewer seeds; None: as long as it does
     given=(),          # Names from TUNED that are not tried
     decide:str='',     # What decides; '': see deciding_measure
     delta:float=.005,  # Smallest difference that matters
@@ -703,9 +703,13 @@ def answer_on(
     "Tune, train, decide"
     say, most = say or (lambda text: None), most or 2*seeds
     if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
+    last, fixed = most, given
+    if minutes:
+        last, fixed, note = _within(minutes, dataset, losses, seeds, most, given, fields, where)
+        say(note)
     name, arms = data_label(dataset), ' and '.join(map(arm_label, losses))
     say(f"Tuning {arms} on validation data cut from the training data of {name}, for up to {fields['epochs']} epochs.")
-    tuned = tune_arms([dataset], losses, 2, given, decide, run=run, where=where, **fields)
+    tuned = tune_arms([dataset], losses, 2, fixed, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
     alphas = spend(at)
@@ -718,7 +722,7 @@ def answer_on(
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
         if look + 1 == len(at): break
         more, level = at[look + 1], alphas[look + 1]
-        if more > (last or most): break
+        if more > last: break      # the error stays divided as for `most`
         if not would_settle(decision.answer, more, level): break
     return runs, tuned, decision
 
@@ -756,11 +760,8 @@ def choose_loss(
     parts = []
     for d in datasets:
         mine = _budget(d, losses, epochs, say, fields, where)
-        last, fixed = None, given
-        if minutes:
-            last, fixed, note = _within(minutes/len(datasets), d, losses, seeds, most or 2*seeds, given, mine, where)
-            say(note)
-        parts.append(answer_on(d, losses, seeds, most, last, fixed, decide, delta, say, run, where, **mine))
+        each = minutes and minutes/len(datasets)
+        parts.append(answer_on(d, losses, seeds, most, each, given, decide, delta, say, run, where, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs = [r for rs, *_ in parts for r in rs]

@@ -290,8 +290,8 @@ def runs_frame(
     twice = frame[frame.duplicated(key, keep=False)].sort_values(key, kind='stable')
     if not len(twice): return frame
     a, b = twice.iloc[0], twice.iloc[1]
-    raise UserError(f'runs {a.run} and {b.run} are both {a.dataset}, {a.arm}, seed {a.seed}; '
-                    'a table holds one run per data set, arm and seed: put them in tables of their own')
+    raise UserError(f'runs {a.run} and {b.run} are both {data_label(a.dataset)}, {arm_label(a.arm)}, '
+                    f'seed {a.seed}; a table holds one run per data set, arm and seed: put them in tables of their own')
 
 # %% ../nbs/12a_measures.ipynb #fc66a166
 def format_note(
