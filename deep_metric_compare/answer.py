@@ -263,7 +263,7 @@ def would_settle(
     return g.p_above(a.delta) < alpha/2 or _p_alike(g, a.delta) < alpha
 
 # %% ../nbs/12b_answer.ipynb #c7e07486
-def _points(v, sign=''): return f'{100*v:{sign}.1f}'.replace('-', '−')
+def _points(v, sign=''): return f'{100*v:{sign}z.1f}'.replace('-', '−')     # z: never −0.0
 
 def _delta_text(delta): return 'half a point' if delta == .005 else f'{100*delta:g} points'
 
@@ -297,10 +297,10 @@ def _what_helps(a):
         return f'{few}; {times} times as many would {narrow}.' if 1 < times <= 100 else f'{few}.'
     if a.needed <= a.gap.n:
         return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
-    text = f'About {a.needed} seeds would {narrow}'
-    if not would_settle(a, a.needed, a.alpha):
-        text += f', and leave a difference of {_points(abs(a.gap.mean))} points open'
-    return f'{text}.'
+    text = f'bout {a.needed} seeds would {narrow}'
+    if would_settle(a, a.needed, a.alpha): return f'A{text}.'
+    lead = _points(abs(a.gap.mean))
+    return f'More seeds would hardly settle it: a{text}, and the lead of {lead} points lies too close to its border.'
 
 def _times_the_data(a):
     "Held-out data for an interval of ±delta, if seeds are many, in multiples of those at hand"

@@ -322,16 +322,20 @@ def _line(r, n, of):
 # %% ../nbs/15d_audit.ipynb #87b6e914
 def audit_counts(
     table:pd.DataFrame  # From audit
-)->pd.DataFrame:        # A row per way to choose: decided, wrong, wrong of what was decided (shares), regret (points)
+)->pd.DataFrame:        # A row per way to choose: decided, wrong, wrong of what was decided (shares), regret, behind (points)
     "How the command does, beside three habits"
     decided = table.word != 'Not decided'
+    losses = table[[f'true_{l}' for l in LOSSES]]
+    best = losses.max(axis=1).clip(lower=table.true_baseline)     # of both losses and the baseline
+    ahead = [row[f'true_{row.ahead}'] for _, row in table.iterrows()]
+    def behind(scores): return 100*(losses.max(axis=1) - scores).mean()
     rows = [dict(way='the command', decided=decided.mean(), wrong=table.wrong.mean(),
-                 wrong_of_decided=table.wrong[decided].mean(), regret=100*table.regret.mean())]
+                 wrong_of_decided=table.wrong[decided].mean(), regret=100*table.regret.mean(), behind=behind(ahead))]
     for key, way in dict(always_contrastive='always contrastive', always_triplet='always triplet',
                          one_seed='one seed at margin 1').items():
-        wrong = table[f'{key}_wrong'].mean()
+        wrong, regret = table[f'{key}_wrong'].mean(), table[f'{key}_regret']
         rows.append(dict(way=way, decided=1., wrong=wrong, wrong_of_decided=wrong,
-                         regret=100*table[f'{key}_regret'].mean()))
+                         regret=100*regret.mean(), behind=behind(best - regret)))
     return pd.DataFrame(rows)
 
 SIZES = {'up to 300': 300, '301 to 1,000': 1000, 'more than 1,000': np.inf}    # Samples given, all classes together
@@ -353,7 +357,9 @@ def audit_text(
     wrong, open_ = table.wrong.sum(), (table.word == 'Not decided').sum()
     right = len(table) - wrong - open_
     regret = 100*table.regret.mean()
-    counts = f'right {right}, open {open_}, wrong {wrong}'
+    words = table.word[(table.word != 'Not decided') & ~table.wrong].value_counts()
+    kinds = ', '.join(f'{n} {word}' for word, n in words.items())
+    counts = f'right {right} ({kinds}), open {open_}, wrong {wrong}'
     return f'Asked {len(table)} times: {counts}; mean regret {regret:.2f} points.'
 
 # %% ../nbs/15d_audit.ipynb #81578ea6

@@ -278,7 +278,11 @@ def _lead(d):
     stop = d.settings[d.settings.arm == a].epoch.max()
     last = behind[-1]
     if last < stop: return f'{ahead} from epoch {last + 1} on.'
-    return f'It depends on the length: on validation data {arm_label(b)} is still ahead at epoch {last}.'
+    if gap.get(stop, 0.) >= 0:
+        later = f'{arm_label(b)} is ahead at epoch {last}, past where {arm_label(a)} stops'
+        return f'It depends on the length: on validation data {later}.'
+    when = 'after every epoch' if (gap <= 0).all() else f'at epoch {stop}'
+    return f'Validation data disagree: there {arm_label(b)} is ahead {when}.'
 
 def _rising(d):
     "Losses whose scores still rise where training ends"
@@ -325,7 +329,7 @@ def _why(d):
         moves = '' if math.isnan(moving) else f', and {_percent(moving)} of a batch still moves at the end'
         parts.append(f'{arm_label(a)} keeps {_percent(within)} of the squared length within classes and '
                      f'{_percent(offset)} in an offset common to all{moves}')
-    return 'What differs: ' + '; '.join(parts) + '.'
+    return f"What differs: {'; '.join(parts)}." if parts else ''
 
 # %% ../nbs/15c_choose.ipynb #7a0a67d0
 def _gap_text(a):
@@ -360,8 +364,9 @@ def _verdict_line(d, a):
 def _without_line(d):
     "What there is without a loss, and what follows from it"
     label = partial(arm_label, backbone=d.backbone)
-    bases = [f'{label(b)} {_percent(v)}' for b, v in d.scores.items() if b in BASELINES]
-    text = f"Without a loss: {', '.join(bases)} (validation put {label(d.baseline)} first)."
+    rest = [f'{label(b)} {_percent(v)}' for b, v in d.scores.items() if b in BASELINES and b != d.baseline]
+    others = f" ({', '.join(rest)})" if rest else ''
+    text = f'Best without a loss, by validation data: {label(d.baseline)} {_percent(d.scores[d.baseline])}{others}.'
     if d.answer.word == 'Not decided': text += f' Until more is known, take {label(d.named)}: nothing scored better.'
     if d.answer.word in ('Use', 'Either') and not d.beats:
         text += f' {arm_label(d.between.best)} is not shown to beat it.'
