@@ -239,7 +239,10 @@ def fit(self:Discriminant,
     inside = y >= 0
     x = torch.cat([self._flat(b) for b in plain_tensor(x)[inside].split(1024)])
     x = x.double().numpy()
-    pca = PCA(min(self.most, *x.shape), random_state=0).fit(x)
+    n = min(self.most, *x.shape)
+    # both exact; scikit-learn's own choice would be a random projection for wide data
+    solver = 'arpack' if n < min(x.shape) else 'full'
+    pca = PCA(n, svd_solver=solver, random_state=0).fit(x)
     variance = pca.explained_variance_
     kept = variance > 1e-9*variance[0]                                               # what is constant cannot be scaled
     white = pca.components_[kept].T/np.sqrt(variance[kept])                          # (n_in, kept)
