@@ -106,7 +106,7 @@ def gap_of_halves(
     held = np.zeros(len(d)) if halves is None else np.asarray(halves)
     kinds = [d[held == h] for h in np.unique(held)]
     if min(map(len, kinds)) < 2:                              # one seed has no interval
-        return Gap(float(np.nanmean(d)), math.inf, 0., len(d), 1.)
+        return Gap(float(np.mean([np.nanmean(k) for k in kinds])), math.inf, 0., len(d), 1.)
     if halves is None:
         return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
     each = [_gap_of_half(half, groups) for half in kinds]
@@ -210,12 +210,14 @@ def decide(
                         'and items for each')
     S = len(next(iter(scores.values())))
     gap = gap or gap_of_halves
-    order = sorted(scores, key=lambda k: -np.nanmean(scores[k]))
-    first, second = order[:2]
+    # by the mean that the interval is of: halves of the classes count alike, however many items they have
+    order = sorted(scores, key=lambda k: -gap(scores[k]).mean)
+    first = order[0]
     lead = {k: gap(scores[first] - scores[k]) for k in order[1:]}
-    about = dict(best=first, other=second, gap=lead[second], delta=delta, alpha=alpha,
-                 needed=seeds_needed(lead[second], delta, alpha))
-    if S < MIN_ANSWER: return Answer('Not decided', **about)
+    def about(other, alpha=alpha):
+        needed = seeds_needed(lead[other], delta, alpha)
+        return dict(best=first, other=other, gap=lead[other], delta=delta, alpha=alpha, needed=needed)
+    if S < MIN_ANSWER: return Answer('Not decided', **about(order[1]))
     if baseline is not None:
         behind = {k: gap(v - np.broadcast_to(baseline, v.shape)) for k, v in scores.items()}
         if all(g.turned().p_above(-delta) < alpha/2 for g in behind.values()):
@@ -224,10 +226,11 @@ def decide(
     ahead = [g.p_above(delta) for g in lead.values()]
     others = [1.]*(pairs - len(ahead))
     corrected = holm(ahead + others)[:len(ahead)]
-    if max(corrected) < alpha/2: return Answer('Use', **about)
+    if max(corrected) < alpha/2: return Answer('Use', **about(order[1]))
     alike = max(_p_alike(g, delta) for g in lead.values())
-    if alike < alpha: return Answer('Either', **about)
-    return Answer('Not decided', **about)
+    if alike < alpha: return Answer('Either', **about(order[1]))
+    last = int(np.argmax(corrected))                # the loss that keeps it open, at the level it is tested at
+    return Answer('Not decided', **about(order[1 + last], alpha*ahead[last]/corrected[last]))
 
 def _p_alike(gap, delta):
     "p of the hypothesis that two arms differ by `delta` or more: of two one-sided tests the larger"
@@ -265,7 +268,10 @@ def would_settle(
 # %% ../nbs/12b_answer.ipynb #c7e07486
 def _points(v, sign=''): return f'{100*v:{sign}z.1f}'.replace('-', '−')     # z: never −0.0
 
-def _delta_text(delta): return 'half a point' if delta == .005 else f'{100*delta:g} points'
+def _delta_text(delta):
+    if delta == .005: return 'half a point'
+    return f'{100*delta:g} point' if delta == .01 else f'{100*delta:g} points'
+def _seeds_text(n): return f'{n} seed' if n == 1 else f'{n} seeds'
 
 def answer_text(
     a:Answer,                   # What was decided
@@ -276,7 +282,8 @@ def answer_text(
     low, high = a.gap.interval(level)
     delta = _delta_text(a.delta)
     interval = f'{_points(low, "+")} to {_points(high, "+")} points'
-    seen = f'{100*level:.3g} % interval {interval}, {a.gap.n} seeds'
+    seen = f'{100*level:.3g} % interval {interval}, {_seeds_text(a.gap.n)}'
+    if math.isinf(a.gap.error): seen = f'{_seeds_text(a.gap.n)}, too few for an interval'
     if a.word == 'Use':
         return f'Use {a.best}: {measure} is {_points(a.gap.mean)} points above that of {a.other} ({seen}).'
     if a.word == 'Either':

@@ -266,7 +266,7 @@ def ask(
     on_kept = partial(_on_kept, task, [*tuned.fields], decision.measure, run, epochs=epochs)
     true, error = on_kept(truth, tuned.fields)
     losses, base = {l: true[l] for l in LOSSES}, true[decision.baseline]
-    best = max(*losses.values(), base)
+    best = max(*losses.values(), base, true[decision.named])
     answer, ahead, other = decision.answer, decision.between.best, decision.between.other
     row = _said(task, decision)
     row |= dict(true_lead=true[ahead] - true[other], true_error=error)
@@ -322,7 +322,7 @@ def _line(r, n, of):
 # %% ../nbs/15d_audit.ipynb #87b6e914
 def audit_counts(
     table:pd.DataFrame  # From audit
-)->pd.DataFrame:        # A row per way to choose: decided, wrong, wrong of what was decided (shares), regret, behind (points)
+)->pd.DataFrame:        # A row per way to choose: decided, wrong, wrong_of_decided (shares), regret, behind (points)
     "How the command does, beside three habits"
     decided = table.word != 'Not decided'
     losses = table[[f'true_{l}' for l in LOSSES]]

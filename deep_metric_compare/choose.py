@@ -19,7 +19,7 @@ import tempfile
 import numpy as np, pandas as pd, torch
 from fastcore.basics import groupby
 from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
-from .answer import _delta_text, _points, _what_helps
+from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
 from .core import plain_labels, plain_tensor, write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
@@ -137,9 +137,9 @@ class Decision:
     diverged:dict=None    # Arm → runs that diverged, which score 0
     @property
     def best_seen(self):
-        "Of the losses and the baseline, the arm that scored best; the baseline where none scored better"
-        losses = [a for a in self.scores if a not in BASELINES]
-        return max([self.baseline, *losses], key=self.scores.get)
+        "The arm that scored best, one without a loss where none scored better"
+        order = sorted(self.scores, key=lambda a: (a != self.baseline, a not in BASELINES))
+        return max(order, key=self.scores.get)
     @property
     def named(self):
         "The arm that the answer names, and whose model is handed over"
@@ -208,7 +208,7 @@ def decide_on(
     above = gap(losses[between.best] - scores[base])
     table = of_set(tuned.table)
     return Decision(c.dataset, measure, answer, between,
-                    scores={a: float(np.nanmean(v)) for a, v in scores.items()},
+                    scores={a: gap(v).mean for a, v in scores.items()},
                     baseline=base,
                     settings=table[table.chosen],
                     curves=of_set(tuned.curves),
@@ -244,17 +244,27 @@ def _division_text(c, data):
     if _holds_out_anew(c): return ', made anew for each seed'
     return ', on this test set' if data.laid_out else ', of one division of the data'
 
+def _held_text(data):
+    "What is measured"
+    if data.class_disjoint: return 'classes that were not trained on'
+    held = data.clean_test[data.clean_test >= 0]
+    new = int((~torch.isin(held, data.classes)).sum())
+    if not new: return 'held-out points of the trained classes'
+    return (f'{len(held):,} held-out points, {new:,} of them of classes that were not trained on, which 5-NN and '
+            'linear accuracy count as wrong')
+
 def _rests_on(runs, where):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
     data = data_of(c, where)
     seeds = len({r.config.seed for r in runs})
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
-    held = 'classes that were not trained on' if data.class_disjoint else 'held-out points of the trained classes'
-    samples = f'{len(data.x):,} training samples of {len(data.classes)} classes'
+    halves = {r.config.half: r.config for r in runs}.values()                 # each trains on classes of its own
+    sizes = {(len(o.x), len(o.classes)) for o in (data_of(h, where) for h in halves)}
+    samples = ' or '.join(f'{n:,} training samples of {k} classes' for n, k in sorted(sizes))
     training = f'strategy {c.strategy}, batches of {c.batch_size}{moved}'
     network = _network_text(c, backbone_of(runs[0]))
-    return f'{network}, {samples}, {seeds} paired seeds, {training}; {held}{_division_text(c, data)}'
+    return f'{network}, {samples}, {seeds} paired seeds, {training}; {_held_text(data)}{_division_text(c, data)}'
 
 # %% ../nbs/15c_choose.ipynb #4a5e7961
 def _percent(v): return f'{_points(v)} %'
@@ -308,7 +318,7 @@ def _verify_line(d):
     worst = f' False accepts of the worst class: {unequal}.' if unequal else ''
     if d.measure == 'verify': return worst.strip()
     low, _ = v.gap.interval(1 - v.alpha)
-    if v.best == d.between.best or low <= 0: return ''
+    if (v.best, v.other) != (d.between.other, d.between.best) or low <= 0: return ''
     more = f'{arm_label(v.best)} accepts {_percent(share[v.best])} of equal pairs at 1 % false accepts'
     less = f'{arm_label(v.other)} {_percent(share[v.other])}'
     return f'Told apart by one threshold it is the other way round: {more}, {less}.{worst}'
@@ -317,7 +327,7 @@ def _classes_line(d):
     "Means over classes, where a mean over points is one over the largest of them"
     if not d.by_class: return ''
     named = d.between.best, d.between.other, d.baseline
-    shown = [f'{arm_label(a)} {_percent(v)}' for a, v in d.by_class.items() if a in named]
+    shown = [f'{arm_label(a, d.backbone)} {_percent(v)}' for a, v in d.by_class.items() if a in named]
     return f"Classes are of very unequal size; the mean over classes is {', '.join(shown)}."
 
 def _why(d):
@@ -326,6 +336,7 @@ def _why(d):
     for a, f in d.facts.items():
         if a in BASELINES: continue
         within, offset, moving = (f.get(k, math.nan) for k in FACTS)
+        if math.isnan(within): continue
         moves = '' if math.isnan(moving) else f', and {_percent(moving)} of a batch still moves at the end'
         parts.append(f'{arm_label(a)} keeps {_percent(within)} of the squared length within classes and '
                      f'{_percent(offset)} in an offset common to all{moves}')
@@ -337,7 +348,7 @@ def _gap_text(a):
     gap = a.gap
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
     low, high = map(_points, gap.interval(level))
-    seeds = f'{gap.n} seeds' if gap.n > 1 else f'{gap.n} seed'
+    seeds = _seeds_text(gap.n)
     surely = f'{low} to {high}; {100*level:.3g} % interval, {seeds}'
     if math.isinf(gap.error): surely = f'{seeds}, too few for an interval'
     way = 'ahead' if gap.mean >= 0 else 'behind'
@@ -371,7 +382,7 @@ def _without_line(d):
     if d.answer.word in ('Use', 'Either') and not d.beats:
         text += f' {arm_label(d.between.best)} is not shown to beat it.'
     if d.diverged:
-        diverged = [f'{n} runs of {arm_label(a)}' for a, n in d.diverged.items()]
+        diverged = [f'{n} {"run" if n == 1 else "runs"} of {arm_label(a)}' for a, n in d.diverged.items()]
         text += f" Diverged, and scored 0: {', '.join(diverged)}."
     return text
 
@@ -635,6 +646,8 @@ def duration(
     return (STARTING + (training + measuring)/max(1, jobs))/60
 
 # %% ../nbs/15c_choose.ipynb #f43d862f
+def _minutes(t): return f'{t:.0f}' if t >= 10 else f'{t:.2g}'
+
 def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     "Seeds at the last look and what is not tried, so that it takes no longer than some minutes; a sentence about it"
     planned = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)
@@ -654,11 +667,11 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     at = short_enough[0] if short_enough else len(ways) - 1
     (n, less), takes = ways[at], lasts[at]
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
-    note = f'{data_label(dataset)}: about {takes:.2g} minutes for {settings} and up to {n} seeds'
+    note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds'
     if takes > minutes:
         note += f', more than the {minutes:g} that were given, since fewer seeds and settings decide nothing'
     note += '.'
-    if at: note += f' {lasts[0]:.2g} minutes would do for all settings and up to {most} seeds (--minutes).'
+    if at: note += f' {_minutes(lasts[0])} minutes would do for all settings and up to {most} seeds (--minutes).'
     return n, [*given, *less], note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
