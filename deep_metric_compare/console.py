@@ -360,8 +360,8 @@ def dmc_train_retrieval(
 # %% ../nbs/16_console.ipynb #537dac67
 @command
 def dmc_embed(
-    model:str=None,          # Folder of a model, such as runs/compare/best/digits
-    # What to embed: a folder of pictures, a picture, or a .npz, .npy, .csv or .parquet file of vectors
+    model:str=None,          # Folder of a model, such as runs/compare/best/digits (required)
+    # What to embed: a folder of pictures, a picture, or a .npz, .npy, .csv or .parquet file of vectors (required)
     data:str=None,
     out:Path='vectors.csv',  # File for the vectors, one row each with file and class: .parquet, .npz or .csv
     # Nearest of each row by distance of embeddings, in a table beside it and, of pictures, on a page of the first 200;
