@@ -100,16 +100,16 @@ class DataOptions:
     # Its columns or arrays that are the vector, with commas and wildcards, such as 'e*' (default: the one numbered run,
     # or the one of lists)
     vectors:str=None
-    # How deep in your folder of pictures those lie that are classes: 2 for alphabet/character/drawing.png
+    # Depth of the classes' folders in your folder of pictures: 2 for alphabet/character/drawing.png
     level:int=1
-    # What samples of one source share, which then stay on one side of every split: a column of the file, or a regular
-    # expression for names of pictures, such as 'patient\d+' (default: each stands alone)
+    # Source of each sample, which no split divides: a column of the file, or a regular expression for names of
+    # pictures, such as 'patient\d+' (default: each stands alone)
     groups:str=None
     # Pixels per side that your pictures are brought to (default: their own where all are alike and at most 64, else 32;
     # or those that a backbone takes)
     size:int=None
-    # Hold out whole classes, to tell apart what training has not seen? So it is in any case where classes have fewer
-    # than 6 samples, or where your train and test folders share none
+    # Hold out whole classes, and measure on those? Always done where classes have fewer than 6 samples, or where your
+    # train and test folders share none
     unseen:bool=False
     # For pictures: vit-b-32, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which
     # returns a torch module; frozen, with a linear head that is trained (default: a small convnet from scratch)
@@ -341,7 +341,7 @@ def dmc_train_retrieval(
     # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such,
     # which are used as they are (default: none)
     data:str=None,
-    level:int=1,                    # How deep in it those lie that are classes: 2 for alphabet/character/drawing.png
+    level:int=1,                    # Depth of the classes' folders in it: 2 for alphabet/character/drawing.png
     seeds:int=1,                    # Paired seeds
     folders=FolderOptions(out='runs/retrieval'),  # Where data are and results go
     **config
