@@ -15,7 +15,7 @@ from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, summarise
 from .measures import _backbone, _by_dataset, _contrast, _dead, _estimate, _estimate_text, _halves
-from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pairs
+from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs
 from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
 
 # %% ../nbs/12c_claims.ipynb #8a4c83b0
@@ -223,8 +223,9 @@ def _baseline_clause(g, losses):
 # %% ../nbs/12c_claims.ipynb #5fc322e4
 def _times(ratio):
     "A ratio with its interval, in words"
-    within = '' if math.isnan(ratio.low) else f' ({fmt(ratio.low, 2)} to {fmt(ratio.high, 2)})'
-    return f'{fmt(ratio.estimate, 2)}{within} times'
+    say = lambda v: _pair_text(v, ratio.estimate, 'ratio')
+    within = '' if math.isnan(ratio.low) else f' ({say(ratio.low)} to {say(ratio.high)})'
+    return f'{say(ratio.estimate)}{within} times'
 
 def _points_text(p):
     "A difference of accuracies in points, in words"
