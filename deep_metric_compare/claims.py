@@ -181,10 +181,10 @@ def _raws(g, of=False):
     return name + s*of
 
 def _end_means(g, measures):
-    "A row per arm: means over the runs that have end values"
+    "A row per arm: means over the runs that did not diverge; NaN where one of these has no value"
     alive = g[g.outcome != 'diverged']
     arms = arm_order(g.arm)
-    return pd.DataFrame([alive[alive.arm == a][measures].mean() for a in arms], arms)
+    return pd.DataFrame([alive[alive.arm == a][measures].mean(skipna=False) for a in arms], arms)
 
 def _not_beaten(g, mean, losses, measures):
     "The baselines that no loss beats, in words, with the measures for which that holds"
@@ -261,7 +261,8 @@ def _alone_clause(g, a):
     if not n: return f'no run of {arm_label(a)} has end values', 0
     def say(i):
         half = '' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}'
-        return fmt(i.mean, 3) + half
+        fewer = f" ({i.n} seed{'s'*(i.n > 1)})" if 0 < i.n < n else ''
+        return fmt(i.mean, 3) + half + fewer
     acc, recall, within = map(say, s.itertuples())
     return (f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, '
             f'with {within} of its variance within classes'), n
