@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd
 from .core import FORMAT, UserError, check_choice, fingerprint
 from .losses import ARMS
-from .stats import Interval, mean_interval
+from .stats import Interval, _exp, mean_interval
 
 # %% ../nbs/12a_measures.ipynb #f0869b54
 HELD_OUT, TRAINING = 'On held-out points, with clean labels', 'During training'
@@ -389,7 +389,7 @@ def _estimate(d, m, halves=None, level=.95):
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
     of_half = [math.nan]*2
     if halves is not None: of_half = [mean_interval(d[halves == h]).mean for h in (0, 1)]
-    f = math.exp if measure_of(m).ratio else float
+    f = _exp if measure_of(m).ratio else float
     return {k: f(v) for k, v in zip(names, (i.mean, i.low, i.high, *of_half))}
 
 # %% ../nbs/12a_measures.ipynb #8bc8e4a6

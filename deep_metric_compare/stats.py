@@ -62,6 +62,11 @@ def mean_interval(
     return Interval(float(mean), half, n, missing)
 
 # %% ../nbs/12_stats.ipynb #bce19a29
+def _exp(x):
+    "e to the power of `x`, infinite beyond the largest number"
+    try: return math.exp(x)
+    except OverflowError: return math.inf
+
 def prediction_interval(
     values,            # Numbers; None and NaN are missing values
     ratio:bool=False,  # A positive scale, judged on its logarithm?
@@ -76,7 +81,7 @@ def prediction_interval(
         x = np.log(x)
     i = mean_interval(x, level)
     half = i.half*math.sqrt(i.n + 1)    # the interval of the mean, s/√n, widened to s·√(1 + 1/n)
-    f = math.exp if ratio else float
+    f = _exp if ratio else float
     return f(i.mean - half), f(i.mean + half)
 
 # %% ../nbs/12_stats.ipynb #9fcc8f81
