@@ -15,7 +15,7 @@ from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, summarise
 from .measures import _backbone, _by_dataset, _contrast, _dead, _estimate, _estimate_text, _halves
-from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pairs
+from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs
 from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
 
 # %% ../nbs/12c_claims.ipynb #8a4c83b0
@@ -181,10 +181,10 @@ def _raws(g, of=False):
     return name + s*of
 
 def _end_means(g, measures):
-    "A row per arm: means over the runs that have end values"
+    "A row per arm: means over the runs that did not diverge; NaN where one of these has no value"
     alive = g[g.outcome != 'diverged']
     arms = arm_order(g.arm)
-    return pd.DataFrame([alive[alive.arm == a][measures].mean() for a in arms], arms)
+    return pd.DataFrame([alive[alive.arm == a][measures].mean(skipna=False) for a in arms], arms)
 
 def _not_beaten(g, mean, losses, measures):
     "The baselines that no loss beats, in words, with the measures for which that holds"
@@ -223,8 +223,9 @@ def _baseline_clause(g, losses):
 # %% ../nbs/12c_claims.ipynb #5fc322e4
 def _times(ratio):
     "A ratio with its interval, in words"
-    within = '' if math.isnan(ratio.low) else f' ({fmt(ratio.low, 2)} to {fmt(ratio.high, 2)})'
-    return f'{fmt(ratio.estimate, 2)}{within} times'
+    say = lambda v: _pair_text(v, ratio.estimate, 'ratio')
+    within = '' if math.isnan(ratio.low) else f' ({say(ratio.low)} to {say(ratio.high)})'
+    return f'{say(ratio.estimate)}{within} times'
 
 def _points_text(p):
     "A difference of accuracies in points, in words"
@@ -260,7 +261,8 @@ def _alone_clause(g, a):
     if not n: return f'no run of {arm_label(a)} has end values', 0
     def say(i):
         half = '' if math.isnan(i.half) else f' ± {fmt(i.half, 3)}'
-        return fmt(i.mean, 3) + half
+        fewer = f" ({i.n} seed{'s'*(i.n > 1)})" if 0 < i.n < n else ''
+        return fmt(i.mean, 3) + half + fewer
     acc, recall, within = map(say, s.itertuples())
     return (f'{arm_label(a)} reaches a 5-NN accuracy of {acc} and a Recall@1 of {recall}, '
             f'with {within} of its variance within classes'), n

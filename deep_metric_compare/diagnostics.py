@@ -149,9 +149,9 @@ def _hardness(x, means, own):
     "@eq-hard, 1 where a point coincides with both means"
     rows = max(1, 2**20//len(means))                               # at most so many distances at once
     own = own.clamp(min=0)[:, None]
-    res = []
+    center, res = means.mean(0), []                                # products of long vectors round distances away
     for b, c in zip(x.split(rows), own.split(rows)):
-        d = torch.cdist(b, means)
+        d = torch.cdist(b - center, means - center)
         to_own = d.gather(1, c)
         to_other = d.scatter_(1, c, math.inf).amin(1, keepdim=True)
         res.append(to_own/to_other)

@@ -109,6 +109,7 @@ def uniformity(
 )->torch.Tensor:      # 0-d, at most 0; NaN for fewer than two points
     "Logarithm of the mean Gaussian kernel over pairs: @eq-wang"
     z = _floats(z, 'embeddings')
+    z = z.double() - z.double().mean(0)      # the product below rounds by the lengths of the points
     N, n2 = len(z), z.square().sum(1)
     if N < 2: return z.new_tensor(torch.nan)
     side = math.isqrt(entries)
@@ -116,6 +117,8 @@ def uniformity(
     for (x, nx), (y, ny) in combinations_with_replacement(blocks, 2):
         d2 = torch.addmm(ny, x, y.T, alpha=-2).add_(nx[:, None])         # (side, side)
         d2.clamp_(min=0)
+        if (nx.max() + ny.max())*torch.finfo(d2.dtype).eps > 1e-6:       # single points that are very far away
+            d2 = torch.cdist(x, y, compute_mode='donot_use_mm_for_euclid_dist').square()
         if x is y: d2 += torch.full_like(d2, torch.inf).tril_()          # each pair once
         res.append(d2.mul_(-2).logsumexp((0, 1)))
     return torch.stack(res).logsumexp(0) - math.log(N*(N - 1)/2)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['HELD_OUT', 'TRAINING', 'RETRIEVAL', 'SPEED', 'GROUPS_OF_POINTS', 'VERIFY', 'GEOMETRY', 'COST', 'EPOCHS', 'PLACES',
-           'KNOWN', 'BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HALVES', 'Measure', 'register_measure', 'measure_of',
-           'table_columns', 'deciding', 'arm_label', 'backbone_of', 'data_label', 'arm_order', 'runs_frame',
-           'format_note', 'summarise', 'check_paired', 'paired_differences', 'fmt', 'table_rows', 'table_notes', 'told',
-           'seeds_text', 'table_text', 'markdown_table', 'cell_text', 'paired_text', 'table_runs']
+           'KNOWN', 'BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HALVES', 'SMALL', 'LARGE', 'Measure',
+           'register_measure', 'measure_of', 'table_columns', 'deciding', 'arm_label', 'backbone_of', 'data_label',
+           'arm_order', 'runs_frame', 'format_note', 'summarise', 'check_paired', 'paired_differences', 'fmt',
+           'table_rows', 'table_notes', 'told', 'seeds_text', 'table_text', 'markdown_table', 'cell_text',
+           'paired_text', 'table_runs']
 
 # %% ../nbs/12a_measures.ipynb #73e731c9
 import json, math, re, textwrap
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd
 from .core import FORMAT, UserError, check_choice, fingerprint
 from .losses import ARMS
-from .stats import Interval, mean_interval
+from .stats import Interval, _exp, mean_interval
 
 # %% ../nbs/12a_measures.ipynb #f0869b54
 HELD_OUT, TRAINING = 'On held-out points, with clean labels', 'During training'
@@ -388,7 +389,7 @@ def _estimate(d, m, halves=None, level=.95):
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
     of_half = [math.nan]*2
     if halves is not None: of_half = [mean_interval(d[halves == h]).mean for h in (0, 1)]
-    f = math.exp if measure_of(m).ratio else float
+    f = _exp if measure_of(m).ratio else float
     return {k: f(v) for k, v in zip(names, (i.mean, i.low, i.high, *of_half))}
 
 # %% ../nbs/12a_measures.ipynb #8bc8e4a6
@@ -413,10 +414,19 @@ def paired_differences(
     return pd.DataFrame(rows)
 
 # %% ../nbs/12a_measures.ipynb #2f5429dc
-def _places(*x, digits=3, most=4):
+SMALL, LARGE = 1e-4, 1e7    # below and from here on numbers are written with a power of ten
+
+def _places(*x, most=6):
+    "Decimal places that give the largest number three significant digits; None where it is written with a power"
     big = max((abs(v) for v in x if math.isfinite(v)), default=0)
-    if big == 0: return digits
-    return max(0, min(most, digits - 1 - math.floor(math.log10(big))))
+    if big == 0: return 3
+    if not SMALL <= big < LARGE: return None
+    return max(0, min(most, 2 - math.floor(math.log10(big))))
+
+def _power(x, sign):
+    "A number with a power of ten: 3.10e-5"
+    digits, power = f'{x:+.2e}'.split('e')
+    return f"{digits if sign else digits.lstrip('+')}e{int(power)}"
 
 def fmt(
     x:float,         # A number
@@ -427,6 +437,7 @@ def fmt(
     if x is None or math.isnan(x): return '–'
     if math.isinf(x): return '∞' if x > 0 else '−∞'
     if places is None: places = _places(x)
+    if places is None or abs(x) >= LARGE: return _power(x, sign).replace('-', '−')
     s = f'{x:+.{places}f}' if sign else f'{x:.{places}f}'
     if not float(s): s = s.lstrip('-')
     if abs(float(s)) < 1 and '.' in s:
@@ -434,6 +445,10 @@ def fmt(
     return s.replace('-', '−')
 
 # %% ../nbs/12a_measures.ipynb #f6f48f12
+def _value_places(mean, half):
+    "Decimal places of a positive scale: a fifth one would tell little but for the smallest"
+    return _places(mean, half, most=4 if max(mean, half) >= .001 else 6)
+
 def _value_cell(s):
     "Text of one row of `summarise`"
     m = measure_of(s.measure)
@@ -442,29 +457,36 @@ def _value_cell(s):
     if math.isnan(s['mean']):
         gained = m.absent != 'no gain' or not s.missing or s.arm in BASELINES
         return '–' if gained else 'no gain' + lost
-    places = _places(s['mean'], s.half) if m.ratio else 3
     if m.unit == EPOCHS: places = 1
+    elif m.ratio: places = _value_places(s['mean'], s.half)
+    else: places = 3 if abs(s['mean']) < 100 else 0
     return fmt(s['mean'], places) + ('' if math.isnan(s.half) else f' ±{fmt(s.half, places)}')
 
 def _pair_places(estimate, compare):
     "Decimal places of a ratio or a difference"
+    if abs(estimate) >= 100: return 0
     if compare != 'ratio': return 3
-    if estimate >= 100: return 0
+    if estimate < .01: return _places(estimate)
     return 4 if estimate < .1 else 2
+
+def _pair_text(v, estimate, compare):
+    "An estimate or an end of its interval, with the places of the estimate"
+    ratio = compare == 'ratio'
+    places = 0 if abs(v) >= 1000 else _pair_places(estimate, compare)
+    s = fmt(v, places, sign=not ratio)
+    return fmt(v) if ratio and not s.strip('.0') else s    # no ratio is 0
 
 def _estimate_text(estimate, compare):
     "Text of a ratio or a difference"
     if math.isnan(estimate): return '–'
-    ratio = compare == 'ratio'
-    return '×'*ratio + fmt(estimate, _pair_places(estimate, compare), sign=not ratio)
+    return '×'*(compare == 'ratio') + _pair_text(estimate, estimate, compare)
 
 def _pair_cells(p):
     "Text of one row of `paired_differences`: estimate, interval"
     if math.isnan(p.estimate): return '–', ''
     compare = p['compare']    # `Series.compare` is a method
-    ratio, places = compare == 'ratio', _pair_places(p.estimate, compare)
-    low, high = (fmt(v, places, sign=not ratio) for v in (p.low, p.high))
-    to = '–' if ratio else '…'
+    low, high = (_pair_text(v, p.estimate, compare) for v in (p.low, p.high))
+    to = '–' if compare == 'ratio' else '…'
     interval = '' if math.isnan(p.low) else low + to + high
     return _estimate_text(p.estimate, compare), interval
 

@@ -750,6 +750,7 @@ def _partners(emb, ids, threshold, entries):
             other = i[:, None] != own
             accepted = (d < threshold) & other
             res[i] = torch.stack([accepted.sum(1), other.sum(1)], 1).double()
+    if math.isnan(threshold): res[:, 0] = math.nan     # no pair was judged
     return res
 
 def _influence(partners, ids):

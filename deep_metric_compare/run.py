@@ -456,7 +456,7 @@ def _look(data, rows):
 
 def _nearest_five(z, q):
     "The nearest other points of queries: (Q, 5)"
-    d = torch.cdist(z[q], z).scatter(1, q[:, None], math.inf)
+    d = torch.cdist(z[q], z, compute_mode='donot_use_mm_for_euclid_dist').scatter(1, q[:, None], math.inf)
     return d.topk(5, largest=False).indices
 
 def _hardest(z, labels, seed):
@@ -473,10 +473,10 @@ def _hardest(z, labels, seed):
 def _most_spread(z, labels):
     "Of the class with the largest variance, the three points nearest to its mean and the three farthest: (6)"
     _, which, count = labels.unique(return_inverse=True, return_counts=True)
-    total = torch.zeros(len(count), z.shape[1]).index_add_(0, which, z)
+    total = z.new_zeros(len(count), z.shape[1]).index_add_(0, which, z)
     mean = total/count[:, None]
     far = (z - mean[which]).square().sum(1)
-    variance = torch.zeros(len(count)).index_add_(0, which, far)/count
+    variance = z.new_zeros(len(count)).index_add_(0, which, far)/count
     own = (which == variance.argmax()).nonzero()[:, 0]
     own = own[far[own].argsort()]
     return torch.cat([own[:3], own[-3:]]) if len(own) > 5 else own
@@ -490,7 +490,8 @@ def picture_sample(
 )->dict:        # pictures, picture_labels, picture_rows; positions: queries (Q), near (Q, 5), hard (3, 2), spread (6)
     "A few held-out pictures: queries and their neighbours, hardest negatives, the most spread-out class"
     if look is None or len(labels.unique()) < 2 or len(z) < 8: return {}
-    z, labels = z.float().cpu(), labels.cpu()
+    z, labels = z.double().cpu(), labels.cpu()
+    z = z - z.mean(0)     # with float64: products of long vectors round away what separates near points
     _, which, count = labels.unique(return_inverse=True, return_counts=True)
     # each neighbour would be of another class, whatever the embedding
     if count.max() < 2: return {}

@@ -62,6 +62,11 @@ def mean_interval(
     return Interval(float(mean), half, n, missing)
 
 # %% ../nbs/12_stats.ipynb #bce19a29
+def _exp(x):
+    "e to the power of `x`, infinite beyond the largest number"
+    try: return math.exp(x)
+    except OverflowError: return math.inf
+
 def prediction_interval(
     values,            # Numbers; None and NaN are missing values
     ratio:bool=False,  # A positive scale, judged on its logarithm?
@@ -76,7 +81,7 @@ def prediction_interval(
         x = np.log(x)
     i = mean_interval(x, level)
     half = i.half*math.sqrt(i.n + 1)    # the interval of the mean, s/√n, widened to s·√(1 + 1/n)
-    f = math.exp if ratio else float
+    f = _exp if ratio else float
     return f(i.mean - half), f(i.mean + half)
 
 # %% ../nbs/12_stats.ipynb #9fcc8f81
@@ -84,9 +89,10 @@ def sign_flip_test(
     d,               # Differences of the pairs, one per seed
     flips:int=20000, # Random sign patterns drawn where 2ⁿ are more than this
     seed:int=0       # Seed of those
-)->float:            # Two-sided p-value, exact where 2ⁿ <= flips
+)->float:            # Two-sided p-value, exact where 2ⁿ <= flips; NaN where a pair has no finite difference
     "Share of sign patterns whose mean is at least as far from zero as the one observed"
     d = np.asarray(d, float)
+    if not np.isfinite(np.abs(d).sum()): return math.nan
     n = len(d)
     exact = 2**n <= flips
     if exact: signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
@@ -95,11 +101,18 @@ def sign_flip_test(
     return float(far.mean() if exact else (far.sum() + 1)/(flips + 1))
 
 # %% ../nbs/12_stats.ipynb #8d09517e
-def holm(
-    p  # p-values, along the last axis
-)->np.ndarray:  # Adjusted p-values, in the same order
-    "Holm's adjustment: rejecting where it is below alpha rejects any true hypothesis with a chance of at most alpha"
+def _p_values(p):
+    "As an array; NaN where a test had none"
     p = np.asarray(p, float)
+    bad = (p < 0) | (p > 1 + 1e-9)     # 1 may be rounded up
+    if bad.any(): raise UserError(f'a p-value is {p[bad].flat[0]:g}, expected one between 0 and 1, or NaN for none')
+    return p
+
+def holm(
+    p  # p-values, along the last axis; NaN: none, which counts as a test nevertheless
+)->np.ndarray:  # Adjusted p-values, in the same order; NaN stays NaN
+    "Holm's adjustment: rejecting where it is below alpha rejects any true hypothesis with a chance of at most alpha"
+    p = _p_values(p)
     order = np.argsort(p, -1)
     steps = np.take_along_axis(p, order, -1)*np.arange(p.shape[-1], 0, -1)
     out = np.empty_like(p)
@@ -111,28 +124,37 @@ WORDS = 'supported', 'contradicted', 'negligible'
 MIN_SEEDS = 10    # fewer seeds than this get no verdict
 ALPHA = .05       # chance of any wrong verdict in a table, at most
 
+def _effects(d, delta):
+    "Effects as an array, and in which sets of them (…, 1) all have a value"
+    if not 0 <= delta < math.inf:
+        raise UserError(f'the smallest effect of interest was {delta}, expected a finite number from 0')
+    d = np.asarray(d, float)
+    return d, np.isfinite(d).all(-1, keepdims=True)
+
 def border_tests(
     d,            # Effects in the direction of the claim, one per seed along the last axis
     delta:float,  # Smallest effect of interest, in the units of `d`
     halves=None   # Which half of the classes each run holds out; None: there are none
-)->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS
+)->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS; NaN where an effect is not finite
     "Student's t tests of the three words"
     from scipy.special import stdtr
-    mean, se, df = by_half(d, halves)
+    d, known = _effects(d, delta)
+    mean, se, df = by_half(np.where(known, d, 0), halves)
     def t(border):
         # an effect at the border is not beyond it
         with np.errstate(all='ignore'): return np.round(mean - border, 12)/se
     over, under = t(delta), t(-delta)
     inside = np.maximum(stdtr(df, over), stdtr(df, -under))
     p = np.stack([stdtr(df, -over), stdtr(df, under), inside], -1)
-    return np.nan_to_num(p, nan=1.)
+    return np.where(known, np.nan_to_num(p, nan=1.), math.nan)
 
 def judge(
     p            # Adjusted p-values (…, 3), in the order of WORDS
 )->np.ndarray:   # Words
-    "The word whose opposite is rejected, or 'inconclusive'"
-    p = np.asarray(p)
-    return np.where((p < ALPHA).any(-1), np.array(WORDS)[p.argmin(-1)], 'inconclusive')
+    "The word whose opposite is rejected, or 'inconclusive': also where one of the three was not tested"
+    p = _p_values(p)
+    decided = p.min(-1) < ALPHA        # not where one is NaN
+    return np.where(decided, np.array(WORDS)[p.argmin(-1)], 'inconclusive')
 
 def verdict(
     d,            # Differences of the pairs, one per seed (log ratios for scales); NaN where undefined
@@ -151,12 +173,13 @@ def sign_tests(
     d,            # Effects or their bounds in the direction of the claim, one per seed along the last axis
     delta:float,  # Smallest effect of interest, in the units of `d`
     halves=None   # Which half of the classes each run holds out; None: there are none
-)->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS
+)->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS; NaN where an effect is not finite
     "Exact sign tests of 'supported' and 'contradicted'; 'negligible' is never decided"
     from scipy.special import bdtrc
-    d = np.asarray(d, float)
+    d, known = _effects(d, delta)
     n = d.shape[-1]
     def chance(far):    # of as many or more, if half were expected; the half that agrees less counts for both
         least = np.min([n*p.sum(-1)//p.shape[-1] for p in _split(far, halves)], 0)
         return bdtrc(least - 1, n, .5)
-    return np.stack([chance(d > delta), chance(d < -delta), np.ones(d.shape[:-1])], -1)
+    p = np.stack([chance(d > delta), chance(d < -delta), np.ones(d.shape[:-1])], -1)
+    return np.where(known, p, math.nan)
