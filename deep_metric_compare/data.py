@@ -310,7 +310,7 @@ def _as_pictures(*parts):
 
 # %% ../nbs/08_data.ipynb #f154e299
 def array_data(
-    x, y,                        # Training inputs (N, …), pictures (N, h, w[, c]) or (N, c, h, w); labels (N), −1: outlier
+    x, y,                        # Training inputs (N, …), pictures as (N, h, w[, c]) too, and labels (N); −1: outlier
     x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, stratified; outliers stay in training
     name:str='arrays',           # What to call the data
     outliers:str='as_class',     # 'as_class', 'drop' or 'negatives'

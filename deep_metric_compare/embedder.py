@@ -291,16 +291,20 @@ def _of_files(embedder, files):
     z = torch.cat(zs) if zs else torch.zeros(0, embedder.dim)
     return z, [n for n in names if n not in bad], bad
 
+def _of_arrays(embedder, path):
+    "Does this file hold vectors, or pictures as an array?"
+    return not embedder.of_pictures or path.suffix.lower() in ('.npz', '.npy')
+
 def _of_rows(embedder, path):
-    "Embeddings of the vectors in a file, and the class of each"
+    "Embeddings of the vectors or pictures in a file of arrays, and the class of each"
     x, classes = read_vectors(path, embedder.inputs.get('columns', ()), embedder.inputs.get('label'))
-    try: return embedder.of_inputs(_as_vectors(embedder, x)), classes
+    try: return embedder.of_inputs(_as_inputs(embedder, x)), classes
     except UserError as e: raise UserError(f'{path.name}: {e}') from None
 
 # %% ../nbs/15b_embedder.ipynb #e77929ea
 def _of_path(embedder, path):
     "Embeddings of a folder or file, all of it or an error"
-    if not embedder.of_pictures: return _of_rows(embedder, path)[0]
+    if _of_arrays(embedder, path): return _of_rows(embedder, path)[0]
     z, _, bad = _of_files(embedder, list_pictures(path)[0])
     for n, why in bad.items():
         raise UserError(f'{path/n if path.is_dir() else path} cannot be read ({why}), expected a picture: '
@@ -374,9 +378,10 @@ def _decimal(embedder, x):
     low = x.min().item()
     top = x.max().item()
     if 0 <= low and top <= 1: return x
-    white = embedder.inputs.get('white', 255)
+    white = embedder.inputs.get('white')
+    do = f'by {white:,g}, which was white in training' if white else 'by their white, or give bytes (uint8)'
     raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected brightness from 0 to 1: divide '
-                    f'them by {white:,g}, which was white in training, or give whole numbers')
+                    f'them {do}')
 
 def _is_image(x): return hasattr(x, 'getexif')
 
@@ -481,12 +486,12 @@ def best_text(
 # %% ../nbs/15b_embedder.ipynb #baed53e9
 def embed_files(
     embedder:TrainedEmbedder, # From load_embedder
-    path,                     # A folder of pictures, a picture, or a file of vectors
+    path,                     # A folder of pictures, a picture, or a file of vectors or of pictures as an array
     say=None                  # Called with a sentence where something is left out
 )->pd.DataFrame:              # file, class ('' where there is none), e0, e1, …; a row for each picture or vector
     "The embeddings of files, with their names"
     path = Path(path).expanduser()
-    if embedder.of_pictures:
+    if not _of_arrays(embedder, path):
         files, classes = list_pictures(path, embedder.inputs.get('level', 1))
         z, names, bad = _of_files(embedder, files)
         if bad and say:
@@ -637,8 +642,8 @@ def write_vectors(
         near = neighbour_table(table, neighbours)
         beside = f'{out.stem}_neighbours'
         files[out.with_name(f'{beside}.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
-        page = neighbours_page(near, path, embedder).encode() if embedder.of_pictures else None
-        if page: files[out.with_name(f'{beside}.html')] = page
+        if not _of_arrays(embedder, Path(path)):
+            files[out.with_name(f'{beside}.html')] = neighbours_page(near, path, embedder).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     for f, content in files.items(): write_whole(f, content)
     return [*files]
