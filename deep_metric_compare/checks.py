@@ -85,7 +85,7 @@ def doubtful_labels(
     i = _some(len(data.y), LOOKED_AT, seed)
     x, y = _flat(data.x[i]), data.y[i]
     if len(x) <= AGREE + 1: return 0.
-    x = x - x.median(0).values                  # as above
+    x = x - x.median(0).values                  # about the middle, as above
     near = torch.cdist(x, x).fill_diagonal_(torch.inf).topk(AGREE, largest=False).indices
     said = y[near]
     first = said[:, 0]
