@@ -217,8 +217,10 @@ def _numbers(x, what, do):
         advice = f': {do}' if str(e).endswith('expected numbers') else ''
         raise UserError(f'{e}{advice}') from None
 
+def _inputs(x, what): return _numbers(x, f'{what} inputs', 'encode text and categories as numbers first')
+
 def _check_x(x, what):
-    x = _numbers(x, f'{what} inputs', 'encode text and categories as numbers first')
+    x = _inputs(x, what)
     if x.is_complex():
         raise UserError(f"{what} inputs have type {str(x.dtype)[6:]}, expected real numbers: use their absolute "
                         "values, or real and imaginary parts as columns")
@@ -281,6 +283,17 @@ def white_level(
     "The value that is white"
     return next((2**b - 1 for b in DEPTHS if top < 2**b), top)
 
+def _pictures_first(x):
+    "Pictures (N, h, w) or (N, h, w, 1 or 3) as (N, c, h, w); anything else as it is"
+    if x.ndim == 3 and x.shape[2] > 4: return x[:, None]
+    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3): return x.permute(0, 3, 1, 2).contiguous()
+    return x
+
+def _laid_out(x, what='training'):
+    "Inputs as a tensor, pictures among them as (N, c, h, w)"
+    x = _inputs(x, what)
+    return _pictures_first(x) if x.ndim == 4 or x.dtype == torch.uint8 else x
+
 def _as_pictures(*parts):
     "Arrays of pictures as bytes, or scaled to at most 1; a sentence where they were scaled; how further ones are read"
     if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts):
@@ -297,7 +310,7 @@ def _as_pictures(*parts):
 
 # %% ../nbs/08_data.ipynb #f154e299
 def array_data(
-    x, y,                        # Training inputs (N, …) and labels (N); label −1: outlier
+    x, y,                        # Training inputs (N, …), pictures as (N, h, w[, c]) too, and labels (N); −1: outlier
     x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, stratified; outliers stay in training
     name:str='arrays',           # What to call the data
     outliers:str='as_class',     # 'as_class', 'drop' or 'negatives'
@@ -305,11 +318,11 @@ def array_data(
     groups=None                  # What each sample comes from, (N): samples of one source stay on one side of a split
 )->LabelledData:
     "Data from arrays, checked"
-    x, y = check_arrays(x, y)
+    x, y = check_arrays(_laid_out(x), y)
     if (x_test is None) != (y_test is None):
         raise UserError("one of x_test and y_test was given, expected both or neither")
     split, laid_out, groups_test = 'as given', x_test is not None, None
-    if laid_out: x_test, y_test = check_arrays(x_test, y_test, 'held-out', min_classes=0)
+    if laid_out: x_test, y_test = check_arrays(_laid_out(x_test, 'held-out'), y_test, 'held-out', min_classes=0)
     else:
         groups = None if groups is None else plain_labels(groups, 'groups')
         a, b, split = held_out_rows(y, split_seed, groups=groups)

@@ -16,10 +16,10 @@ from fastcore.basics import patch
 import numpy as np, pandas as pd, torch
 from .core import UserError, check_range, discard, fingerprint, out_folder, patiently, plain_tensor
 from .core import printable, write_whole
-from .data import LabelledData, check_arrays
+from .data import LabelledData, check_arrays, _pictures_first
 from .run import VERIFIED, Where, data_of, measured
 from .features import frozen_features
-from .images import _some, read_vectors
+from .images import _check_columns, _some, read_vectors
 from .folders import decode_images, list_pictures, read_image
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model, weights_hash
@@ -291,16 +291,20 @@ def _of_files(embedder, files):
     z = torch.cat(zs) if zs else torch.zeros(0, embedder.dim)
     return z, [n for n in names if n not in bad], bad
 
+def _of_arrays(embedder, path):
+    "Does this file hold vectors, or pictures as an array?"
+    return not embedder.of_pictures or path.suffix.lower() in ('.npz', '.npy')
+
 def _of_rows(embedder, path):
-    "Embeddings of the vectors in a file, and the class of each"
+    "Embeddings of the vectors or pictures in a file of arrays, and the class of each"
     x, classes = read_vectors(path, embedder.inputs.get('columns', ()), embedder.inputs.get('label'))
-    try: return embedder.of_inputs(_as_vectors(embedder, x)), classes
+    try: return embedder.of_inputs(_as_inputs(embedder, x)), classes
     except UserError as e: raise UserError(f'{path.name}: {e}') from None
 
 # %% ../nbs/15b_embedder.ipynb #e77929ea
 def _of_path(embedder, path):
     "Embeddings of a folder or file, all of it or an error"
-    if not embedder.of_pictures: return _of_rows(embedder, path)[0]
+    if _of_arrays(embedder, path): return _of_rows(embedder, path)[0]
     z, _, bad = _of_files(embedder, list_pictures(path)[0])
     for n, why in bad.items():
         raise UserError(f'{path/n if path.is_dir() else path} cannot be read ({why}), expected a picture: '
@@ -308,12 +312,19 @@ def _of_path(embedder, path):
     return z
 
 # %% ../nbs/15b_embedder.ipynb #7766d70a
+def _trained_columns(embedder, table):
+    "The columns of a table that training had, by their names; all of a table that has none, or where training had none"
+    columns = [*embedder.inputs.get('columns', ())]
+    names = [*map(str, table.columns)]
+    one_array = len(columns) != math.prod(embedder.shape)
+    numbered = all(n.isdigit() for n in names) and not {*columns} <= {*names}
+    if one_array or numbered: return table
+    _check_columns(names, columns, 'the table')
+    return table.rename(columns=str)[columns]
+
 def _as_vectors(embedder, x):
     "Vectors, checked; of a table the columns that training had"
-    columns = embedder.inputs.get('columns', ())
-    if hasattr(x, 'columns'):
-        names = {*map(str, x.columns)}
-        if columns and set(columns) <= names: x = x.rename(columns=str)[list(columns)]
+    if hasattr(x, 'columns'): x = _trained_columns(embedder, x)
     x = plain_tensor(x, 'inputs')
     n = len(x) if x.ndim else 0
     x, _ = check_arrays(x, torch.zeros(n, dtype=torch.long), 'given', 0)
@@ -333,8 +344,10 @@ def _one(embedder, picture):
 def _channels_first(x, shape):
     "Pictures as (N, c, h, w)"
     if x.shape[1:] == shape: return x
-    if x.ndim == 3 and x.shape[2] > 4: return x[:, None]
-    if x.ndim == 4 and x.shape[3] in (1, 3): return x.permute(0, 3, 1, 2)
+    if x.ndim == 3 and shape[0] == 3 == len(x):
+        raise UserError(f'pictures of shape {tuple(x.shape)} were given, which are one of colour or three grey ones, '
+                        f'expected (N, …): one picture is x[None], three grey ones are x[:, None]')
+    x = _pictures_first(x)
     if x.ndim == 4 and x.shape[1] in (1, 3): return x
     one = ': one picture is a batch of one, x[None]' if x.ndim in (2, 3) else ''
     raise UserError(f'pictures of shape {tuple(x.shape)} were given, expected (N, h, w), (N, h, w, 1 or 3) or '
@@ -364,10 +377,11 @@ def _decimal(embedder, x):
     if embedder.inputs.get('as_given'): return x
     low = x.min().item()
     top = x.max().item()
-    white = embedder.inputs.get('white', 1)
-    if 0 <= low and top <= white: return x if top <= 1 else x/white
-    raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected 0 to {white:g}: give brightness '
-                    f'as in training, or bytes (uint8)')
+    if 0 <= low and top <= 1: return x
+    white = embedder.inputs.get('white')
+    do = f'by {white:,g}, which was white in training' if white else 'by their white, or give bytes (uint8)'
+    raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected brightness from 0 to 1: divide '
+                    f'them {do}')
 
 def _is_image(x): return hasattr(x, 'getexif')
 
@@ -472,12 +486,12 @@ def best_text(
 # %% ../nbs/15b_embedder.ipynb #baed53e9
 def embed_files(
     embedder:TrainedEmbedder, # From load_embedder
-    path,                     # A folder of pictures, a picture, or a file of vectors
+    path,                     # A folder of pictures, a picture, or a file of vectors or of pictures as an array
     say=None                  # Called with a sentence where something is left out
 )->pd.DataFrame:              # file, class ('' where there is none), e0, e1, …; a row for each picture or vector
     "The embeddings of files, with their names"
     path = Path(path).expanduser()
-    if embedder.of_pictures:
+    if not _of_arrays(embedder, path):
         files, classes = list_pictures(path, embedder.inputs.get('level', 1))
         z, names, bad = _of_files(embedder, files)
         if bad and say:
@@ -518,13 +532,14 @@ def nearest(
 )->tuple:      # Rows of the k nearest other points (N, k); their distances (N, k) float64, ascending
     "The nearest other points of each point"
     z = plain_tensor(z, 'embeddings').double()
+    about = z - z.median(0).values                          # products of large numbers would lose small distances
     check_range(k, 'neighbours', 1, len(z) - 1, whole=True)
     step = max(1, 2**24//len(z))                            # rows at a time
     near = []
     far = []
     with patiently(lambda: f'looking for neighbours: {sum(map(len, near)):,} of {len(z):,}'):
         for rows in torch.arange(len(z), device=z.device).split(step):
-            d = torch.cdist(z[rows], z)
+            d = torch.cdist(about[rows], about)
             d.scatter_(1, rows[:, None], math.inf)          # none is its own neighbour
             idx = d.topk(k, largest=False).indices
             d = (z[rows, None] - z[idx]).square().sum(2).sqrt()
@@ -627,8 +642,8 @@ def write_vectors(
         near = neighbour_table(table, neighbours)
         beside = f'{out.stem}_neighbours'
         files[out.with_name(f'{beside}.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
-        page = neighbours_page(near, path, embedder).encode() if embedder.of_pictures else None
-        if page: files[out.with_name(f'{beside}.html')] = page
+        if not _of_arrays(embedder, Path(path)):
+            files[out.with_name(f'{beside}.html')] = neighbours_page(near, path, embedder).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     for f, content in files.items(): write_whole(f, content)
     return [*files]

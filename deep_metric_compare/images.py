@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 import numpy as np, torch
 from .core import UserError, check_choice, fingerprint, patiently, printable
-from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays
+from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays, _laid_out
 from .data import draws_classes, register_dataset, _disjoint_name, _some
 from .folders import *
 from .folders import _left_out, _sizes, _words
@@ -108,12 +108,21 @@ def _vectors(cols, y, vectors, path):
     taken = {*names, y}
     return _side_by_side(cols, names, path), names, [n for n in cols if n not in taken]
 
+def _as_written(cols, name, path):
+    "A column of labels; as text where numbers or gaps would lose what a .csv file says: 01 beside 1, a class NA"
+    a = cols[name]
+    if path.suffix.lower() != '.csv' or a.dtype.kind not in 'iuO': return a
+    text = _csv(path, usecols=[name], dtype=str, keep_default_na=False)[name].str.strip().to_numpy(dtype=object)
+    return a if a.dtype.kind in 'iu' and (text == a.astype(str)).all() else text
+
 def _numbered_groups(cols, name, path):
     "Take the column of groups out of the others, as numbers; None where none was asked for"
     if name is None: return None
     if name not in cols:
         raise UserError(f"groups was '{name}', expected one of {path.name}'s columns: {_some(list(cols), 10)}")
-    return np.unique(cols.pop(name).astype(str), return_inverse=True)[1]
+    written = _as_written(cols, name, path).astype(str)
+    del cols[name]
+    return np.unique(written, return_inverse=True)[1]
 
 def _called(names):
     "Columns in words"
@@ -121,16 +130,22 @@ def _called(names):
     return f"of {len(names):,} columns from '{names[0]}' to '{names[-1]}'"
 
 # %% ../nbs/08c_images.ipynb #b2325e30
+def _missing(y):
+    "Which labels are not there: none at all, no number, or blank"
+    import pandas as pd
+    return pd.isna(y) | np.array([isinstance(v, (str, bytes)) and not v.strip() for v in y], dtype=bool)
+
 def _numbered(y, path):
     "Labels as numbers, and the names of the classes where labels are text; two ways to write one name are one"
     y = np.asarray(y)
-    if y.dtype.kind == 'S': y = np.char.decode(y, 'utf-8', 'surrogateescape')
-    if y.dtype.kind in 'iubfc' or y.ndim != 1: return y, ()
-    def given(v): return isinstance(v, str) and v.strip()
-    missing = [str(i) for i, v in enumerate(y) if not given(v)]
+    if y.ndim != 1: return y, ()
+    missing = [*map(str, np.flatnonzero(_missing(y)))]
     if missing:
         raise UserError(f"{path.name} has no label in {len(missing)} of {len(y)} rows (row {_some(missing, 5)}), "
                         "expected one for each: fill them in or leave these rows out")
+    if y.dtype.kind == 'S': y = np.char.decode(y, 'utf-8', 'surrogateescape')
+    if y.dtype.kind == 'O': y = np.array(y.tolist())
+    if y.dtype.kind != 'U': return y, ()
     names, y = np.unique([unicodedata.normalize('NFC', v.strip()) for v in y], return_inverse=True)
     return y, tuple(map(printable, names.tolist()))
 
@@ -142,6 +157,12 @@ def _listed(a):
         except ValueError: return a
     elif not isinstance(first, (list, tuple, np.ndarray)): return a
     return np.stack([np.asarray(v, np.float64) for v in a])
+
+def _csv(path, **kwargs):
+    "A .csv file, in UTF-8 or else in Latin-1"
+    import pandas as pd
+    try: return pd.read_csv(path, low_memory=False, **kwargs)
+    except UnicodeDecodeError: return pd.read_csv(path, encoding='latin-1', low_memory=False, **kwargs)
 
 def _columns(path):
     "What a file holds: name → array"
@@ -155,10 +176,7 @@ def _columns(path):
                             "together, with np.savez(file, embeddings=…, label=…)")
         return {n: a[n] for n in a.dtype.names}
     import pandas as pd
-    if kind == '.parquet': df = pd.read_parquet(path)
-    else:
-        try: df = pd.read_csv(path, low_memory=False)
-        except UnicodeDecodeError: df = pd.read_csv(path, encoding='latin-1', low_memory=False)
+    df = pd.read_parquet(path) if kind == '.parquet' else _csv(path)
     return {str(n): _listed(df[n].to_numpy()) for n in df.columns}
 
 # %% ../nbs/08c_images.ipynb #594fd502
@@ -185,7 +203,7 @@ def _load_vectors(path, label, vectors, groups=None):
         source = _numbered_groups(cols, groups, path)
         y = _label_name(cols, label, path)
         x, names, rest = _vectors(cols, y, vectors, path)
-        return x, cols[y], dict(columns=names, label=y), rest, source
+        return x, _as_written(cols, y, path), dict(columns=names, label=y), rest, source
 
 # %% ../nbs/08c_images.ipynb #b086151f
 def embeddings_data(
@@ -195,14 +213,14 @@ def embeddings_data(
     name:str=None,    # What to call the data; None: as the file is called
     vectors:str=None, # Columns or arrays of the vector, with commas and wildcards: 'e*'; None: the only ones that can
     groups:str=None   # Column or array of what rows come from: rows of one source stay on one side of every split
-)->LabelledData:      # float32 vectors; `found` says what was found, `names` are the classes where labels are text
+)->LabelledData:      # float32 vectors, or pictures; `found`: what was found; `names`: the classes where labels are text
     "A file of vectors and labels as data"
     path = Path(path).expanduser()
     with patiently(lambda: f'reading {printable(path.name)}'):
         x, y, reading, unused, source = _load_vectors(path, label, vectors, groups)
     y, names = _numbered(y, path)
     try:
-        x, y = check_arrays(x, y)
+        x, y = check_arrays(_laid_out(x), y)
         classes, c, count = y.unique(return_inverse=True, return_counts=True)
         alone = (count[c] == 1) & (y >= 0)
         kept = ~alone
@@ -210,20 +228,39 @@ def embeddings_data(
         data = array_data(x[kept], y[kept], name=printable(name or path.name), split_seed=split_seed, groups=source)
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
     k = count[(classes >= 0) & (count > 1)]
-    found = f"vectors {_called(reading['columns'])}, labels '{reading['label']}'"
+    what = 'pictures' if x.ndim == 4 and x.shape[1] in (1, 3) else 'vectors'
+    found = f"{what} {_called(reading['columns'])}, labels '{reading['label']}'"
     lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}",
-             f"vectors: {int(kept.sum()):,} in {_sizes(k.tolist())}"]
+             f"{what}: {int(k.sum()):,} in {_sizes(k.tolist())}"]
+    outside = int((y < 0).sum())
+    if outside: lines.append(f"label −1: {outside:,} rows, which are in no class")
+    if data.found: lines.append(data.found)
     lonely = [names[i] if names else str(i) for i in y[alone].tolist()]
     kind = 'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'
     out = {'class with a single vector, which has no partner': lonely,
-           f'{kind} that is no part of the vectors': unused}
+           f'{kind} that is no part of the {what}': unused}
     how = dict(path=str(path.absolute()), label=label, split_seed=split_seed, name=name, vectors=vectors, groups=groups)
-    return replace(data, names=names, found='\n'.join(lines + _left_out(out)), reading=reading,
+    return replace(data, names=names, found='\n'.join(lines + _left_out(out)), reading=data.reading | reading,
                    origin=(('embeddings_data', how),))
 
 ORIGINS['embeddings_data'] = embeddings_data
 
 # %% ../nbs/08c_images.ipynb #2bf0f2cb
+def _check_columns(cols, columns, what):
+    "Refuse what lacks some of the columns that training had"
+    gone = [n for n in columns if n not in cols]
+    if not gone: return
+    raise UserError(f"{what} lacks {_some(gone, 3)}, expected the {len(columns):,} columns or arrays that training had "
+                    f"({_called(columns)}): it holds {_some([*cols])}")
+
+def _label_texts(labels):
+    "Labels as text, '' where there is none"
+    gone = _missing(labels)
+    if labels.dtype.kind == 'S': labels = np.char.decode(labels, 'utf-8', 'backslashreplace')
+    # whole numbers beside gaps are decimal numbers: 1.0
+    show = '{:.9g}'.format if labels.dtype.kind == 'f' else str
+    return ['' if g else show(v).strip() for g, v in zip(gone, labels)]
+
 def read_vectors(
     path,              # A .npz, .npy, .csv or .parquet file
     columns=(),        # Columns or arrays that make up the vector, in this order; empty: the only ones that can
@@ -236,16 +273,13 @@ def read_vectors(
             a = np.load(path, allow_pickle=False)
             if not a.dtype.names: return a, ['']*len(a)
         cols = _columns(path)
-        usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns]
+        usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns and cols[n].ndim == 1]
         y = usual[0] if len(usual) == 1 else None
         if label in cols: y = label
-        if gone := [n for n in columns if n not in cols]:
-            raise UserError(f"{path.name} lacks {_some(gone, 3)}, expected the {len(columns):,} columns or arrays that "
-                            f"training had ({_called(columns)}): it holds {_some([*cols])}")
+        _check_columns(cols, columns, path.name)
         names = columns or _vector_names(cols, y, None, path)
-        labels = cols[y] if y else np.full(len(cols[names[0]]), '')
-        if labels.dtype.kind == 'S': labels = np.char.decode(labels, 'utf-8', 'backslashreplace')
-        return _side_by_side(cols, names, path), [*map(str, labels)]
+        labels = _as_written(cols, y, path) if y else np.full(len(cols[names[0]]), '')
+        return _side_by_side(cols, names, path), _label_texts(labels)
 
 # %% ../nbs/08c_images.ipynb #ec48b91e
 def data_hash(
