@@ -230,7 +230,8 @@ def decide(
     alike = max(_p_alike(g, delta) for g in lead.values())
     if alike < alpha: return Answer('Either', **about(order[1]))
     last = int(np.argmax(corrected))                # the loss that keeps it open, at the level it is tested at
-    return Answer('Not decided', **about(order[1 + last], alpha*ahead[last]/corrected[last]))
+    level = alpha*ahead[last]/corrected[last]
+    return Answer('Not decided', **about(order[1 + last], level))
 
 def _p_alike(gap, delta):
     "p of the hypothesis that two arms differ by `delta` or more: of two one-sided tests the larger"

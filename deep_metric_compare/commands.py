@@ -93,7 +93,8 @@ def _single(anno):
 def _about(option):
     "Its description and its default"
     about, default = ' '.join((option.docment or '').split()), option.default
-    if '(default:' not in about and '(required)' not in about: about += f" (default: {'none' if default == '' else default})"
+    told = '(default:' in about or '(required)' in about
+    if not told: about += f" (default: {'none' if default == '' else default})"
     return about.replace('%', '%%')
 
 def _reading(name, option):
