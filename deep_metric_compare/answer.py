@@ -305,10 +305,10 @@ def _what_helps(a):
         return f'{few}; {times} times as many would {narrow}.' if 1 < times <= 100 else f'{few}.'
     if a.needed <= a.gap.n:
         return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
-    text = f'bout {a.needed} seeds would {narrow}'
-    if would_settle(a, a.needed, a.alpha): return f'A{text}.'
+    text = f'About {a.needed} seeds would {narrow}'
+    if would_settle(a, a.needed, a.alpha): return f'{text}.'
     lead = _points(abs(a.gap.mean))
-    return f'More seeds would hardly settle it: a{text}, and the lead of {lead} points lies too close to its border.'
+    return f'{text}, but hardly settle it: the lead of {lead} points lies too close to the border.'
 
 def _times_the_data(a):
     "Held-out data for an interval of ±delta, if seeds are many, in multiples of those at hand"

@@ -266,12 +266,12 @@ def ask(
     on_kept = partial(_on_kept, task, [*tuned.fields], decision.measure, run, epochs=epochs)
     true, error = on_kept(truth, tuned.fields)
     losses, base = {l: true[l] for l in LOSSES}, true[decision.baseline]
-    best = max(*losses.values(), base, true[decision.named])
+    best = max(*losses.values(), base)
     answer, ahead, other = decision.answer, decision.between.best, decision.between.other
     row = _said(task, decision)
     row |= dict(true_lead=true[ahead] - true[other], true_error=error)
     row |= {f'true_{l}': v for l, v in losses.items()}
-    row |= dict(true_baseline=base, wrong=is_wrong(answer, losses, base), regret=best - true[decision.named])
+    row |= dict(true_baseline=base, wrong=is_wrong(answer, losses, base), regret=max(0., best - true[decision.named]))
     for l in LOSSES: row |= _habit(f'always_{l}', l, true, best, answer.delta)
     one = run(plan(dataset, LOSSES, [0], epochs=epochs, halves=True))
     seen = {r.arm: r.metrics.get(f'test/{decision.measure}') or 0. for r in one}

@@ -213,7 +213,7 @@ def embeddings_data(
     name:str=None,    # What to call the data; None: as the file is called
     vectors:str=None, # Columns or arrays of the vector, with commas and wildcards: 'e*'; None: the only ones that can
     groups:str=None   # Column or array of what rows come from: rows of one source stay on one side of every split
-)->LabelledData:      # float32 vectors, or pictures; `found`: what was found; `names`: the classes where labels are text
+)->LabelledData:      # float32 vectors, or pictures; `found`: what was found; `names`: the classes, if labels are text
     "A file of vectors and labels as data"
     path = Path(path).expanduser()
     with patiently(lambda: f'reading {printable(path.name)}'):
