@@ -124,13 +124,18 @@ def uniformity(
     return torch.stack(res).logsumexp(0) - math.log(N*(N - 1)/2)
 
 # %% ../nbs/06_geometry.ipynb #7cb83bf2
+def _singular_values(z):
+    "Descending; of a wide matrix those of its transpose, the same and several times as fast to compute"
+    n, d = z.shape[-2:]
+    return torch.linalg.svdvals(z if n >= d else z.mT)
+
 def effective_rank(
     z  # Embeddings (…, N, D), one set or a stack of sets
 )->torch.Tensor:  # (…), between 1 and min(N, D); NaN if all rows are alike
     "Exponential of the entropy of the singular values of the centred embeddings: @eq-spectrum"
     z = _floats(z, 'embeddings')
     z = z - z[..., :1, :]                              # rows that are all alike become exactly 0
-    s = torch.linalg.svdvals(z - z.mean(-2, keepdim=True))
+    s = _singular_values(z - z.mean(-2, keepdim=True))
     p = s/s.sum(-1, keepdim=True)
     return torch.special.entr(p).sum(-1).exp()
 
@@ -139,7 +144,7 @@ def spectral_decay(
 )->torch.Tensor:  # (…), at least 0; infinite if the embeddings lie in a subspace
     "Divergence of the uniform spectrum from that of the embeddings, not centred: @eq-spectrum"
     z = _floats(z, 'embeddings')
-    s = torch.linalg.svdvals(z)                                               # (…, K)
+    s = _singular_values(z)                                                   # (…, K)
     K = s.shape[-1]
     rounding = max(z.shape[-2:])*torch.finfo(s.dtype).eps
     s = s.where(s > s.amax(-1, keepdim=True)*rounding, 0)

@@ -765,15 +765,19 @@ def _influence(partners, ids):
 # %% ../nbs/05_metrics.ipynb #3453bbe8
 def _linear_probe(x, y, emb, C):
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     known = y >= 0
     x, y = x[known].double().cpu().numpy(), y[known].cpu().numpy()
     asked = emb.double().cpu().numpy()
     one_class = (y == y[0]).all()
     if not len(asked) or one_class: return np.full(len(asked), y[0])         # nothing to fit
+    scale = StandardScaler().fit(x)
+    x, asked = scale.transform(x), scale.transform(asked)
+    if x.shape[1] > len(x):
+        turned = np.linalg.qr(x.T)[0]                # the weights lie in the span of the points: fewer coordinates
+        x, asked = x @ turned, asked @ turned
     newton = LogisticRegression(C=C, solver='newton-cg', tol=1e-6, max_iter=1000)
-    return make_pipeline(StandardScaler(), newton).fit(x, y).predict(asked)
+    return newton.fit(x, y).predict(asked)
 
 def linear_predict(
     train_emb,     # Embeddings (M, D) to fit

@@ -225,7 +225,10 @@ class Discriminant(RawInput):
                ):
         "Embeddings, (B, most)"
         z = (self._flat(x) - self.mean) @ self.axes
-        return l2_normalize(z) if self.normalize else z
+        if not self.normalize: return z
+        # on a single axis, that of two classes, length 1 would leave a sign: a second coordinate keeps the place on it
+        if self.most > 1 and not self.axes[:, 1:].any(): z[:, 1] = 1
+        return l2_normalize(z)
 
 @patch
 def fit(self:Discriminant,
