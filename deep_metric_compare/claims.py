@@ -14,8 +14,8 @@ from fastcore.basics import groupby
 from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, summarise
-from .measures import _backbone, _by_dataset, _contrast, _dead, _estimate, _estimate_text, _halves
-from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs
+from .measures import _alive, _backbone, _by_dataset, _contrast, _estimate, _estimate_text, _halves
+from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs, _values
 from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
 
 # %% ../nbs/12c_claims.ipynb #8a4c83b0
@@ -46,12 +46,10 @@ TRIPLETS = 'triplet', 'triplet-sq'
 # %% ../nbs/12c_claims.ipynb #5aeae1d2
 def _bounded(g, m):
     "Values of measure `m`; where one was not reached its bound, the reading after the last, and which these are"
-    if m not in g:
-        return np.full(len(g), np.nan), np.zeros(len(g), bool)
-    v = g[m].to_numpy(float)
-    alive = (g.outcome != 'diverged').to_numpy(bool)
-    late = np.isnan(v) & alive & (measure_of(m).absent == 'late')
-    return np.where(late, g.epochs.to_numpy(float) + 1, v), late
+    v = _values(g, m)
+    may_be_late = m in g and measure_of(m).absent == 'late'
+    late = np.isnan(v) & _alive(g) & may_be_late
+    return np.where(late, g.epochs + 1, v), late
 
 def _evidence(x, y, m, c):
     "What pairs of runs say about claim `c` on measure `m`: a row of the table, and the p-values of the three words"
@@ -59,21 +57,20 @@ def _evidence(x, y, m, c):
     d, halves, late = _contrast(u, v, m), _halves(x), late_u | late_v
     seen = np.where(late, np.nan, d)
     row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves),
-               n=np.count_nonzero(np.isfinite(seen)), missing=np.count_nonzero(np.isnan(d)),
-               late=np.count_nonzero(late), beyond=np.count_nonzero(c.sign*d > c.delta),
-               test='', p=math.nan, p_flip=math.nan)
+               n=np.isfinite(seen).sum(), missing=np.isnan(d).sum(), late=late.sum(),
+               beyond=(c.sign*d > c.delta).sum(), test='', p=math.nan, p_flip=math.nan)
     if len(d) < MIN_SEEDS or row['missing']: return row, np.ones(3)
-    test = sign_tests if late.any() else border_tests
+    name, test = ('sign', sign_tests) if late.any() else ('t', border_tests)
     p = test(c.sign*d, c.delta, halves)
-    row.update(test='sign' if late.any() else 't', p=p.min())
-    if not late.any() and halves is None: row.update(p_flip=sign_flip_test(d))    # flips take all runs for exchangeable
+    row.update(test=name, p=p.min())
+    if name == 't' and halves is None: row['p_flip'] = sign_flip_test(d)    # flips take all runs for exchangeable
     return row, p
 
 UNPAIRED = 'no pair of runs'    # Of the losses that a claim is about
 
 def _unjudged(x, y, c, rows):
     "Why claim `c` gets no word of a test, as (word, reason); None where it is judged"
-    alive = ~_dead(x, y)
+    alive = _alive(x) & _alive(y)
     def known(m):
         if m not in x: return False
         return measure_of(m).absent or not alive.any() or x[m][alive].notna().any()
@@ -154,7 +151,7 @@ def _found(v, claim, arm, names, at):
         where.setdefault((text, r.why), []).append(called)
     parts = []
     for (text, why), places in where.items():
-        reason = f' ({why})' if why and text == 'no verdict' else ''
+        reason = f' ({why})' if text == 'no verdict' else ''
         if v.dataset.nunique() > 1: text += f' {at} {_join(places)}'
         parts.append(text + reason)
     return '; '.join(parts) or 'not measured'
@@ -169,9 +166,9 @@ def findings(
     "A claim and what was found, for a page"
     claimed = next(c.text for c in CLAIMS if c.id == claim)
     found = groupby(arms, lambda a: _found(v, claim, a, names, at), arm_label)
-    alone = [*map(arm_label, arms)] == ['triplet']
     def said(text, labels):
-        return f'Found: {text}.' if alone else f'Found for {_join(labels)}: {text}.'
+        whose = '' if list(arms) == ['triplet'] else f' for {_join(labels)}'
+        return f'Found{whose}: {text}.'
     return f"Claim: {claimed}. {' '.join(said(*f) for f in found.items())}"
 
 # %% ../nbs/12c_claims.ipynb #c535c887
@@ -182,7 +179,7 @@ def _raws(g, of=False):
 
 def _end_means(g, measures):
     "A row per arm: means over the runs that did not diverge; NaN where one of these has no value"
-    alive = g[g.outcome != 'diverged']
+    alive = g[_alive(g)]
     arms = arm_order(g.arm)
     return pd.DataFrame([alive[alive.arm == a][measures].mean(skipna=False) for a in arms], arms)
 
@@ -286,7 +283,7 @@ def sentence(
     "What was found on a data set, in words"
     check_choice(dataset, set(frame.dataset), 'data set')
     g = frame[frame.dataset == dataset]
-    losses = _losses(g)
+    losses = _losses(g.arm)
     if not losses: return f'On {data_label(dataset)}, no loss was trained.'
     first = _baseline_clause(g, losses[::-1])
     base, *others = losses
@@ -310,8 +307,7 @@ def verdict_text(
         return f'beyond δ as claimed in {r.beyond} of {r.n + r.late + r.missing} pairs'
     estimate, interval = _pair_cells(r)
     parts = [interval] if interval else []
-    of_half = [_estimate_text(r[h], r['compare'])
-               for h in HALVES if h in r and not math.isnan(r[h])]
+    of_half = [_estimate_text(r[h], r['compare']) for h in HALVES if not math.isnan(r[h])]
     if of_half: parts.append(f'halves {_join(of_half)}')
     return f"{estimate} ({'; '.join(parts)})" if parts else estimate
 
@@ -323,7 +319,7 @@ def tables(
     other = 'seed', 'half', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
     numbers = frame.select_dtypes('number').columns.difference(other, sort=False)
     measures = [c for c in numbers if not c.startswith('made/')]
-    base, *others = _losses(frame) or [None]
+    base, *others = _losses(frame.arm) or [None]
     pairs = [paired_differences(frame, measures, a, base) for a in others]
     cols = 'dataset measure a b compare estimate low high half_0 half_1 n left_out undefined'.split()
     differences = pd.concat(pairs) if pairs else pd.DataFrame(columns=cols)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HELD_OUT', 'TRAINING', 'RETRIEVAL', 'SPEED', 'GROUPS_OF_POINTS', 'VERIFY', 'GEOMETRY', 'COST', 'EPOCHS', 'PLACES',
            'KNOWN', 'BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HALVES', 'SMALL', 'LARGE', 'Measure',
-           'register_measure', 'measure_of', 'table_columns', 'deciding', 'arm_label', 'backbone_of', 'data_label',
-           'arm_order', 'runs_frame', 'format_note', 'summarise', 'check_paired', 'paired_differences', 'fmt',
-           'table_rows', 'table_notes', 'told', 'seeds_text', 'table_text', 'markdown_table', 'cell_text',
+           'register_measure', 'measure_of', 'table_columns', 'deciding', 'arm_label', 'backbone_of', 'class_names',
+           'data_label', 'arm_order', 'runs_frame', 'format_note', 'summarise', 'check_paired', 'paired_differences',
+           'fmt', 'table_rows', 'table_notes', 'told', 'seeds_text', 'table_text', 'markdown_table', 'cell_text',
            'paired_text', 'table_runs']
 
 # %% ../nbs/12a_measures.ipynb #73e731c9
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 import numpy as np, pandas as pd
+from fastcore.basics import groupby
 from .core import FORMAT, UserError, check_choice, fingerprint
 from .losses import ARMS
 from .stats import Interval, _exp, mean_interval
@@ -182,11 +183,10 @@ _m('verify/far_spread', 'spread of false accepts over classes', 'FA spread', 'ra
 _m = partial(register_measure, group=TRAINING, tables=())
 _m('emb_grad_norm', 'gradient on the embeddings per step', 'gradient on the embeddings', 'ratio')
 for k in ('active_candidates', 'active_positive', 'active_negative'): _m(k, k.replace('_', ' '))
-for k, name in dict(grad_norm='gradient norm', update_size='update size', emb_grad_norm='gradient on the embeddings',
-                    participation='participation').items():
-    _m(f'{k}_last', f'{name}, last tenth of the steps', compare='ratio')
-for k in ('active_ratio', 'active_candidates', 'active_positive', 'active_negative'):
-    _m(f'{k}_last', k.replace('_', ' ') + ', last tenth of the steps')
+for k in ('grad_norm', 'update_size', 'emb_grad_norm', 'participation', 'active_ratio', 'active_candidates',
+          'active_positive', 'active_negative'):
+    name = KNOWN[k].name.removesuffix(' per step')
+    _m(f'{k}_last', f'{name}, last tenth of the steps', compare=KNOWN[k].compare)
 _m('path_first_tenth', 'share of the path in the first tenth of the steps', 'path, first 10 %')
 _m('displacement_over_path', 'displacement over path')
 for k in ('seconds', 'probe_initial', 'probe_final', 'collapsed_at', 'path', 'samples_per_step', 'pairs_per_step',
@@ -213,11 +213,21 @@ def arm_label(
     own = ARMS[arm].label if arm in ARMS else ''
     return own or ARM_LABELS.get(arm, arm)
 
+def _described(run):
+    "What the record of a run says about its data"
+    return run.pairing.get('description') or {}
+
 def backbone_of(
     run  # A Run
 )->str:  # '' where there is none
     "The frozen network whose features a run was trained on, as its record says"
-    return (run.pairing.get('description') or {}).get('backbone') or ''
+    return _described(run).get('backbone') or ''
+
+def class_names(
+    run  # A Run
+)->dict: # Number → name, of those classes that have one
+    "How the classes of a run's data are called, as its record says"
+    return dict(enumerate(_described(run).get('names') or []))
 
 def _backbone(g):
     "The same for the rows of one data set in a table"
@@ -234,11 +244,12 @@ def arm_order(
     arms  # Names of arms, in any order, repeated or not
 )->list:  # Each once: contrastive, triplet, other losses by name, baselines
     "The order of arms in every table and figure"
-    known = ['contrastive', 'triplet', 'contrastive-sq', 'triplet-sq']
-    place = {a: i for group in (known, BASELINES) for i, a in enumerate(group)}
-    return sorted(set(arms), key=lambda a: (a in BASELINES, place.get(a, len(known)), a))
+    known = 'contrastive', 'triplet', 'contrastive-sq', 'triplet-sq'
+    given = sorted(set(arms))
+    others = [a for a in given if a not in (*known, *BASELINES)]
+    return [a for a in (*known, *others, *BASELINES) if a in given]
 
-def _losses(frame): return [a for a in arm_order(frame.arm) if a not in BASELINES]
+def _losses(arms): return [a for a in arm_order(arms) if a not in BASELINES]
 
 # %% ../nbs/12a_measures.ipynb #855938c2
 PAIRING = 'data', 'init', 'order'    # what paired runs share, see `Run.pairing`
@@ -255,38 +266,35 @@ def _number(v):
 
 def _row(r):
     "What the table says of run `r`"
-    c, made = r.config, getattr(r, 'environment', {})
+    c = r.config
     return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting,
             'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
             'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
-            **{f'made/{k}': made[k] for k in MADE if k in made}}
+            **{f'made/{k}': r.environment[k] for k in MADE if k in r.environment}}
 
 # %% ../nbs/12a_measures.ipynb #e4bf9b03
 def _hard_gains(runs):
     "For each run what its Recall@1 on hard points gained after contrastive's probe stalled, in the pair of its seed"
-    key = lambda r: (r.config.dataset, r.config.seed)
-    told = {id(r): getattr(r, 'history', {}) for r in runs if r.arm not in BASELINES}
-    told = {k: h for k, h in told.items() if 'hard/recall@1' in h and 'probe_loss' in h}
+    pair = lambda r: (r.config.dataset, r.config.seed)
+    told = [r for r in runs if r.arm not in BASELINES and {'hard/recall@1', 'probe_loss'} <= {*r.history}]
     if not told: return {}
     from deep_metric_compare.diagnostics import hard_gain, stall_epoch
-    stall = {key(r): stall_epoch(list(told[id(r)]['probe_loss']))
-             for r in runs if r.arm == 'contrastive' and id(r) in told}
-    gain = lambda r: hard_gain(list(told[id(r)]['hard/recall@1']), stall[key(r)])
-    return {id(r): gain(r) for r in runs if id(r) in told and key(r) in stall}
+    stall = {pair(r): stall_epoch(r.history['probe_loss']) for r in told if r.arm == 'contrastive'}
+    return {id(r): hard_gain(r.history['hard/recall@1'], stall[pair(r)]) for r in told if pair(r) in stall}
 
 def runs_frame(
     runs  # Finished runs, a list of Run
 )->pd.DataFrame:  # dataset, arm, seed, outcome, strategy, margin, epochs, run, …, pairing hashes, all metrics, made/…
     "One row per run"
     runs = list(runs)
+    if not runs: raise UserError('no runs were given; a table needs at least one finished run')
     frame = pd.DataFrame([_row(r) for r in runs])
     gains = _hard_gains(runs)
     if gains: frame['hard/recall@1_gain'] = [_number(gains.get(id(r))) for r in runs]
     for m in KNOWN.values():
         if m.of: frame[m.column] = [_number(None if r.outcome == 'diverged' else m.of(r)) for r in runs]
-    if not len(frame): raise UserError('no runs were given; a table needs at least one finished run')
     key = ['dataset', 'arm', 'seed']
     twice = frame[frame.duplicated(key, keep=False)].sort_values(key, kind='stable')
     if not len(twice): return frame
@@ -312,6 +320,14 @@ def _halves(g):
     "Which half of the classes each run of a table holds out; None where there are no halves"
     return g['half'].to_numpy(float) if 'half' in g and g['half'].notna().any() else None
 
+def _alive(g):
+    "Which runs of a table did not diverge"
+    return (g.outcome != 'diverged').to_numpy(bool)
+
+def _values(g, m):
+    "Measure `m` of each run of a table; NaN where nobody measured it"
+    return g[m].to_numpy(float) if m in g else np.full(len(g), np.nan)
+
 def _by_dataset(frame): return frame.groupby('dataset', sort=False)    # in the order in which they come
 
 def _by_arm(frame):
@@ -321,19 +337,18 @@ def _by_arm(frame):
 
 def summarise(
     frame:pd.DataFrame,       # From runs_frame
-    measures=None,            # Columns to summarise; None: the main table
-    level:float=.95           # Level of the intervals
+    measures=None             # Columns to summarise; None: the main table
 )->pd.DataFrame:              # Columns dataset, arm, measure, mean, half, n, missing, over (epochs, where not reached)
-    "Mean and interval over seeds of every data set, arm and measure"
+    "Mean and 95 % interval over seeds of every data set, arm and measure"
     rows = []
     for d, a, g in _by_arm(frame):
         halves = _halves(g)
-        alive = g.outcome != 'diverged'    # a run that diverged has no end values, whatever it measured on the way
+        alive = _alive(g)    # a run that diverged has no end values, whatever it measured on the way
         for m in measures or table_columns():
-            values = g[m].where(alive) if m in g else [None]*len(g)
-            i, over = mean_interval(values, level, halves), math.nan
+            values = np.where(alive, _values(g, m), np.nan)
+            i, over = mean_interval(values, halves=halves), math.nan
             absent = measure_of(m).absent if m in g and a not in BASELINES else ''
-            lost = int(g[m][alive].isna().sum()) if absent else 0
+            lost = int(np.isnan(values[alive]).sum()) if absent else 0
             if lost: i = Interval(math.nan, math.nan, i.n, lost)
             if lost and absent == 'late': over = int(g.epochs.max())
             rows.append(dict(dataset=d, arm=a, measure=m, **i._asdict(), over=over))
@@ -351,8 +366,7 @@ def check_paired(
     run_b   # The Run it is to be compared with
 ):          # Nothing, or a UserError that names what differs
     "Refuse two runs that did not start alike on the same data in the same order"
-    a, b = ({k: _digest(v) for k, v in r.pairing.items()} for r in (run_a, run_b))
-    _refuse_unpaired(a, b, f'{run_a} and {run_b}')
+    _refuse_unpaired(run_a.pairing, run_b.pairing, f'{run_a} and {run_b}')
 
 # %% ../nbs/12a_measures.ipynb #78dd29e4
 def _pairs(g, a, b):
@@ -366,10 +380,6 @@ def _pairs(g, a, b):
         _refuse_unpaired(hashes(x.loc[s]), hashes(y.loc[s]), f'{who}, seed {s},')
     return x, y
 
-def _dead(x, y):
-    "Pairs of runs of which one diverged"
-    return ((x.outcome == 'diverged') | (y.outcome == 'diverged')).to_numpy(bool)
-
 def _contrast(u, v, m):
     "Per pair of values: log ratio or difference, as measure `m` is compared; NaN where it does not exist"
     with np.errstate(all='ignore'):
@@ -378,14 +388,13 @@ def _contrast(u, v, m):
 
 def _differences(x, y, m):
     "Per pair of runs: how they differ in measure `m`"
-    if m not in x: return np.full(len(x), np.nan)
-    return _contrast(x[m].to_numpy(float), y[m].to_numpy(float), m)
+    return _contrast(_values(x, m), _values(y, m), m)
 
 HALVES = 'half_0', 'half_1'    # the estimates of the two halves of the classes, as columns
 
-def _estimate(d, m, halves=None, level=.95):
+def _estimate(d, m, halves):
     "Estimate, low, high and that of each half from contrasts `d`, in the units of `m`; NaN where a pair has no value"
-    names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, level, halves)
+    names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, halves=halves)
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
     of_half = [math.nan]*2
     if halves is not None: of_half = [mean_interval(d[halves == h]).mean for h in (0, 1)]
@@ -397,20 +406,19 @@ def paired_differences(
     frame:pd.DataFrame,       # From runs_frame
     measures=None,            # Columns to compare; None: the main table
     a:str='triplet',          # The arm in the numerator
-    b:str='contrastive',      # The arm in the denominator
-    level:float=.95           # Level of the intervals
+    b:str='contrastive'       # The arm in the denominator
 )->pd.DataFrame:  # dataset, measure, a, b, compare, estimate, low, high, half_0, half_1, n, left_out, undefined
-    "Ratio or difference of two arms over the seeds both have, with its interval"
+    "Ratio or difference of two arms over the seeds both have, with its 95 % interval"
     rows = []
     for ds, g in _by_dataset(frame):
         x, y = _pairs(g, a, b)
-        dead = _dead(x, y)
-        halves = _halves(x[~dead])
+        alive = _alive(x) & _alive(y)
+        halves = _halves(x[alive])
         for m in measures or table_columns():
-            d = _differences(x, y, m)[~dead]
-            found, missing = _estimate(d, m, halves, level), int(np.isnan(d).sum())
+            d = _differences(x, y, m)[alive]
+            found, missing = _estimate(d, m, halves), int(np.isnan(d).sum())
             rows.append(dict(dataset=ds, measure=m, a=a, b=b, compare=measure_of(m).compare, **found,
-                             n=len(d) - missing, left_out=int(dead.sum()), undefined=missing))
+                             n=len(d) - missing, left_out=int((~alive).sum()), undefined=missing))
     return pd.DataFrame(rows)
 
 # %% ../nbs/12a_measures.ipynb #2f5429dc
@@ -423,10 +431,10 @@ def _places(*x, most=6):
     if not SMALL <= big < LARGE: return None
     return max(0, min(most, 2 - math.floor(math.log10(big))))
 
-def _power(x, sign):
+def _power(x, plus):
     "A number with a power of ten: 3.10e-5"
-    digits, power = f'{x:+.2e}'.split('e')
-    return f"{digits if sign else digits.lstrip('+')}e{int(power)}"
+    digits, power = f'{x:{plus}.2e}'.split('e')
+    return f'{digits}e{int(power)}'
 
 def fmt(
     x:float,         # A number
@@ -436,12 +444,12 @@ def fmt(
     "Write a number as tables do"
     if x is None or math.isnan(x): return '–'
     if math.isinf(x): return '∞' if x > 0 else '−∞'
+    plus = '+' if sign else ''
     if places is None: places = _places(x)
-    if places is None or abs(x) >= LARGE: return _power(x, sign).replace('-', '−')
-    s = f'{x:+.{places}f}' if sign else f'{x:.{places}f}'
+    if places is None or abs(x) >= LARGE: return _power(x, plus).replace('-', '−')
+    s = f'{x:{plus}.{places}f}'
     if not float(s): s = s.lstrip('-')
-    if abs(float(s)) < 1 and '.' in s:
-        s = s.replace('0.', '.', 1)
+    if abs(float(s)) < 1: s = s.replace('0.', '.', 1)
     return s.replace('-', '−')
 
 # %% ../nbs/12a_measures.ipynb #f6f48f12
@@ -503,8 +511,8 @@ def _pair_rows(g, measures, a, b, constant):
     p = paired_differences(g, measures, a, b).set_index('measure')
     n = int(p.n.max())
     if not n: return []
+    if 'active_ratio' in measures and constant & {a, b}: p.loc['active_ratio', ['estimate', *HALVES]] = math.nan
     cells = {m: _pair_cells(p.loc[m]) for m in measures}
-    if 'active_ratio' in cells and constant & {a, b}: cells['active_ratio'] = '–', ''
     label = f'{arm_label(a)} vs {arm_label(b)}'
     row = dict(dataset=g.dataset.iloc[0], kind='pair', arm=a, label=label, n=n)
     rows = [dict(row, cells={m: estimate for m, (estimate, _) in cells.items()})]
@@ -513,7 +521,7 @@ def _pair_rows(g, measures, a, b, constant):
                          cells={m: interval for m, (_, interval) in cells.items()}))
     seen = [h for h in HALVES if p[h].notna().any()]
     def of_half(h):
-        return {m: '–' if cells[m][0] == '–' else _estimate_text(p[h][m], p['compare'][m]) for m in measures}
+        return {m: _estimate_text(p[h][m], p['compare'][m]) for m in measures}
     return rows + [dict(row, kind='half', label=_half_name(h), cells=of_half(h)) for h in seen]
 
 def table_rows(
@@ -529,7 +537,7 @@ def table_rows(
             if a in constant and cells.get('active_ratio', '–') != '–': cells['active_ratio'] += '*'
             n = int((g.arm == a).sum())
             out.append(dict(dataset=ds, kind='arm', arm=a, label=arm_label(a, _backbone(g)), n=n, cells=cells))
-        base, *others = _losses(g) or [None]
+        base, *others = _losses(g.arm) or [None]
         for a in others: out += _pair_rows(g, measures, a, base, constant)
     return out
 
@@ -573,13 +581,16 @@ def told(
     "The rows of one block of the table"
     return [r for r in rows if r['arm'] not in BASELINES or any(r['cells'][m] != '–' for m in measures)]
 
+def _seed_count(n):
+    "How many seeds arms have, from the number of each"
+    many = f'{min(n)} to {max(n)}' if min(n) < max(n) else max(n)
+    return f"{many} seed{'s' if max(n) > 1 else ''}"
+
 def seeds_text(
     rows  # From table_rows, of one data set
 )->str:   # Such as '3 seeds' or '2 to 3 seeds'
     "How many seeds the arms of a data set have"
-    n = [r['n'] for r in rows if r['kind'] == 'arm']
-    many = f'{min(n)} to {max(n)}' if min(n) < max(n) else f'{n[0]}'
-    return f"{many} seed{'s' if max(n) > 1 else ''}"
+    return _seed_count([r['n'] for r in rows if r['kind'] == 'arm'])
 
 def _block(rows, measures, title):
     "Some columns as text: a line for each data set, and those of its arms below it"
@@ -608,10 +619,11 @@ def _pieces(measures, fits):
     return [[m] for m in measures]
 
 # %% ../nbs/12a_measures.ipynb #95985ce4
+def _by_group(measures): return groupby(measures, lambda m: measure_of(m).group)
+
 def _told_groups(rows, measures):
     "The measures of those groups of which anything was measured; all where nothing was"
-    known = {m for r in rows for m, cell in r['cells'].items() if cell not in ('', '–')}
-    groups = {measure_of(m).group for m in known}
+    groups = {measure_of(m).group for r in rows for m, cell in r['cells'].items() if cell not in ('', '–')}
     return [m for m in measures if measure_of(m).group in groups] or measures
 
 def table_text(
@@ -620,18 +632,17 @@ def table_text(
     width:int=100        # Columns of the terminal
 )->str:                  # Lines of text
     "The table, for a terminal"
-    measures, blocks = list(measures or table_columns()), []
+    measures = list(measures or table_columns())
     rows = table_rows(frame, measures)
     measures = _told_groups(rows, measures)
     notes = '\n'.join(textwrap.fill(n, width) for n in table_notes(frame, rows))
     fits = lambda ms: max(map(len, _block(rows, ms, '').splitlines())) <= width
-    groups = list(dict.fromkeys(measure_of(m).group for m in measures))
+    groups = _by_group(measures)
     if fits(measures):
-        title = '; '.join([groups[0], *map(str.lower, groups[1:])])
+        first, *more = groups
+        title = '; '.join([first, *map(str.lower, more)])
         return '\n'.join([_block(rows, measures, title), '', notes])
-    for group in groups:
-        ms = [m for m in measures if measure_of(m).group == group]
-        blocks += [_block(rows, part, group) for part in _pieces(ms, fits)]
+    blocks = [_block(rows, part, group) for group, ms in groups.items() for part in _pieces(ms, fits)]
     return '\n\n'.join([*blocks, notes])
 
 # %% ../nbs/12a_measures.ipynb #c12d0002
@@ -657,15 +668,13 @@ def paired_text(
     frame:pd.DataFrame,  # From runs_frame, one data set
     column:str,          # Which measure
     a:str='triplet',     # The arm in the numerator
-    b:str='contrastive', # The arm in the denominator
-    points:bool=True     # Differences of shares in hundredths?
-)->str:                  # Such as '×1.20 (1.10 to 1.31)' or '−1.2 (−1.5 to −0.9)'
+    b:str='contrastive'  # The arm in the denominator
+)->str:                  # Such as '×1.20 (1.10 to 1.31)' or, in points, '−1.2 (−1.5 to −.9)'
     "A ratio or a difference of two arms with its 95 % interval"
     r = paired_differences(frame, [column], a, b).iloc[0]
     if math.isnan(r.estimate): return '–'
     ratio = r['compare'] == 'ratio'
-    f = 100 if points and not ratio else 1
-    say = lambda v: fmt(f*v, 1 if f == 100 else None, sign=not ratio)
+    say = lambda v: fmt(v) if ratio else fmt(100*v, 1, sign=True)
     interval = '' if math.isnan(r.low) else f' ({say(r.low)} to {say(r.high)})'
     return '×'*ratio + say(r.estimate) + interval
 

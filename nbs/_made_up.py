@@ -39,7 +39,7 @@ def made_up_runs(seeds=3, dataset='made-up', arms=('contrastive', 'triplet', 'ra
                           epochs=0 if a == 'untrained' else epochs, model='identity' if a == 'raw' else 'mlp',
                           loss=a.replace('-sq', '') if a not in BASELINES else 'triplet',
                           distance='sqeuclidean' if a.endswith('-sq') else 'euclidean')
-            runs.append(SimpleNamespace(config=c, arm=c.arm, outcome=outcome, metrics=m,
+            runs.append(SimpleNamespace(config=c, arm=c.arm, outcome=outcome, metrics=m, history={}, environment={},
                                         pairing=dict(data=f'd{s}', init=f'i{s}', order=[f'o{s}']*epochs)))
     return runs
 
