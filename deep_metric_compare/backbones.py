@@ -55,6 +55,8 @@ def backbone_name(
     return Path(str(checkpoint)).name.split(':')[-1]
 
 # %% ../nbs/06a_backbones.ipynb #7907f865
+def _first_line(e): return f'{type(e).__name__}: {(str(e).strip() or "no reason given").splitlines()[0][:150]}'
+
 @contextmanager
 def _quiet():
     from transformers.utils import logging
@@ -79,8 +81,7 @@ def load_backbone(
             net, info = AutoModel.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **safe)
             how = AutoImageProcessor.from_pretrained(str(folder), **safe).to_dict()
     except Exception as e:
-        why = str(e).strip().splitlines()[0][:150]
-        raise UserError(f"checkpoint '{checkpoint}' cannot be read ({type(e).__name__}: {why}): expected config.json, "
+        raise UserError(f"checkpoint '{checkpoint}' cannot be read ({_first_line(e)}): expected config.json, "
                         "preprocessor_config.json and weights as safetensors, as `save_pretrained` writes them") from e
     lost = [str(k) for k in (*info['missing_keys'], *info['mismatched_keys']) if 'pooler' not in str(k)]
     has_cls = any(n.endswith(('cls_token', 'class_embedding')) for n, _ in net.named_parameters())
@@ -198,8 +199,6 @@ class FeatureNet(nn.Module):
         "Refused: each make has a way of its own"
         raise UserError(f"gradient_checkpointing was given with backbone '{self.config.name}', expected a checkpoint "
                         "of Hugging Face: leave it out")
-
-def _first_line(e): return f'{type(e).__name__}: {(str(e).strip() or "no reason given").splitlines()[0][:150]}'
 
 # %% ../nbs/06a_backbones.ipynb #4cec755a
 def _steps(size=None, resample=2, mean=(0, 0, 0), std=(1, 1, 1), **more):

@@ -26,23 +26,22 @@ MOST_COPIES = .01                   # Share of copies above which nothing is dec
 
 def _flat(x): return x.flatten(1).float()
 
-def _some(n, most, seed):
+def _some(n, most):
     "Which of `n` rows are looked at"
     if n <= most: return torch.arange(n)
-    return torch.randperm(n, generator=stream(seed, 'evaluation'))[:most].sort().values
+    return torch.randperm(n, generator=stream(0, 'evaluation'))[:most].sort().values
 
 def nearest_distances(
     x,         # Points (N, …)
     others,    # Points (M, …)
-    k:int=1,   # Nearest of others, at most M
-    rows=256   # Points at a time: bounds the memory
+    k:int=1    # Nearest of others, at most M
 ):             # (N, k) float32, ascending
     "How far the nearest of other points are from each"
     # products of large numbers would lose small distances; no wild value moves a median
     middle = others.median(0).values
     about = others - middle
     d = []
-    for b in x.split(rows):
+    for b in x.split(256):                  # bounds the memory
         near = torch.cdist(b - middle, about).topk(k, largest=False).indices
         # again as differences, which are 0 for copies and for nothing else
         d.append(torch.stack([(b - others[i]).square().sum(1).sqrt() for i in near.T], 1))
@@ -54,12 +53,11 @@ def _near_ratio(d):
     return min(NEAR, third**(math.log(CHANCE/4)/math.log(.614)))
 
 def copies(
-    data:LabelledData,  # With arrays as inputs
-    seed:int=0          # Of the sample, where not all are looked at
+    data:LabelledData   # With arrays as inputs
 )->tuple:               # Shares of held-out samples that are copies, and that are near copies without being copies
     "How much of the held-out data is in the training data"
-    held = _flat(data.x_test[_some(len(data.x_test), LOOKED_AT, seed)])
-    train = _flat(data.x[_some(len(data.x), AMONG, seed)])
+    held = _flat(data.x_test[_some(len(data.x_test), LOOKED_AT)])
+    train = _flat(data.x[_some(len(data.x), AMONG)])
     d = nearest_distances(held, train, min(NEIGHBOURS, len(train)))
     exact = d[:, 0] == 0
     near = torch.zeros_like(exact)
@@ -78,11 +76,10 @@ def positives_per_anchor(
 AGREE = 5     # Neighbours that have to agree
 
 def doubtful_labels(
-    data:LabelledData,  # With arrays as inputs
-    seed:int=0          # Of the sample, where not all are looked at
+    data:LabelledData   # With arrays as inputs
 )->float:               # Share of training samples
     "Labels that all nearest neighbours contradict with one voice"
-    i = _some(len(data.y), LOOKED_AT, seed)
+    i = _some(len(data.y), LOOKED_AT)
     x, y = _flat(data.x[i]), data.y[i]
     if len(x) <= AGREE + 1: return 0.
     x = x - x.median(0).values                  # about the middle, as above

@@ -210,6 +210,12 @@ def draws_classes(
     return dataset in DATASETS and DATASETS[dataset].draws == 'classes'
 
 # %% ../nbs/08_data.ipynb #2b4204af
+def _some(names, n=10):
+    "The first of some names, for a message"
+    names = list(names)
+    more = f' and {len(names) - n} more' if len(names) > n else ''
+    return ', '.join(map(printable, names[:n])) + more
+
 def _numbers(x, what, do):
     "A plain tensor on the CPU; `do` says what to do about text"
     try: return plain_tensor(x, what).detach().cpu()
@@ -232,9 +238,7 @@ def _check_x(x, what):
         raise UserError(f"{what} inputs have shape {tuple(x.shape)} and hold no numbers, expected at least one sample")
     bad = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
     if bad:
-        rows = ', '.join(map(str, bad[:5]))
-        more = f' and {len(bad) - 5} more'*(len(bad) > 5)
-        raise UserError(f"{what} inputs hold NaN or Inf in {len(bad)} of {len(x)} rows (row {rows}{more}), expected "
+        raise UserError(f"{what} inputs hold NaN or Inf in {len(bad)} of {len(x)} rows (row {_some(bad, 5)}), expected "
                         "finite numbers: leave these rows out or fill them in")
     return x
 
@@ -298,8 +302,8 @@ def _as_pictures(*parts):
     "Arrays of pictures as bytes, or scaled to at most 1; a sentence where they were scaled; how further ones are read"
     if parts[0].ndim != 4 or all(x.dtype == torch.uint8 for x in parts):
         return *parts, '', {}
-    low = min(x.min().item() for x in parts if len(x))
-    top = max(x.max().item() for x in parts if len(x))
+    low = min(x.min().item() for x in parts)
+    top = max(x.max().item() for x in parts)
     white = white_level(top)
     if low < 0: return *parts, '', dict(as_given=True)
     if white == 1: return *parts, '', {}
@@ -322,12 +326,12 @@ def array_data(
     if (x_test is None) != (y_test is None):
         raise UserError("one of x_test and y_test was given, expected both or neither")
     split, laid_out, groups_test = 'as given', x_test is not None, None
+    if groups is not None: groups = plain_labels(groups, 'groups')
     if laid_out: x_test, y_test = check_arrays(_laid_out(x_test, 'held-out'), y_test, 'held-out', min_classes=0)
     else:
-        groups = None if groups is None else plain_labels(groups, 'groups')
         a, b, split = held_out_rows(y, split_seed, groups=groups)
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
-        groups, groups_test = (None, None) if groups is None else (groups[a], groups[b])
+        if groups is not None: groups, groups_test = groups[a], groups[b]
     if x.shape[1:] != x_test.shape[1:]:
         raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as "
                         "in training")
@@ -362,9 +366,9 @@ def draw_classes(
     order = classes[torch.randperm(len(classes), generator=stream(seed, 'data'))]
     return order[:n].sort().values, order[n:].sort().values
 
-def _others(n, held):
-    "The indices below `n` that are not held out"
-    return torch.ones(n, dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0]
+def _sides(held):
+    "The indices of what is trained on, and of what is held out"
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
 def _stratified(y, seed, least=2, exact=False):
     "Indices of training and held-out samples: of each class a third, at least `least`, at random; none of outliers"
@@ -376,8 +380,8 @@ def _stratified(y, seed, least=2, exact=False):
     quota = torch.where(count < least + 2, 0, (count/3).round().long().clamp(min=least))
     if least > 1 and (quota > 0).sum() < 2: return _stratified(y, seed, 1)
     if exact: quota = _to_a_third(quota, count)
-    held = order[_turn(y[order]) < quota[which]].sort().values
-    return _others(len(y), held), held
+    held = order[_turn(y[order]) < quota[which]]
+    return _sides(torch.zeros_like(y, dtype=torch.bool).index_fill(0, held, True))
 
 def _to_a_third(quota, count):
     "Quotas that add up to a third of what they are taken from, whatever was rounded in each class"
@@ -396,8 +400,8 @@ def _undivided(y, groups, seed):
         raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a '
                         'third can be held out: name what samples of one source share')
     fold = StratifiedGroupKFold(3, shuffle=True, random_state=seed).split(inside, y[inside], groups[inside])
-    held = inside[torch.from_numpy(next(fold)[1])]
-    return _others(len(y), held), held
+    held = inside[next(fold)[1]]
+    return _sides(torch.zeros_like(y, dtype=torch.bool).index_fill(0, held, True))
 
 # %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(
@@ -410,15 +414,14 @@ def held_out_rows(
     y = plain_labels(y)
     names, count = y[y >= 0].unique(return_counts=True)
     pairs = names[count > 1]
-    sizes = f'{int(count.min())} to {int(count.max())}'
-    few = bool(count[count > 1].median() < FEW) if len(pairs) else True
-    if groups is not None and classes is None: few = False        # sources may have samples in several classes
-    if len(pairs) >= 4 and (few if classes is None else classes):
+    sizes = f'{count.min()} to {count.max()}'
+    few = len(pairs) >= 4 and bool(count[count > 1].median() < FEW)
+    if classes is None: classes = few and groups is None          # sources may have samples in several classes
+    if classes and len(pairs) >= 4:
         _, held = draw_classes(pairs, len(pairs)//2, split_seed)
-        b = torch.isin(y, held).nonzero()[:, 0]
         why = f', because most have fewer than {FEW} samples ({sizes})'*few
         how = f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
-        return _others(len(y), b), b, how
+        return *_sides(torch.isin(y, held)), how
     a, b = _stratified(y, split_seed) if groups is None else _undivided(y, groups, split_seed)
     kept = len(y[b].unique())
     if kept < 2:
@@ -436,13 +439,13 @@ def regroup(
     **changes          # Further fields
 )->LabelledData:
     "The same samples, divided in another way"
-    def parts(name):
-        a, b = getattr(data, name), getattr(data, f'{name}_test')
-        if a is None or b is None: return {}
+    parts = dict(groups=None, groups_test=None, origin=())
+    for k in ('x', 'y', 'clean', 'pictures'):
+        a, b = getattr(data, k), getattr(data, f'{k}_test')
+        if a is None or b is None: continue
         both = torch.cat([a, b]) if torch.is_tensor(a) else a + b
-        return {name: both[i], f'{name}_test': both[j]}
-    pooled = parts('x') | parts('y') | parts('clean') | parts('pictures')
-    return replace(data, **pooled, **(dict(groups=None, groups_test=None, origin=()) | changes))
+        parts |= {k: both[i], f'{k}_test': both[j]}
+    return replace(data, **parts | changes)
 
 def _taken(data, rows, end=''):
     "Rows of the training data, as fields of the part that they become"
@@ -457,10 +460,6 @@ def _then(self:LabelledData, step, **how):
     return (*self.origin, (step, how)) if self.origin else ()
 
 # %% ../nbs/08_data.ipynb #ad9b7bf0
-def _some(names, n=10):
-    more = f' and {len(names) - n} more' if len(names) > n else ''
-    return ', '.join(map(printable, names[:n])) + more
-
 def disjoint_split(
     data:LabelledData,        # Its training and held-out parts are pooled
     seed:int=0,               # The run's seed: classes are drawn from its stream 'data'
@@ -484,8 +483,7 @@ def disjoint_split(
         inside = lambda l: torch.isin(l, c) | (l < 0) & outliers
         return (inside(y) & inside(clean)).nonzero()[:, 0]
     i, j = rows(seen, True), rows(unseen, False)
-    assert not set(y[i].tolist()) & set(y[j].tolist())
-    called = lambda c: _some([str(data.names[k] if data.names else k) for k in c.tolist()])
+    called = lambda c: _some([data.names[k] if data.names else k for k in c.tolist()])
     which = f'seed {seed}' if half is None else f'half {half} of two complementary halves'
     split = f'class-disjoint, {which}: trained on {called(seen)}; held out {called(unseen)}'
     if left := len(y) - len(i) - len(j):
@@ -511,11 +509,14 @@ def validation_split(
                             'leave '
                             '--unseen out, or give the settings yourself (--tune False)')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
-        b = torch.isin(y, held).nonzero()[:, 0]
-        a = _others(len(y), b)
+        a, b = _sides(torch.isin(y, held))
         what = f'all of {len(held)} of {C} classes'
-    elif data.groups is not None: (a, b), what = _undivided(y, data.groups, split_seed), 'groups whole'
-    else: (a, b), what = _stratified(y, split_seed, exact=True), 'stratified by class'    # alike in size: to be stacked
+    elif data.groups is not None:
+        a, b = _undivided(y, data.groups, split_seed)
+        what = 'groups whole'
+    else:
+        a, b = _stratified(y, split_seed, exact=True)            # alike in size: to be stacked
+        what = 'stratified by class'
     if len(y[b].unique()) < 2:
         raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
                         'validation, expected three or more of each class: use more samples')

@@ -16,16 +16,15 @@ from fastcore.basics import patch
 import numpy as np, pandas as pd, torch
 from .core import UserError, check_range, discard, fingerprint, out_folder, patiently, plain_tensor
 from .core import printable, write_whole
-from .data import LabelledData, check_arrays, _pictures_first
+from .data import LabelledData, _check_x, _pictures_first
 from .run import VERIFIED, Where, data_of, measured
 from .features import frozen_features
 from .images import _check_columns, _some, read_vectors
-from .folders import decode_images, list_pictures, read_image
+from .folders import decode_images, list_pictures, read_image, _words
 from .metrics import verification_thresholds
 from .models import MODELS, embed, make_model, weights_hash
 from .measures import arm_label, backbone_of, data_label
 from .store import Run, locked
-
 
 # %% ../nbs/15b_embedder.ipynb #32e7ca4d
 LAYOUT = 1    # Raise it when an older reader would misunderstand the folder
@@ -229,7 +228,7 @@ def load_embedder(
         return TrainedEmbedder(about, model.to(device).eval(), frozen)
     except UserError: raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e:   # valid JSON that says something else
-        why = ' '.join(str(e).split())[:150]
+        why = _words(e)[:150]
         what = f"says in {FILES['about']} what does not fit its weights"
         raise _damaged(folder, f'{what} ({type(e).__name__}: {why})') from e
 
@@ -277,19 +276,16 @@ def _of_files(embedder, files):
     names = list(files)
     white = embedder.inputs.get('white')
     step = max(1, BLOCK//math.prod(embedder.shape))
-    zs = []
+    zs = [torch.zeros(0, embedder.dim)]
     bad = {}
-    done = 0
     for i in range(0, len(names), step):
         block = {n: files[n] for n in names[i:i + step]}
         images, wrong = decode_images(block, embedder.shape[1:], white)
         bad |= wrong
         x = [torch.from_numpy(_channels(embedder, a)) for a in images.values()]
-        with patiently(lambda: f'embedding pictures: {done:,} of {len(names):,}'):
+        with patiently(lambda: f'embedding pictures: {i:,} of {len(names):,}'):
             if x: zs.append(embedder.of_inputs(torch.stack(x)))
-        done += len(block)
-    z = torch.cat(zs) if zs else torch.zeros(0, embedder.dim)
-    return z, [n for n in names if n not in bad], bad
+    return torch.cat(zs), [n for n in names if n not in bad], bad
 
 def _of_arrays(embedder, path):
     "Does this file hold vectors, or pictures as an array?"
@@ -325,9 +321,7 @@ def _trained_columns(embedder, table):
 def _as_vectors(embedder, x):
     "Vectors, checked; of a table the columns that training had"
     if hasattr(x, 'columns'): x = _trained_columns(embedder, x)
-    x = plain_tensor(x, 'inputs')
-    n = len(x) if x.ndim else 0
-    x, _ = check_arrays(x, torch.zeros(n, dtype=torch.long), 'given', 0)
+    x = _check_x(plain_tensor(x, 'inputs'), 'given')
     if x.shape[1:] == embedder.shape: return x
     raise UserError(f'inputs of shape {tuple(x.shape)} were given, expected {_wanted(embedder)} as in training on '
                     f'{embedder.name}')
@@ -337,8 +331,7 @@ def _one(embedder, picture):
     _check_brightness(embedder)
     try: x = read_image(picture, embedder.shape[1:], embedder.inputs.get('white'))
     except Exception as e:                              # a broken file can raise anything
-        why = ' '.join(str(e).split()) or type(e).__name__
-        raise UserError(f'a picture cannot be read ({why}), expected another: leave it out') from e
+        raise UserError(f'a picture cannot be read ({_words(e)}), expected another: leave it out') from e
     return torch.from_numpy(_channels(embedder, x))
 
 def _channels_first(x, shape):
@@ -369,7 +362,7 @@ def _whole(embedder, x):
 # %% ../nbs/15b_embedder.ipynb #7e9b1d13
 def _decimal(embedder, x):
     "Pictures of decimal numbers, (N, c, h, w)"
-    x, _ = check_arrays(x, torch.zeros(len(x), dtype=torch.long), 'given', 0)
+    x = _check_x(x, 'given')
     if x.shape[1] == 1: x = x.expand(-1, embedder.shape[0], -1, -1)
     if x.shape[1:] != embedder.shape:
         raise UserError(f'decimal pictures of shape {tuple(x.shape)} were given, expected {_wanted(embedder)}: as '

@@ -132,8 +132,9 @@ def common_size(
 # %% ../nbs/08a_folders.ipynb #86c38ddc
 def cache_folder()->Path:  # None: there is no such folder, since nobody's home is known
     "Where pictures are kept once they are decoded: `DMC_CACHE`, else a folder in the user's cache"
-    own, user = os.environ.get('DMC_CACHE'), os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    try: return Path(own).expanduser() if own else Path(user).expanduser()/'deep_metric_compare'
+    user = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    folder = os.environ.get('DMC_CACHE') or f'{user}/deep_metric_compare'
+    try: return Path(folder).expanduser()
     except RuntimeError: return None
 
 def _key(files, *more):
@@ -244,12 +245,11 @@ def _twice(where, files, links):
 # %% ../nbs/08a_folders.ipynb #e29607b5
 def _left_out(kinds):
     "A line for each kind of thing that was left out"
-    return [f'left out: {len(v)} × {what}: {_some([*v])}'
+    return [f'left out: {len(v)} × {what}: {_some(v)}'
             for what, v in kinds.items() if v]
 
 def _sizes(k):
     "How many classes there are, and of how many members"
-    k = list(k)
     few, most = min(k), max(k)
     size = f'{few:,}' if few == most else f'{few:,} to {most:,}'
     return f"{len(k):,} class{'es'*(len(k) > 1)}, {size} each"
@@ -260,14 +260,15 @@ def _sorted(files, dirs, level=1, links=()):
     pictures = {n: None for n in files if n.lower().endswith(IMAGE_TYPES)}     # in order, and quick to look up
     # training first: there a picture stays
     where = {n: (p, c) for p in parts for n in pictures if (c := _class_of(n, p, level))}
-    twice = dict.fromkeys(_twice(where, files, links))
+    placed = {*where}
+    twice = _twice(where, files, links)
     for n in twice: del where[n]
     full = {f'{p}{c}' for p, c in where.values()}
     def at_level(d, p): return d.startswith(p) and d.count('/') == p.count('/') + level - 1
     tops = [d for p in parts for d in dirs if at_level(d, p) and f'{d}/' not in parts]
     out = {'folder without pictures': [d for d in tops if unicodedata.normalize('NFC', d) not in full],
-           'link to a picture that is there already': [*twice],
-           'picture outside the class folders': [n for n in pictures if n not in where and n not in twice],
+           'link to a picture that is there already': twice,
+           'picture outside the class folders': [n for n in pictures if n not in placed],
            'file of another kind': [n for n in files if n not in pictures]}
     return parts, where, out
 

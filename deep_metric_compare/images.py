@@ -23,41 +23,38 @@ from .published import *
 LABEL_NAMES = 'label', 'labels', 'y', 'class', 'classes', 'target', 'targets', 'category'
 VECTOR_NAMES = 'embeddings', 'embedding', 'x', 'vectors', 'vector', 'features', 'emb', 'data'
 
-def _again(name, names):
-    "Is it the second column of a name? pandas calls it name.1"
+def _first_name(name, names):
+    "What the second column of a name is called, which pandas calls name.1; any other name as it is"
     first, dot, number = name.rpartition('.')
-    return bool(dot) and number.isdigit() and first in names
+    return first if dot and number.isdigit() and first in names else name
 
 def _label_name(cols, label, path):
     "Which column or array holds the labels"
+    if label in cols: return label
     if label:
-        if label not in cols:
-            raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds "
-                            f"{_some([*cols])}")
-        return label
-    def usual(n):
-        if _again(n, cols): n = n.rpartition('.')[0]
-        return n.lower() in LABEL_NAMES
-    found = [n for n in cols if usual(n)]
+        raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds {_some(cols)}")
+    found = [n for n in cols if _first_name(n, cols).lower() in LABEL_NAMES]
     if len(found) == 1: return found[0]
-    raise UserError(f"{path.name} holds {_some([*cols])}, of which {len(found)} can be the labels, expected one named "
+    raise UserError(f"{path.name} holds {_some(cols)}, of which {len(found)} can be the labels, expected one named "
                     f"{_some(LABEL_NAMES)}: rename it, or say which with --label (label=)")
 
 def _runs(names):
-    "Numbered runs among names: their beginning → the names, by number"
+    "Numbered runs among names: numbers and names of each"
     runs = {}
     for n in names:
-        m = re.fullmatch(r'(.*[^0-9]|)([0-9]+)', n, re.DOTALL)
-        if m: runs.setdefault(m[1], []).append((int(m[2]), n))
-    return {p: sorted(r) for p, r in runs.items() if len(r) > 1}
+        m = re.fullmatch('(.*?)([0-9]+)', n, re.DOTALL)
+        if not m: continue
+        start, number = m.groups()
+        runs.setdefault(start, []).append((int(number), n))
+    several = [sorted(r) for r in runs.values() if len(r) > 1]
+    return [tuple(zip(*r)) for r in several]
 
-def _without_gaps(run, path):
+def _without_gaps(numbers, names, path):
     "The names of a run, which counts from 0 or 1"
-    numbers, names = zip(*run)
-    counted = range(numbers[0], numbers[0] + len(run))
-    if numbers[0] < 2 and [*numbers] == [*counted]: return [*names]
-    raise UserError(f"{path.name} holds {len(run)} columns from '{names[0]}' to '{names[-1]}', expected to count from "
-                    "0 or 1 without a gap: say which are the vector with --vectors (vectors=)")
+    counted = range(numbers[0], numbers[0] + len(names))
+    if numbers[0] < 2 and numbers == tuple(counted): return [*names]
+    raise UserError(f"{path.name} holds {len(names)} columns from '{names[0]}' to '{names[-1]}', expected to count "
+                    "from 0 or 1 without a gap: say which are the vector with --vectors (vectors=)")
 
 # %% ../nbs/08c_images.ipynb #651e7398
 def _vector_names(cols, y, vectors, path):
@@ -66,17 +63,19 @@ def _vector_names(cols, y, vectors, path):
     if vectors:
         patterns = [p.strip() for p in vectors.split(',')]
         chosen = [n for n in rest if any(fnmatchcase(n, p) for p in patterns)]
-        if len(chosen) == 1 or chosen and all(cols[n].ndim == 1 for n in chosen): return chosen
+        plain = all(cols[n].ndim == 1 for n in chosen)
+        if len(chosen) == 1 or chosen and plain: return chosen
         raise UserError(f"vectors was '{vectors}', which names {_some(chosen) or 'nothing'} in {path.name}, expected "
                         f"columns of numbers, or one of lists, among {_some(rest)}")
     lists = [n for n in rest if cols[n].ndim > 1]
     named = [n for n in lists if n.lower() in VECTOR_NAMES]
     if len(named) == 1: return named
-    runs = _runs(n for n in rest if cols[n].ndim == 1 and not _again(n, cols))
+    plain = [n for n in rest if cols[n].ndim == 1]
+    runs = _runs(n for n in plain if _first_name(n, cols) == n)
     if len(lists) == 1 and not runs: return lists
-    if len(runs) == 1 and not lists: return _without_gaps(*runs.values(), path)
-    either = lists + [f'{first} … {last}' for (_, first), *_, (_, last) in runs.values()]
-    raise UserError(f"{path.name} holds {_some([*cols])}, of which {_some(either) or 'nothing'} can be the vector, "
+    if len(runs) == 1 and not lists: return _without_gaps(*runs[0], path)
+    either = lists + [f'{names[0]} … {names[-1]}' for _, names in runs]
+    raise UserError(f"{path.name} holds {_some(cols)}, of which {_some(either) or 'nothing'} can be the vector, "
                     "expected one numbered run of columns (e0, e1, …) or one of lists: say which with --vectors 'e*' "
                     "(vectors=)")
 
@@ -85,15 +84,14 @@ def _numbers(a, name, path):
     if a.dtype.kind in 'fiub': return a.astype(np.float64)
     import pandas as pd
     values = pd.Series(a, dtype=object)
-    plain = values.where(values.map(lambda v: isinstance(v, (str, int, float))))
-    numbers = pd.to_numeric(plain, errors='coerce').astype(np.float64)
+    plain = values.map(lambda v: isinstance(v, (str, int, float)))
+    numbers = pd.to_numeric(values.where(plain), errors='coerce').astype(np.float64)
     bad = np.flatnonzero(numbers.isna() & values.notna())
-    if len(bad):
-        row = bad[0]
-        others = f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''
-        raise UserError(f"{path.name} holds {str(a[row])!r} in column '{name}', row {row}, expected a "
-                        f"number{others}: put it right, or leave the column out with --vectors (vectors=)")
-    return numbers.to_numpy()
+    if not len(bad): return numbers.to_numpy()
+    row = bad[0]
+    others = f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''
+    raise UserError(f"{path.name} holds {str(a[row])!r} in column '{name}', row {row}, expected a number{others}: put "
+                    "it right, or leave the column out with --vectors (vectors=)")
 
 # %% ../nbs/08c_images.ipynb #ceffb4fc
 def _side_by_side(cols, names, path):
@@ -102,27 +100,21 @@ def _side_by_side(cols, names, path):
     if len(names) == 1 and one.ndim > 1: return one
     return np.stack([_numbers(cols[n], n, path) for n in names], 1)
 
-def _vectors(cols, y, vectors, path):
-    "The vectors, the columns or arrays they are made of, and those that are left"
-    names = _vector_names(cols, y, vectors, path)
-    taken = {*names, y}
-    return _side_by_side(cols, names, path), names, [n for n in cols if n not in taken]
-
-def _as_written(cols, name, path):
+def _as_written(a, name, path):
     "A column of labels; as text where numbers or gaps would lose what a .csv file says: 01 beside 1, a class NA"
-    a = cols[name]
     if path.suffix.lower() != '.csv' or a.dtype.kind not in 'iuO': return a
-    text = _csv(path, usecols=[name], dtype=str, keep_default_na=False)[name].str.strip().to_numpy(dtype=object)
-    return a if a.dtype.kind in 'iu' and (text == a.astype(str)).all() else text
+    column = _csv(path, usecols=[name], dtype=str, keep_default_na=False)[name]
+    text = column.str.strip().to_numpy(dtype=object)
+    same = a.dtype.kind in 'iu' and (text == a.astype(str)).all()
+    return a if same else text
 
 def _numbered_groups(cols, name, path):
     "Take the column of groups out of the others, as numbers; None where none was asked for"
     if name is None: return None
     if name not in cols:
-        raise UserError(f"groups was '{name}', expected one of {path.name}'s columns: {_some(list(cols), 10)}")
-    written = _as_written(cols, name, path).astype(str)
-    del cols[name]
-    return np.unique(written, return_inverse=True)[1]
+        raise UserError(f"groups was '{name}', expected one of {path.name}'s columns: {_some(cols)}")
+    written = _as_written(cols.pop(name), name, path)
+    return np.unique(written.astype(str), return_inverse=True)[1]
 
 def _called(names):
     "Columns in words"
@@ -133,29 +125,30 @@ def _called(names):
 def _missing(y):
     "Which labels are not there: none at all, no number, or blank"
     import pandas as pd
-    return pd.isna(y) | np.array([isinstance(v, (str, bytes)) and not v.strip() for v in y], dtype=bool)
+    blank = [isinstance(v, (str, bytes)) and not v.strip() for v in y]
+    return pd.isna(y) | np.array(blank, dtype=bool)
 
 def _numbered(y, path):
     "Labels as numbers, and the names of the classes where labels are text; two ways to write one name are one"
-    y = np.asarray(y)
     if y.ndim != 1: return y, ()
-    missing = [*map(str, np.flatnonzero(_missing(y)))]
-    if missing:
+    missing = np.flatnonzero(_missing(y))
+    if len(missing):
         raise UserError(f"{path.name} has no label in {len(missing)} of {len(y)} rows (row {_some(missing, 5)}), "
                         "expected one for each: fill them in or leave these rows out")
     if y.dtype.kind == 'S': y = np.char.decode(y, 'utf-8', 'surrogateescape')
     if y.dtype.kind == 'O': y = np.array(y.tolist())
     if y.dtype.kind != 'U': return y, ()
-    names, y = np.unique([unicodedata.normalize('NFC', v.strip()) for v in y], return_inverse=True)
-    return y, tuple(map(printable, names.tolist()))
+    written = [unicodedata.normalize('NFC', v.strip()) for v in y]
+    names, y = np.unique(written, return_inverse=True)
+    return y, tuple(map(printable, names))
 
 def _listed(a):
     "A column of lists, or of lists as text, as a matrix; anything else as it is"
-    first = a[0] if a.dtype == object and len(a) else None
-    if isinstance(first, str) and first.startswith('['):
+    if a.dtype != object or not len(a): return a
+    if isinstance(a[0], str) and a[0].startswith('['):
         try: a = [json.loads(v) for v in a]
         except ValueError: return a
-    elif not isinstance(first, (list, tuple, np.ndarray)): return a
+    elif not isinstance(a[0], (list, tuple, np.ndarray)): return a
     return np.stack([np.asarray(v, np.float64) for v in a])
 
 def _csv(path, **kwargs):
@@ -168,7 +161,7 @@ def _columns(path):
     "What a file holds: name → array"
     kind = path.suffix.lower()
     if kind == '.npz':
-        with np.load(path, allow_pickle=False) as z: return {n: z[n] for n in z.files}
+        with np.load(path, allow_pickle=False) as z: return dict(z)
     if kind == '.npy':
         a = np.load(path, allow_pickle=False)
         if not a.dtype.names:
@@ -182,13 +175,15 @@ def _columns(path):
 # %% ../nbs/08c_images.ipynb #594fd502
 @contextmanager
 def _file_of_vectors(path):
-    "What is wrong with a file, or with what stands in it, in a sentence"
-    kinds, kind = ('.npz', '.npy', '.csv', '.parquet'), path.suffix.lower()
+    "What is wrong with a file, or with what stands in it, in a sentence; and a line where reading lasts"
+    kind = path.suffix.lower()
     expected = 'a file of embeddings (.npz, .npy, .csv or .parquet)'
-    if kind not in kinds: raise UserError(f"{path.name} ends in '{path.suffix}', expected {expected}")
+    if kind not in ('.npz', '.npy', '.csv', '.parquet'):
+        raise UserError(f"{path.name} ends in '{path.suffix}', expected {expected}")
     if not path.is_file():
         raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected {expected}")
-    try: yield
+    try:
+        with patiently(lambda: f'reading {printable(path.name)}'): yield
     except UserError: raise
     except ImportError as e:
         raise UserError(f"{path.name} needs pyarrow to be read: pip install pyarrow, or save the data as .npz") from e
@@ -196,14 +191,18 @@ def _file_of_vectors(path):
         raise UserError(f"{path.name} cannot be read as {kind} ({_words(e)}): save it again, as numbers and text "
                         "without Python objects") from e
 
-def _load_vectors(path, label, vectors, groups=None):
+def _load_vectors(path, label, vectors, groups):
     "Vectors, labels, what to read again of further files, what is left, and what rows belong to"
     with _file_of_vectors(path):
         cols = _columns(path)
         source = _numbered_groups(cols, groups, path)
-        y = _label_name(cols, label, path)
-        x, names, rest = _vectors(cols, y, vectors, path)
-        return x, _as_written(cols, y, path), dict(columns=names, label=y), rest, source
+        label = _label_name(cols, label, path)
+        columns = _vector_names(cols, label, vectors, path)
+        x = _side_by_side(cols, columns, path)
+        y = _as_written(cols[label], label, path)
+    taken = {*columns, label}
+    unused = [n for n in cols if n not in taken]
+    return x, y, dict(columns=columns, label=label), unused, source
 
 # %% ../nbs/08c_images.ipynb #b086151f
 def embeddings_data(
@@ -216,26 +215,25 @@ def embeddings_data(
 )->LabelledData:      # float32 vectors, or pictures; `found`: what was found; `names`: the classes, if labels are text
     "A file of vectors and labels as data"
     path = Path(path).expanduser()
-    with patiently(lambda: f'reading {printable(path.name)}'):
-        x, y, reading, unused, source = _load_vectors(path, label, vectors, groups)
+    x, y, reading, unused, source = _load_vectors(path, label, vectors, groups)
     y, names = _numbered(y, path)
+    called = printable(name or path.name)
     try:
         x, y = check_arrays(_laid_out(x), y)
         classes, c, count = y.unique(return_inverse=True, return_counts=True)
         alone = (count[c] == 1) & (y >= 0)
-        kept = ~alone
-        if source is not None: source = torch.from_numpy(source)[kept]
-        data = array_data(x[kept], y[kept], name=printable(name or path.name), split_seed=split_seed, groups=source)
+        if source is not None: source = source[~alone]
+        data = array_data(x[~alone], y[~alone], name=called, split_seed=split_seed,
+                          groups=source)
     except UserError as e: raise UserError(f"{path.name}: {e}") from None
-    k = count[(classes >= 0) & (count > 1)]
+    sizes = count[(classes >= 0) & (count > 1)].tolist()
     what = 'pictures' if x.ndim == 4 and x.shape[1] in (1, 3) else 'vectors'
-    found = f"{what} {_called(reading['columns'])}, labels '{reading['label']}'"
-    lines = [f"{printable(path.name)}: {len(x):,} rows; {printable(found)}",
-             f"{what}: {int(k.sum()):,} in {_sizes(k.tolist())}"]
+    found = f"{path.name}: {len(x):,} rows; {what} {_called(reading['columns'])}, labels '{reading['label']}'"
+    lines = [printable(found), f"{what}: {sum(sizes):,} in {_sizes(sizes)}"]
     outside = int((y < 0).sum())
     if outside: lines.append(f"label −1: {outside:,} rows, which are in no class")
     if data.found: lines.append(data.found)
-    lonely = [names[i] if names else str(i) for i in y[alone].tolist()]
+    lonely = [names[i] if names else i for i in y[alone].tolist()]
     kind = 'column' if path.suffix.lower() in ('.csv', '.parquet') else 'array'
     out = {'class with a single vector, which has no partner': lonely,
            f'{kind} that is no part of the {what}': unused}
@@ -251,7 +249,7 @@ def _check_columns(cols, columns, what):
     gone = [n for n in columns if n not in cols]
     if not gone: return
     raise UserError(f"{what} lacks {_some(gone, 3)}, expected the {len(columns):,} columns or arrays that training had "
-                    f"({_called(columns)}): it holds {_some([*cols])}")
+                    f"({_called(columns)}): it holds {_some(cols)}")
 
 def _label_texts(labels):
     "Labels as text, '' where there is none"
@@ -268,28 +266,29 @@ def read_vectors(
 )->tuple:              # (N, D) array; class of each row as text, '' where the file does not say
     "Vectors of a file that needs no labels"
     path = Path(path).expanduser()
-    with _file_of_vectors(path), patiently(lambda: f'reading {printable(path.name)}'):
+    with _file_of_vectors(path):
         if path.suffix.lower() == '.npy':
             a = np.load(path, allow_pickle=False)
             if not a.dtype.names: return a, ['']*len(a)
         cols = _columns(path)
-        usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns and cols[n].ndim == 1]
-        y = usual[0] if len(usual) == 1 else None
-        if label in cols: y = label
+        if label not in cols:
+            usual = [n for n in cols if n.lower() in LABEL_NAMES and n not in columns
+                     and cols[n].ndim == 1]
+            label = usual[0] if len(usual) == 1 else None
         _check_columns(cols, columns, path.name)
-        names = columns or _vector_names(cols, y, None, path)
-        labels = _as_written(cols, y, path) if y else np.full(len(cols[names[0]]), '')
-        return _side_by_side(cols, names, path), _label_texts(labels)
+        names = columns or _vector_names(cols, label, None, path)
+        x = _side_by_side(cols, names, path)
+        labels = _as_written(cols[label], label, path) if label else np.full(len(x), '')
+        return x, _label_texts(labels)
 
 # %% ../nbs/08c_images.ipynb #ec48b91e
 def data_hash(
     data  # LabelledData of arrays
 )->str:   # 12 hexadecimal digits
     "A fingerprint of inputs, labels and groups"
-    held = [data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test]
-    if data.groups is not None: held.append(data.groups)
     parts = []
-    for t in held: parts += [f'{t.dtype}{tuple(t.shape)}', t]
+    for t in (data.x, data.y, data.clean, data.x_test, data.y_test, data.clean_test, data.groups):
+        if t is not None: parts += [f'{t.dtype}{tuple(t.shape)}', t]
     return fingerprint(*parts)[:12]
 
 def register_data(
@@ -316,9 +315,11 @@ def read_again(
                         "register_data makes data known that were arrays, or that an older version recorded")
     (read, how), *steps = origin['steps']
     if path is not None: how = how | dict(path=str(path))
+    def made(step, *args, **kw):
+        return ORIGINS[check_choice(step, ORIGINS, 'step')](*args, **kw)
     try:
-        data = ORIGINS[check_choice(read, ORIGINS, 'step')](**how)
-        for step, kw in steps: data = ORIGINS[check_choice(step, ORIGINS, 'step')](data, **kw)
+        data = made(read, **how)
+        for step, kw in steps: data = made(step, data, **kw)
     except UserError as e: raise UserError(f"the data of {run} cannot be read again: {e}") from None
     if data_hash(data) != name[-12:]:
         raise UserError(f"{how.get('path', read)} holds other data than {run} had: bring those of then, or say where "

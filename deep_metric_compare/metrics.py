@@ -25,33 +25,36 @@ def _listed(rows):
 def _where_float64(x): return x.cpu() if x.device.type == 'mps' else x            # Apple's GPUs have none
 
 # %% ../nbs/05_metrics.ipynb #2de81549
+def _check_points(emb, what):
+    "Refuse embeddings that cannot be measured"
+    emb = plain_tensor(emb, what).detach()
+    if emb.ndim != 2 or 0 in emb.shape:
+        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or "
+                        "stack them first")
+    if not emb.is_floating_point():
+        raise UserError(f"the {what} are {emb.dtype}, expected floating-point numbers: convert them with .float()")
+    bad = ~emb.isfinite().all(1)
+    if bad.any():
+        raise UserError(f"{int(bad.sum())} of {len(emb)} rows of the {what} hold NaN or infinity ({_listed(bad)}): look "
+                        "at these points, or at the training that made them")
+    return _where_float64(emb)
+
 def check_embeddings(
     emb,                    # Embeddings (N, D) of a floating dtype: a tensor, an array, a table, lists
     labels,                 # Labels (N), whole numbers; negative: a point without a class
     what:str='embeddings',  # What they are, for the message
 )->tuple:                   # The embeddings, detached, where there is float64; the labels as int64 on the same device
     "Refuse embeddings and labels that cannot be measured, and say why"
-    emb = plain_tensor(emb, what).detach()
-    labels = plain_tensor(labels, f'labels of the {what}').detach()
-    N = emb.shape[0] if emb.ndim else 0
-    if emb.ndim != 2 or 0 in emb.shape:
-        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or "
-                        "stack them first")
-    if not emb.is_floating_point():
-        raise UserError(f"the {what} are {emb.dtype}, expected floating-point numbers: convert them with .float()")
-    if labels.ndim == 2 and labels.shape[0] == N and labels.shape[1] > 1:
+    emb = _check_points(emb, what)
+    labels = plain_tensor(labels, f'labels of the {what}')
+    N = len(emb)
+    if labels.ndim == 2 and len(labels) == N and labels.shape[1] > 1:
         raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one number per "
                         "row; of one-hot rows give labels.argmax(1)")
     if labels.shape != (N,):
         raise UserError(f"the labels of the {what} have shape {tuple(labels.shape)}, expected ({N},): one label per "
                         "row, for instance labels.reshape(-1)")
-    labels = plain_labels(labels, f'labels of the {what}')
-    bad = ~emb.isfinite().all(1)
-    if bad.any():
-        raise UserError(f"{int(bad.sum())} of {N} rows of the {what} hold NaN or infinity ({_listed(bad)}): look at "
-                        "these points, or at the training that made them")
-    emb = _where_float64(emb)
-    return emb, labels.to(emb.device)
+    return emb, plain_labels(labels, f'labels of the {what}').to(emb.device)
 
 # %% ../nbs/05_metrics.ipynb #72612012
 def rank_scores(
@@ -342,24 +345,20 @@ def ranked_hits(
     return col, hit
 
 # %% ../nbs/05_metrics.ipynb #2e9a4c11
-def _distinct(emb, labels):
-    "One row of each kind, which of them each row is, and how often each occurs; None unless at least half are copies"
+def _merged(emb, labels):
+    "One row of each kind, which of them each row is, and how often each occurs; unless half are copies, all rows once"
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[emb.element_size()]
     drawn = torch.randint(-2**62, 2**62, (emb.shape[1],), generator=stream(0, 'evaluation'))
     r = drawn.to(emb.device)
     mixed = lambda b: ((b + 0).view(whole).long()*r).sum(1)           # + 0: no negative zeros
     code = torch.cat([mixed(b) for b in emb.split(1024)]) + labels*0x9E3779B97F4A7C1
     kinds, place, n = code.unique(return_inverse=True, return_counts=True)
-    if 2*len(kinds) > len(emb): return None
-    kept = place.argsort()[n.cumsum(0) - n]                           # any row of a kind stands for it
-    one = kept[place]                                                 # for each row, the one that stands for it
-    alike = (emb[one] == emb).all() and (labels[one] == labels).all()
-    return (kept, place, n) if alike else None
-
-def _merged(emb, labels):
-    "Like `_distinct`, and all rows once where few are copies"
+    if 2*len(kinds) <= len(emb):
+        kept = place.argsort()[n.cumsum(0) - n]                       # any row of a kind stands for it
+        one = kept[place]                                             # for each row, the one that stands for it
+        if (emb[one] == emb).all() and (labels[one] == labels).all(): return kept, place, n
     every = torch.arange(len(emb), device=emb.device)
-    return _distinct(emb, labels) or (every, every, torch.ones_like(every))
+    return every, every, torch.ones_like(every)
 
 # %% ../nbs/05_metrics.ipynb #cd5f3c23
 def _matches(labels, gallery_labels, n):
@@ -504,8 +503,7 @@ def knn_predict(
 )->torch.Tensor:      # Predicted labels (N), int64
     "The majority label among the `k` nearest training points"
     train_emb, train_labels = check_embeddings(train_emb, train_labels, 'training embeddings')
-    emb = plain_tensor(emb, 'embeddings')
-    emb, _ = check_embeddings(emb, torch.zeros(emb.shape[:1], dtype=torch.long))
+    emb = _check_points(emb, 'embeddings')
     train_emb, train_labels = _like(emb, train_emb, train_labels)
     k = int(check_range(k, 'k', 1, len(train_emb), whole=True))
     kept, _, n = _merged(train_emb, train_labels)
@@ -552,7 +550,7 @@ def knn_accuracy(
 def _pairs_of(emb, labels, entries):
     "Each pair once, in blocks: bits of the distance, which sort as distances do; are classes equal? Both labels"
     emb = emb.double()
-    rows = max(1, entries//len(emb))
+    rows = max(1, int(entries)//len(emb))
     for i in range(0, len(emb), rows):
         d = torch.cdist(emb[i:i + rows], emb[i:], compute_mode='donot_use_mm_for_euclid_dist')
         later = torch.ones_like(d, dtype=torch.bool).triu_(1)
@@ -608,10 +606,10 @@ def _crossing(pairs, held, met, entries):
 
 def _pair_counts(labels):
     "Numbers of negative and of positive pairs"
-    pairs = lambda n: int((n*(n - 1)//2).sum())
-    same = pairs(labels[labels >= 0].unique(return_counts=True)[1])
-    unknown = pairs((labels < 0).sum())
-    return pairs(torch.tensor(len(labels))) - same - unknown, same
+    count = labels[labels >= 0].unique(return_counts=True)[1]
+    outliers = len(labels) - int(count.sum())
+    same = sum(math.comb(n, 2) for n in count.tolist())
+    return math.comb(len(labels), 2) - math.comb(outliers, 2) - same, same
 
 # %% ../nbs/05_metrics.ipynb #0957a9fb
 def verification_thresholds(
@@ -623,7 +621,7 @@ def verification_thresholds(
     "Thresholds that hold the share of false accepts: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
     negative, positive = _pair_counts(labels)
-    pairs, res = _passes(emb, labels, int(entries)), {}
+    pairs, res = _passes(emb, labels, entries), {}
     for far in fars:
         check_range(far, 'share of false accepts', 0, 1, open_low=True)
         allowed = math.floor(far*negative + 1e-9)
@@ -631,7 +629,7 @@ def verification_thresholds(
         elif allowed >= negative: t = float('inf')
         else:
             met = lambda n, p: n > allowed
-            t, *_ = _crossing(pairs, negative + positive, met, int(entries))
+            t, *_ = _crossing(pairs, negative + positive, met, entries)
         res[f'threshold@{100*far:g}%'] = t
     return res
 
@@ -642,7 +640,7 @@ def equal_error_rate(
 )->float:              # In [0, 1]; NaN without pairs of both kinds
     "The smallest, over thresholds, of the larger of false accepts and false rejects: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
-    return _equal_error(_passes(emb, labels, int(entries)), *_pair_counts(labels), int(entries))
+    return _equal_error(_passes(emb, labels, entries), *_pair_counts(labels), entries)
 
 def _equal_error(pairs, N, P, entries):
     "The same, from N negative and P positive pairs"
@@ -703,12 +701,12 @@ def verification_metrics(
 )->dict:               # `tar@…`, `far@…` per threshold, `far_spread` at the first, `eer`, thresholds, numbers of pairs
     "True and false accepts at given thresholds: @eq-verification"
     emb, labels = check_embeddings(emb, labels)
-    N, P = _pair_counts(labels)
     ids, C = _numbered(labels)
-    pairs = _passes(emb, ids, int(entries))
-    rates = _rates(thresholds, *_accepts(pairs, ids, C, thresholds))
-    eer = _equal_error(pairs, N, P, int(entries))
-    return rates | dict(eer=eer, **thresholds, positive_pairs=P, negative_pairs=N)
+    pairs = _passes(emb, ids, entries)
+    counts = _accepts(pairs, ids, C, thresholds)
+    N, P = map(int, counts[1])
+    eer = _equal_error(pairs, N, P, entries)
+    return _rates(thresholds, *counts) | dict(eer=eer, **thresholds, positive_pairs=P, negative_pairs=N)
 
 # %% ../nbs/05_metrics.ipynb #ee778e04
 def crossed_verification(
@@ -729,10 +727,10 @@ def crossed_verification(
     partners = torch.zeros(len(ids), 2, dtype=torch.float64, device=ids.device)
     for own in (fold, ~fold):
         thresholds = verification_thresholds(emb[~own], labels[~own], fars, entries)
-        pairs = _passes(emb[own], ids[own], int(entries))
+        pairs = _passes(emb[own], ids[own], entries)
         counts.append(_accepts(pairs, ids[own], C, thresholds))
         first = next(iter(thresholds.values()))
-        if per_point: partners[own] = _partners(emb[own], ids[own], first, int(entries))
+        if per_point: partners[own] = _partners(emb[own], ids[own], first, entries)
     total = [a + b for a, b in zip(*counts)]
     N, P = map(int, total[1])
     eer = equal_error_rate(emb, labels, entries)
@@ -745,7 +743,7 @@ def _partners(emb, ids, threshold, entries):
     res = torch.zeros(len(ids), 2, dtype=torch.float64, device=ids.device)
     for c in ids[ids >= 0].unique():
         own = (ids == c).nonzero()[:, 0]
-        for i in own.split(max(1, entries//len(own))):
+        for i in own.split(max(1, int(entries)//len(own))):
             d = torch.cdist(emb[i].double(), emb[own].double(), compute_mode='donot_use_mm_for_euclid_dist')
             other = i[:, None] != own
             accepted = (d < threshold) & other
@@ -763,22 +761,6 @@ def _influence(partners, ids):
     return each.masked_fill(~known, math.nan)
 
 # %% ../nbs/05_metrics.ipynb #3453bbe8
-def _linear_probe(x, y, emb, C):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-    known = y >= 0
-    x, y = x[known].double().cpu().numpy(), y[known].cpu().numpy()
-    asked = emb.double().cpu().numpy()
-    one_class = (y == y[0]).all()
-    if not len(asked) or one_class: return np.full(len(asked), y[0])         # nothing to fit
-    scale = StandardScaler().fit(x)
-    x, asked = scale.transform(x), scale.transform(asked)
-    if x.shape[1] > len(x):
-        turned = np.linalg.qr(x.T)[0]                # the weights lie in the span of the points: fewer coordinates
-        x, asked = x @ turned, asked @ turned
-    newton = LogisticRegression(C=C, solver='newton-cg', tol=1e-6, max_iter=1000)
-    return newton.fit(x, y).predict(asked)
-
 def linear_predict(
     train_emb,     # Embeddings (M, D) to fit
     train_labels,  # Their labels (M), as a user has them; negative ones are left out
@@ -786,10 +768,22 @@ def linear_predict(
     C:float=1.     # Inverse strength of the penalty
 )->torch.Tensor:   # A label for each (N)
     "The class that a logistic regression on standardised embeddings names: @eq-linear"
-    emb, none = check_embeddings(emb, torch.zeros(len(emb)).long())
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+    emb = _check_points(emb, 'embeddings')
     x, y = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
-    if (y < 0).all(): raise UserError('all labels of the training embeddings are negative, expected some classes')
-    return torch.from_numpy(_linear_probe(x, y, emb, C)).to(none)
+    x, y = x[y >= 0], y[y >= 0]
+    if not len(y): raise UserError('all labels of the training embeddings are negative, expected some classes')
+    if (y == y[0]).all(): return y[0].expand(len(emb)).clone()               # nothing to fit
+    x, y, asked = (o.cpu().numpy() for o in (x.double(), y, emb.double()))
+    scale = StandardScaler().fit(x)
+    x, asked = scale.transform(x), scale.transform(asked)
+    if x.shape[1] > len(x):
+        turned = np.linalg.qr(x.T)[0]      # the weights lie in the span of the points: fewer coordinates
+        x, asked = x @ turned, asked @ turned
+    newton = LogisticRegression(C=C, solver='newton-cg', tol=1e-6, max_iter=1000)
+    named = newton.fit(x, y).predict(asked)
+    return torch.from_numpy(named).to(emb.device)
 
 def linear_accuracy(
     train_emb,     # Embeddings (M, D) to fit
@@ -803,8 +797,8 @@ def linear_accuracy(
     x, y = _like(emb, *check_embeddings(train_emb, train_labels, 'training embeddings'))
     asked = labels >= 0
     if not asked.any() or (y < 0).all(): return float('nan')
-    named = _linear_probe(x, y, emb[asked], C)
-    return float((named == labels[asked].cpu().numpy()).mean())
+    right = linear_predict(x, y, emb[asked], C) == labels[asked]
+    return right.double().mean().item()
 
 # %% ../nbs/05_metrics.ipynb #0a6698b9
 def nmi(
@@ -819,12 +813,11 @@ def nmi(
     from sklearn.metrics import normalized_mutual_info_score
     emb, labels = check_embeddings(emb, labels)
     known = labels >= 0
-    x, y = (o[known].cpu().numpy() for o in (emb.double(), labels))
-    C = len(set(y.tolist()))
+    x, y = emb[known].double().cpu().numpy(), labels[known].cpu().numpy()
+    C = len(np.unique(y))
     if C < 2: return float('nan')
     start = int(torch.randint(2**31 - 1, (), generator=stream(seed, 'evaluation')))
-    with warnings.catch_warnings():
-        # fewer distinct points than classes: a low score says so
-        warnings.simplefilter('ignore', ConvergenceWarning)
+    # fewer distinct points than classes: a low score says so
+    with warnings.catch_warnings(action='ignore', category=ConvergenceWarning):
         found = KMeans(C, n_init=10, random_state=start).fit_predict(x)
     return float(normalized_mutual_info_score(y, found))

@@ -8,7 +8,7 @@ __all__ = ['IDX_SUMS', 'fashion_mnist_data', 'data_folder', 'find_published', 'f
            'cub_data', 'cars_data']
 
 # %% ../nbs/08b_published.ipynb #ccc8cdca
-import gzip, hashlib, io, json, os, pickle, shutil, sys, tarfile
+import gzip, hashlib, io, json, math, os, pickle, shutil, sys, tarfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -108,12 +108,12 @@ def read_idx(
     if b[:3] != b'\0\0\x08' or len(b) < n:
         raise UserError(f"{path.name} does not begin as an IDX file of bytes does: download it again")
     shape = np.frombuffer(b[4:n], '>i4').tolist()
-    if int(np.prod(shape)) != len(b) - n:
+    values = np.frombuffer(b, np.uint8, offset=n)
+    if math.prod(shape) != len(values):
         size = '×'.join(map(str, shape))
-        raise UserError(f"{path.name} holds {len(b) - n:,} values, expected {size} as its header says: download it "
+        raise UserError(f"{path.name} holds {len(values):,} values, expected {size} as its header says: download it "
                         "again")
-    if len(b) == n: return torch.zeros(shape, dtype=torch.uint8)
-    return torch.frombuffer(bytearray(b), dtype=torch.uint8, offset=n).reshape(shape)
+    return torch.from_numpy(values.reshape(shape).copy())
 
 # %% ../nbs/08b_published.ipynb #aaae80d6
 _FILES = 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte'
