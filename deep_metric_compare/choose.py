@@ -291,7 +291,7 @@ def _lead(d):
     if gap.get(stop, 0.) >= 0:
         later = f'{arm_label(b)} is ahead at epoch {last}, past where {arm_label(a)} stops'
         return f'It depends on the length: on validation data {later}.'
-    when = 'after every epoch' if (gap <= 0).all() else f'at epoch {stop}'
+    when = 'after every epoch' if (gap < 0).all() else f'at epoch {stop}'
     return f'Validation data disagree: there {arm_label(b)} is ahead {when}.'
 
 def _rising(d):
