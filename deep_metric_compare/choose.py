@@ -161,8 +161,8 @@ def _verified(runs, losses, delta, alpha, where):
     return decide(scores, delta=delta, alpha=alpha, gap=gap)
 
 def _over_classes(runs, measure):
-    "Arm → mean over classes of the means over points; None where classes are alike in size, or points are not known"
-    if not _told(runs, measure): return None
+    "Arm → mean over classes of the means over points; None where classes are alike in size, or points have no scores"
+    if measure == 'verify' or not _told(runs, measure): return None       # there points add to a share of pairs
     answers = pd.concat([_answers(r, measure) for r in runs])
     t = answers.groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
