@@ -139,8 +139,8 @@ def checks_text(
     so = ': too many for an answer' if c.copied else ''
     if c.exact + c.near: lines.append(f'{copies_text(c)}{so}.')
     if c.unequal >= UNEQUAL:
-        lines.append(f'The largest held-out class has {c.unequal:.3g} times the samples of the smallest: the mean over '
-                     'classes stands beside the mean over samples.')
+        lines.append(f'The largest held-out class has {c.unequal:.3g} times the samples of the smallest: a mean over '
+                     'samples is mostly one over the largest classes.')
     if c.positives < 1:
         lines.append(f'An anchor finds {c.positives:.2g} samples of its own class in a batch, on average: use larger '
                      'batches, or --strategy published.')

@@ -26,7 +26,7 @@ from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, plan
-from .experiments import run_all, run_text, write_results
+from .experiments import run_all, run_text, write_results, _by_name
 from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer
 from .run import together, validation_scores
 from .images import draws_classes, register_data
@@ -161,8 +161,8 @@ def _verified(runs, losses, delta, alpha, where):
     return decide(scores, delta=delta, alpha=alpha, gap=gap)
 
 def _over_classes(runs, measure):
-    "Arm → mean over classes of the means over points; None where classes are alike in size, or points are not known"
-    if not _told(runs, measure): return None
+    "Arm → mean over classes of the means over points; None where classes are alike in size, or points have no scores"
+    if measure == 'verify' or not _told(runs, measure): return None       # there points add to a share of pairs
     answers = pd.concat([_answers(r, measure) for r in runs])
     t = answers.groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
@@ -291,7 +291,7 @@ def _lead(d):
     if gap.get(stop, 0.) >= 0:
         later = f'{arm_label(b)} is ahead at epoch {last}, past where {arm_label(a)} stops'
         return f'It depends on the length: on validation data {later}.'
-    when = 'after every epoch' if (gap <= 0).all() else f'at epoch {stop}'
+    when = 'after every epoch' if (gap < 0).all() else f'at epoch {stop}'
     return f'Validation data disagree: there {arm_label(b)} is ahead {when}.'
 
 def _rising(d):
@@ -678,6 +678,18 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
 # what is not tried where one of these is given
 GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])
 
+def _check_margins(margin, datasets, losses):
+    "Refuse margins of some losses or data sets: the others would have one that was neither given nor tuned"
+    if isinstance(margin, str): margin = _by_name(margin, losses)
+    if not isinstance(margin, dict): return
+    for d in datasets if {*margin} <= {*datasets} else ():
+        if d not in margin: raise UserError(f"margin was {margin!r}, expected one for {data_label(d)} too, or none")
+        _check_margins(margin[d], (), losses)
+    without = [l for l in losses if margin_name(l) and l not in margin]
+    if {*margin} <= {*losses} and without:
+        raise UserError(f"margin was {margin!r}, expected one for {' and '.join(without)} too, or none: then each loss "
+                        "is tuned")
+
 def _run_once(seen, configs, out, fresh, **kwargs):
     "Make or read runs; where they are to be repeated, each once"
     again = [c for c in configs if fresh and c not in seen]
@@ -773,6 +785,7 @@ def choose_loss(
     where = Where(data_dir, download, device, jobs, show)
     datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
     if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
+    if 'margin' in fields: _check_margins(fields['margin'], datasets, losses)
     given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]
     run = partial(_run_once, set(), out=out, fresh=fresh, where=where)
     parts = []

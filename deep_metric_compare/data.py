@@ -313,6 +313,12 @@ def _as_pictures(*parts):
     return *(x.float()/white for x in parts), found, dict(white=white)
 
 # %% ../nbs/08_data.ipynb #f154e299
+def _check_groups(groups, n):
+    "What each of `n` training samples comes from, as numbers"
+    groups = plain_labels(groups, 'groups')
+    if groups.shape == (n,): return groups
+    raise UserError(f'groups have shape {tuple(groups.shape)}, expected a number for each of {n} training samples')
+
 def array_data(
     x, y,                        # Training inputs (N, …), pictures as (N, h, w[, c]) too, and labels (N); −1: outlier
     x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, stratified; outliers stay in training
@@ -326,7 +332,7 @@ def array_data(
     if (x_test is None) != (y_test is None):
         raise UserError("one of x_test and y_test was given, expected both or neither")
     split, laid_out, groups_test = 'as given', x_test is not None, None
-    if groups is not None: groups = plain_labels(groups, 'groups')
+    if groups is not None: groups = _check_groups(groups, len(y))
     if laid_out: x_test, y_test = check_arrays(_laid_out(x_test, 'held-out'), y_test, 'held-out', min_classes=0)
     else:
         a, b, split = held_out_rows(y, split_seed, groups=groups)
@@ -336,6 +342,7 @@ def array_data(
         raise UserError(f"held-out inputs have shape {tuple(x_test.shape[1:])} each, expected {tuple(x.shape[1:])} as "
                         "in training")
     x, x_test, found, reading = _as_pictures(x, x_test)
+    if groups is not None and outliers == 'drop': groups = groups[y >= 0]
     return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
                         laid_out=laid_out, reading=reading, groups=groups, groups_test=groups_test)
 
@@ -392,7 +399,7 @@ def _to_a_third(quota, count):
     return quota.index_add(0, order, torch.full_like(order, 1 if off > 0 else -1))
 
 def _undivided(y, groups, seed):
-    "A third of the samples held out, groups whole, classes as alike as that allows"
+    "A third of the samples held out, groups whole with their outliers, classes as alike as that allows"
     from sklearn.model_selection import StratifiedGroupKFold
     inside = (y >= 0).nonzero()[:, 0]
     count = len(groups[inside].unique())
@@ -400,12 +407,12 @@ def _undivided(y, groups, seed):
         raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a '
                         'third can be held out: name what samples of one source share')
     fold = StratifiedGroupKFold(3, shuffle=True, random_state=seed).split(inside, y[inside], groups[inside])
-    held = inside[next(fold)[1]]
-    return _sides(torch.zeros_like(y, dtype=torch.bool).index_fill(0, held, True))
+    held = inside[torch.from_numpy(next(fold)[1])]
+    return _sides(torch.isin(groups, groups[held]))                # with the outliers of these groups
 
 # %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(
-    y,                    # Labels, (N); outliers have negative ones and stay in training
+    y,                    # Labels, (N); outliers have negative ones and stay in training, or with their group
     split_seed:int=0,     # Seed of the split
     classes:bool=None,    # Hold out whole classes? None: where most have fewer than six samples
     groups=None           # What each sample must not be parted from, (N) int64; None: each stands alone
@@ -423,7 +430,7 @@ def held_out_rows(
         how = f'whole classes held out, {len(held)} of {len(names)}{why}, split seed {split_seed}'
         return *_sides(torch.isin(y, held)), how
     a, b = _stratified(y, split_seed) if groups is None else _undivided(y, groups, split_seed)
-    kept = len(y[b].unique())
+    kept = int(torch.isin(names, y[b]).sum())
     if kept < 2:
         raise UserError(f'{len(names)} classes of {sizes} samples are too few to train on some and measure others, '
                         'expected two classes of three or more, or four classes of two or more: add samples, or give '
@@ -517,7 +524,7 @@ def validation_split(
     else:
         a, b = _stratified(y, split_seed, exact=True)            # alike in size: to be stacked
         what = 'stratified by class'
-    if len(y[b].unique()) < 2:
+    if torch.isin(data.classes, y[b]).sum() < 2:
         raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
                         'validation, expected three or more of each class: use more samples')
     split = (f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; '

@@ -37,7 +37,7 @@ from .backbones import made_by_code
 from .models import register_backbone, weights_hash
 from .report import keep_report
 from .run import _DATA_FIELDS, _but_seed, _checked_loss, GALLERY, MEASURED, Where
-from .run import data_of, drawn_anew, evaluate, find_data, linear_fits, model_of, prepare, run_one
+from .run import content_of, data_of, drawn_anew, evaluate, find_data, linear_fits, model_of, prepare, run_one
 from .run import run_together, together
 from .claims import tables
 from .measures import arm_label, data_label, runs_frame
@@ -271,6 +271,14 @@ def _to_make(configs, todo, stack, where):
     return [g for g in ([c for c in g if c in todo] for g in groups) if g]
 
 # %% ../nbs/15_experiments.ipynb #7cbc7441
+def _check_content(done, where):
+    "Refuse finished runs on other data than their name stands for now"
+    for c in sorted(done, key=lambda c: c.seed):                       # data are shared by runs of a seed
+        now = content_of(c, where)
+        if done[c].pairing.get('content', now) == now: continue
+        raise UserError(f"{done[c].path} holds a run on other data than '{c.dataset}' now stands for: repeat it with "
+                        "--fresh (fresh=True), name another folder with --out (out=), or give these data another name")
+
 def run_all(
     configs,            # From plan
     out,                # Folder of the experiment
@@ -286,6 +294,7 @@ def run_all(
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
+    _check_content(done, where)
     d = Display(sum(c.trained for c in todo), len(todo), show)
     say = store.say = d.say if show else where.notify
     where = replace(where, notify=say)
@@ -320,7 +329,7 @@ REGISTERS = dict(dataset=DATASETS, model=MODELS, loss=LOSSES, arm=ARMS)    # By 
 def _known(c, where):
     "What a run needs of this process: what was registered, and where it is made; who is told stays here"
     entries = {k: register.get(getattr(c, k)) for k, register in REGISTERS.items()}
-    return c, entries, replace(where, notify=warnings.warn)
+    return c, entries, content_of(c, where), replace(where, notify=warnings.warn)
 
 def _worth(groups, where):
     "Is there enough to do for processes that take seconds to start?"
@@ -340,17 +349,19 @@ def _end_with(parent):
         os._exit(1)
     threading.Thread(target=watch, name='end with parent', daemon=True).start()
 
-def _learn_of(c, entries):
-    "Register here what was registered in the process that asks"
+def _learn_of(c, entries, content, where):
+    "Register here what is registered in the process that asks; the same data are not loaded again"
     for k, entry in entries.items():
-        if entry is not None: REGISTERS[k].setdefault(getattr(c, k), entry)
+        register, name = REGISTERS[k], getattr(c, k)
+        same = k == 'dataset' and name in register and content_of(c, where) == content
+        if entry is not None and not same: register[name] = entry
 
 def _make_there(group, out, fresh, known):
     "Make runs in another process; returns them, and then the group, the seconds it took, and what is to be said"
     start, said = time.perf_counter(), []
     torch.set_num_threads(1)
-    c, entries, where = known
-    _learn_of(c, entries)
+    c, entries, content, where = known
+    _learn_of(c, entries, content, where)
     store = RunStore(out, said.append)
     runs = _make_group(group, store, fresh, replace(where, notify=said.append))
     return runs, (group, time.perf_counter() - start, said + store.notes)

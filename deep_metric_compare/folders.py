@@ -337,7 +337,7 @@ def read_folder(
 
 # %% ../nbs/08a_folders.ipynb #475d1b16
 def _sources(pattern, names, held=()):
-    "A number for each name, the same where a pattern finds the same; refuse a source on both sides"
+    "Numbers of names, and of held-out names, the same where a pattern finds the same; refuse a source on both sides"
     try: find = re.compile(pattern)
     except re.error as e:
         raise UserError(f"groups was '{pattern}', expected a regular expression, such as "
@@ -353,7 +353,8 @@ def _sources(pattern, names, held=()):
         raise UserError(f"{len(both)} of the groups by '{pattern}' are in training and held-out folders "
                         f"({_some(sorted(both), 3)}), expected each on one side: move their pictures")
     number = {}
-    return [number.setdefault(f or n, len(number)) for f, n in zip(found, names)]
+    def numbered(names): return [number.setdefault(said(n) or n, len(number)) for n in names]
+    return numbered(names), numbered(held)
 
 # %% ../nbs/08a_folders.ipynb #457801b4
 def folder_data(
@@ -382,11 +383,12 @@ def folder_data(
         raise UserError(f"{path} has a folder for held-out data without pictures in class folders: fill it, or remove "
                         "it to hold out a third of the others")
     called = printable(name or path.resolve().name)
-    source = groups and _sources(groups, *json.loads(text['files']))
+    source, held = _sources(groups, *json.loads(text['files'])) if groups else (None, None)
     try:
         data = array_data(t['x'], t['y'], t.get('x_test'), t.get('y_test'), called, split_seed=split_seed,
                           groups=source)
     except UserError as e: raise UserError(f"{path}: {e}; {text['found']}") from None
+    if held: data = replace(data, groups_test=torch.tensor(held))
     reading = dict(level=level, white=json.loads(text['white']))
     how = dict(path=str(path.absolute()), size=size and size[0], split_seed=split_seed, name=name, level=level,
                groups=groups)

@@ -390,15 +390,18 @@ def pair_weights(
     if not isinstance(loss, (ContrastiveLoss, TripletLoss)):
         raise UserError(f'pair_weights was given {loss}, expected a contrastive or a triplet loss')
     emb, labels = check_batch(emb, labels)
-    loss = loss.over_all()
+    reduction, loss = loss.reduction, loss.over_all()
     if loss.margin == 'soft':
         raise UserError("pair_weights was given a loss with margin 'soft', expected a number: "
                         'soft triplets have no counts')
     d = pairwise_distances(emb.detach().double()).requires_grad_()
     if isinstance(loss, ContrastiveLoss):
         same = labels[:, None] == labels
-        v, _ = contrastive_terms(d**2, same, loss.margin, loss.distance)
-        total = v.triu(1).sum()
+        v, active = contrastive_terms(d**2, same, loss.margin, loss.distance)
+        def side(s): return Terms(v[s].sum(), active[s].sum(), s.sum(), s.sum())
+        sides = side(same.triu(1)), side((~same).triu(1))
+        apart = loss.balance and reduction in ('mean', 'active')             # each side by its own number
+        total = sum(reduce_terms(t, reduction if apart else 'sum') for t in sides)
     else:
         δ = d if loss.distance == 'euclidean' else d**2
         k, c = count_triplets(δ.detach(), labels, loss.margin)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'SCORED', 'STACKED', 'MOST',
-           'Where', 'drawn_anew', 'data_of', 'find_data', 'model_of', 'Prepared', 'prepare', 'Trained', 'measured',
-           'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer', 'run_together',
-           'run_one', 'together']
+           'Where', 'drawn_anew', 'data_of', 'content_of', 'find_data', 'model_of', 'Prepared', 'prepare', 'Trained',
+           'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer',
+           'run_together', 'run_one', 'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
-import math, os, time, warnings
+import math, os, re, time, warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from .data import metric_dls, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .geometry import class_geometry
 from .published import ImageFiles, decoded
-from .images import draws_classes, read_again
+from .images import data_hash, draws_classes, read_again
 from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import make_loss, margin_name, stack_losses, stackable
 from .metrics import crossed_verification, knn_accuracy, knn_predict, linear_accuracy
@@ -51,7 +51,8 @@ class Where:
 _DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread',
                 'overlap_prob', 'outlier_frac', 'outliers', 'train_size', 'validation', 'half')
 
-def _load(config, where):
+def _load(config, where, load):
+    "The data; `load`, what the name stands for now, sets them apart from what it stood for before"
     if config.validation:
         whole = replace(config, validation=False, seed=config.data_seed, data_seed=None)
         return validation_split(data_of(whole, where), config.seed)
@@ -86,8 +87,23 @@ def data_of(
     # validation data are drawn by the run's seed, from the training data of `drawn`
     seeds = dict(seed=config.seed, data_seed=drawn) if config.validation else dict(seed=drawn)
     c = RunConfig(**{k: getattr(config, k) for k in _DATA_FIELDS}, **seeds)
-    if c.dataset in ('toy', 'digits'): return _little(c, Where())
-    return _large(c, Where(where.data_dir, where.download))
+    load = dataset_of(c.dataset).load
+    if c.dataset in ('toy', 'digits'): return _little(c, Where(), load)
+    return _large(c, Where(where.data_dir, where.download), load)
+
+_OURS = dict(DATASETS)              # as this package registers them
+_contents = WeakKeyDictionary()     # of data that runs share
+
+def content_of(
+    config:RunConfig,    # Names the data set and its arguments
+    where:Where=Where()  # Where published data are
+)->str:                  # None: their name is enough
+    "A fingerprint of data that somebody has registered under a name which does not say what is in them"
+    name = config.dataset
+    if DATASETS[name] is _OURS.get(name) or re.search(':[0-9a-f]{12}$', name): return None
+    data = data_of(config, where)
+    if data not in _contents: _contents[data] = data_hash(data)
+    return _contents[data]
 
 # %% ../nbs/14b_run.ipynb #f50e0f9e
 def find_data(
@@ -158,13 +174,17 @@ def _maker():
     here = environment()
     return {k: here[k] for k in ('deep_metric_compare', 'code', 'torch')}
 
-def _saved(folders, configs, notify):
+def _called(configs, where):
+    "What a checkpoint calls runs: by their configuration, and what is in the data where its name does not say that"
+    return [c.hash + (content_of(c, where) or '') for c in configs]
+
+def _saved(folders, configs, where):
     "The checkpoint that an earlier try has left of just these runs; None where there is none"
     for f in folders:
-        d = read_checkpoint(Path(f)/CHECKPOINT, notify)
+        d = read_checkpoint(Path(f)/CHECKPOINT, where.notify)
         if d is None: continue
-        if d.get('made_by') != _maker(): notify('other code has begun this run, so it begins anew')
-        elif d.get('configs') == [c.hash for c in configs]: return d
+        if d.get('made_by') != _maker(): where.notify('other code has begun this run, so it begins anew')
+        elif d.get('configs') == _called(configs, where): return d
 
 def _resumed(learn, saved, notify):
     "Put a Learner where a checkpoint says: did it fit?"
@@ -247,8 +267,8 @@ def _train(parts, path, saved, where, cbs):
     if first: where.notify(f'goes on after epoch {first} of {c.trained}')
     start = time.perf_counter() - before
     spent = lambda: time.perf_counter() - start
-    hashes = [q.hash for q in configs]
-    about = lambda: dict(configs=hashes, made_by=_maker(), seconds=spent())
+    called = _called(configs, where)
+    about = lambda: dict(configs=called, made_by=_maker(), seconds=spent())
     learn.add_cb(Checkpoint(path, about, first, CHECKPOINT_EVERY))
     try: _fit(learn, c, start_epoch=first)
     except Diverged as e: where.notify(str(e).splitlines()[-1].strip())      # fastai puts a line of its own before it
@@ -559,7 +579,7 @@ def _point_scores(model, data, seed):
     return _answers(j, points[-1], _scores(*points, seed)[-1])
 
 # %% ../nbs/14b_run.ipynb #ef459cf4
-def _pairing(p):
+def _pairing(p, where):
     "What paired runs share, before training: data, how they are read again; hashes of them, of weights, of the order"
     description = dict(p.data.description, names=list(p.data.names))
     order = [p.dls.train.order_hash(e) for e in range(p.config.epochs)]
@@ -567,6 +587,7 @@ def _pairing(p):
     shared = dict(description=description, data=data, init=weights_hash(p.model), order=order)
     known = DATASETS[p.config.dataset]
     if known.origin: shared['origin'] = dict(draws=known.draws, steps=known.origin)
+    if content := content_of(p.config, where): shared['content'] = content
     return shared
 
 _baselines = WeakKeyDictionary()    # of data that runs share: what a model measures that has only them to go by
@@ -607,13 +628,13 @@ def run_together(
     "Train, measure and record runs, from where an earlier try was stopped"
     parts = [prepare(c, where) for c in configs]
     c = parts[0].config
-    pairing = [_pairing(p) for p in parts]
+    pairing = [_pairing(p, where) for p in parts]
     for p in parts:
         if isinstance(p.model, Discriminant): p.model.fit(p.data.x, p.data.y)
     for_scores = c.validation or c.scored
     if for_scores: trained = _train_for_scores(parts, cbs)
     elif c.trained:
-        saved = _saved(folders, configs, where.notify)
+        saved = _saved(folders, configs, where)
         trained = _train(parts, Path(folders[-1])/CHECKPOINT, saved, where, cbs)
     else: trained = [Trained(p.model.to(p.dls.device)) for p in parts]
     execution = 'stacked' if len(parts) > 1 else 'lone'
