@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'SCORED', 'STACKED', 'MOST',
            'Where', 'drawn_anew', 'data_of', 'find_data', 'model_of', 'Prepared', 'prepare', 'Trained', 'measured',
-           'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer', 'run_together',
-           'run_one', 'together']
+           'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer', 'run_together', 'run_one',
+           'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
 import math, os, time, warnings
@@ -183,14 +183,14 @@ def _groups_of(data):
 
 def _learner(parts, make, **kwargs):
     "The Learner that `make` makes of one run, or of several as replicas"
-    p, c = parts[0], parts[0].config
-    dls, model, loss, seed = p.dls, p.model, p.loss, c.seed
+    p = parts[0]
+    dls, model, loss = p.dls, p.model, p.loss
     if len(parts) > 1:
         dls = replica_dls([q.dls for q in parts])
         loss = stack_losses([q.loss for q in parts])
         model = Replicas(q.model for q in parts)
-        seed = [q.config.seed for q in parts]
-    learn = make(dls, model.to(dls.device), loss, seed=seed, lr=c.lr, **kwargs)
+    seeds = [q.config.seed for q in parts]
+    learn = make(dls, model.to(dls.device), loss, seed=seeds, lr=p.config.lr, **kwargs)
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     return learn
 
@@ -209,12 +209,10 @@ def _replica_name(c): return f'seed {c.seed}, {margin_name(c.arm)} {c.margin}'
 def _watched(parts, where, cbs):
     "A Learner with the diagnostics"
     c = parts[0].config
-    own = lambda values: values if len(parts) > 1 else values[0]
-    names = [_replica_name(p.config) for p in parts]
+    names = [_replica_name(p.config) for p in parts] if len(parts) > 1 else None
     return _learner(parts, metric_learner, probe_size=c.probe_size, geometry_every=c.geometry_every,
-                    held_out=own([(p.data.x_test, p.data.clean_test) for p in parts]), valid_loss=False,
-                    notify=where.notify, names=names if len(parts) > 1 else None,
-                    groups=own([_groups_of(p.data) for p in parts]), cbs=list(cbs))
+                    held_out=[(p.data.x_test, p.data.clean_test) for p in parts], valid_loss=False,
+                    notify=where.notify, names=names, groups=[_groups_of(p.data) for p in parts], cbs=list(cbs))
 
 # %% ../nbs/14b_run.ipynb #7a11c0e5
 @dataclass
@@ -286,15 +284,11 @@ def _trained_on(labels, y):
     "Does any class of some held-out points occur in training?"
     return bool(torch.isin(labels, y).any())
 
-def probe_points(
-    z, y,        # Training embeddings and labels
-    zt, labels,  # Held-out embeddings and labels
-    seed:int=0   # Of the stream 'evaluation'
-)->tuple:        # Points and labels to fit on, points and labels to score on
-    "Training points, then held-out ones; where these have other classes, one half of them and the other"
-    if _trained_on(labels, y): return z, y, zt, labels
+def _probe_points(z, y, zt, labels, seed):
+    "Points and labels to fit on, and which held-out points to score; where these have other classes, half of them each"
+    if _trained_on(labels, y): return (z, y), torch.arange(len(labels), device=labels.device)
     a, b = _halves(labels, seed)
-    return zt[a], labels[a], zt[b], labels[b]
+    return (zt[a], labels[a]), b
 
 def _halves(labels, seed):
     "Two halves of some points, as equal a number from each class as can be"
@@ -304,12 +298,6 @@ def _halves(labels, seed):
 
 # %% ../nbs/14b_run.ipynb #7a11c0e6
 NOT_SCORED = 2    # In the answers of single points, where 1 is right and 0 wrong
-
-def _asked(y, labels, seed):
-    "Positions of the held-out points whose class the probes have to name"
-    every = torch.arange(len(labels), device=labels.device)
-    at = every if _trained_on(labels, y) else _halves(labels, seed)[1]
-    return at[labels[at] >= 0]
 
 def _right(predict, fit, zt, at, labels):
     "Does a probe name the class of each held-out point that it is asked for? (M) uint8"
@@ -330,8 +318,8 @@ def _share(right):
 # %% ../nbs/14b_run.ipynb #952e4386
 def _scores(z, y, zt, labels, seed):
     "Measures, what the probes are fitted on, which held-out points they are asked for, and what each point adds"
-    fit = probe_points(z, y, zt, labels, seed)[:2]
-    at = _asked(y, labels, seed)
+    fit, at = _probe_points(z, y, zt, labels, seed)
+    at = at[labels[at] >= 0]                                          # outliers have no class to name
     predict = partial(knn_predict, k=min(5, len(fit[0])))
     knn = _right(predict, fit, zt, at, labels)
     recall = torch.full_like(labels, NOT_SCORED, dtype=torch.uint8)
@@ -387,9 +375,8 @@ def _geometries(z, y, zt, clean, seed):
     "Geometry of held-out points, a row per class, and the geometry of training points in the published form"
     k, l = (_few(labels, MEASURED, z.shape[1], seed) for labels in (y, clean))
     geo = class_geometry(zt[l], clean[l])
-    published = class_geometry(z[k], y[k], outliers='as_class')
+    published = class_geometry(z[k], y[k], outliers='as_class', per_class=False)
     classes = geo.pop('per_class')
-    published.pop('per_class')
     # 0 whatever the embedding is no measurement
     if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
@@ -436,10 +423,7 @@ def _kept(name, z, rows, seed, labels, **more):
     known = dict(labels=labels, **more)
     sampled = len(i) < len(z) or int(rows[-1]) >= len(rows)           # now, or when it was measured
     if sampled: known['rows'] = rows
-    kept = {}
-    for k, v in known.items():
-        kept[f'{name}_{k}'] = v.cpu()[i]
-    return kept | {name: z[i.to(z.device)]}
+    return {f'{name}_{k}': v.cpu()[i] for k, v in known.items()} | {name: z[i.to(z.device)]}
 
 # %% ../nbs/14b_run.ipynb #e8bdd624
 def _look(data, rows):
@@ -509,9 +493,9 @@ def _one_score(measure, z, y, zt, labels, seed):
     "One measure of held-out points: a name of `retrieval_metrics`, the accuracy of a probe, or 'verify'"
     if measure == 'verify': return _verify(y, zt, labels, seed)[0]['tar@1%']
     if measure not in ('knn_accuracy', 'linear_accuracy'): return retrieval_metrics(zt, labels)[measure]
-    fit = probe_points(z, y, zt, labels, seed)
-    if measure == 'knn_accuracy': return knn_accuracy(*fit, min(5, len(fit[0])))
-    return linear_accuracy(*fit) if linear_fits(fit[1]) else math.nan
+    fit, at = _probe_points(z, y, zt, labels, seed)
+    if measure == 'knn_accuracy': return knn_accuracy(*fit, zt[at], labels[at], min(5, len(fit[0])))
+    return linear_accuracy(*fit, zt[at], labels[at]) if linear_fits(fit[1]) else math.nan
 
 def validation_scores(
     model,          # Inputs → embeddings
