@@ -250,8 +250,8 @@ def summary(self:MetricLearner):
     "Layers, parameters, optimiser, loss and callbacks in words"
     if hasattr(self.dls.train, 'one_batch'): return super(MetricLearner, self).summary()
     b = next(iter(self.dls.train))
-    with self._other_dls(DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))):
-        return super(MetricLearner, self).summary()
+    dls = DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))
+    with _replaced(self, 'dls', dls): return super(MetricLearner, self).summary()
 
 @patch
 def export(self:MetricLearner, fname='export.pkl', **kwargs  # File; further arguments of fastai's `export`
@@ -260,14 +260,9 @@ def export(self:MetricLearner, fname='export.pkl', **kwargs  # File; further arg
     dls = self.dls
     if not all(hasattr(dl, 'new') and hasattr(dl.dataset, 'new_empty') for dl in dls.loaders):
         dls = _NoData(path=dls.path)
-    with self._other_dls(dls): super(MetricLearner, self).export(fname, **kwargs)
+    with _replaced(self, 'dls', dls): super(MetricLearner, self).export(fname, **kwargs)
 
-@patch
-@contextmanager
-def _other_dls(self:MetricLearner, dls):
-    own, self.dls = self.dls, dls
-    try: yield
-    finally: self.dls = own
+_replaced = contextmanager(replacing_yield)      # an attribute, while a block runs
 
 class _NoData(DataLoaders):
     "DataLoaders without a loader"

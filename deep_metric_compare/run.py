@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
+from fastcore.basics import chunked, groupby
 from .store import CHECKPOINT, Run, environment
 from .core import RunConfig, UserError, check_choice, check_range, fingerprint
 from .core import stream
@@ -199,11 +200,6 @@ def _fit(learn, config, **kwargs):
     rate = slice(config.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(config.trained, rate, **kwargs)
 
-def _network(learn, r):
-    "The network of replica r of a Learner"
-    model = learn.model
-    return model.lone(r) if isinstance(model, Replicas) else model
-
 def _replica_name(c): return f'seed {c.seed}, {margin_name(c.arm)} {c.margin}'
 
 def _watched(parts, where, cbs):
@@ -228,10 +224,11 @@ class Trained:
 
 def _trained(learn, r, seconds):
     "Replica r of a Learner"
+    model = learn.model.lone(r) if isinstance(learn.model, Replicas) else learn.model
     diag = learn.optimization_diagnostics
     outcome = 'finished' if diag.collapses[r] is None else 'collapsed'
     if r in diag.dead: outcome = 'diverged'
-    return Trained(_network(learn, r), learn.replica_history(r), outcome, seconds,
+    return Trained(model, learn.replica_history(r), outcome, seconds,
                    summary=learn.replica_summary(r), readings=diag.readings[r], path=diag.probe_path(r))
 
 def _train(parts, path, saved, where, cbs):
@@ -346,7 +343,7 @@ def _fold(y, labels, seed):
 
 def _verify(y, zt, labels, seed):
     "Same or different class, by thresholds that other held-out points set; what each point adds to the true accepts"
-    i = measured(labels.cpu(), VERIFIED, seed).to(zt.device)
+    i = measured(labels, VERIFIED, seed).to(zt.device)
     fold = _fold(y, labels[i], seed)
     found = crossed_verification(zt[i], labels[i], fold, per_point=True)
     return found, _added(i, found.pop('per_point'), labels)
@@ -369,7 +366,7 @@ _WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignmen
 def _few(labels, most, columns, seed):
     "Which points a spectrum or a linear fit sees, of embeddings with so many columns"
     room = max(1000, NUMBERS//columns)
-    return measured(labels.cpu(), min(most, room), seed).to(labels.device)
+    return measured(labels, min(most, room), seed).to(labels.device)
 
 def _geometries(z, y, zt, clean, seed):
     "Geometry of held-out points, a row per class, and the geometry of training points in the published form"
@@ -419,7 +416,7 @@ KEPT = 20_000_000    # Most bytes of embeddings in a record, for training and he
 def _kept(name, z, rows, seed, labels, **more):
     "Embeddings for the record, and what is known of each"
     most = max(1, KEPT//(4*z.shape[1]))                               # a number has 4 bytes
-    i = measured(labels.cpu(), most, seed)
+    i = measured(labels, most, seed)
     known = dict(labels=labels, **more)
     sampled = len(i) < len(z) or int(rows[-1]) >= len(rows)           # now, or when it was measured
     if sampled: known['rows'] = rows
@@ -527,8 +524,7 @@ def _train_for_scores(parts, cbs):
     if config.trained:
         learn = scorer(parts, score, cbs)
         _fit(learn, config)
-        models = [_network(learn, r) for r in range(len(parts))]
-        tables = learn.score_history.tables
+        models, tables = learn.score_history.models, learn.score_history.tables
     else:
         models = [p.model.to(p.dls.device) for p in parts]
         scores = [score(m, r) for r, m in enumerate(models)]
@@ -635,8 +631,5 @@ def together(
     where:Where=Where()  # Where published data are
 )->list:                 # Lists of them, each to be run at once
     "Groups of configurations that can be stacked"
-    groups = {}
-    for i, c in enumerate(configs):
-        like = _like(c, where) or i
-        groups.setdefault(like, []).append(c)
-    return [g[i:i + MOST] for g in groups.values() for i in range(0, len(g), MOST)]
+    groups = groupby(configs, lambda c: _like(c, where) or c)
+    return [stack for g in groups.values() for stack in chunked(g, MOST)]
