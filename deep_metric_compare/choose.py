@@ -14,10 +14,11 @@ from html import escape
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 import tempfile
 import numpy as np, pandas as pd, torch
-from fastcore.basics import groupby
+from fastcore.basics import groupby, noop
 from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
 from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
@@ -31,7 +32,7 @@ from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, evaluate, prep
 from .run import together, validation_scores
 from .images import draws_classes, register_data
 from .losses import margin_name
-from .models import make_model
+from .models import every_sample, make_model
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
@@ -72,9 +73,8 @@ def _holds_out_anew(c):
 
 def _told(runs, measure):
     "Does every run know what each point adds? Not one that diverged, or where there was too little to measure"
-    m = deciding().get(measure)
-    if m is None or not m.each: return False
-    return all(m.each in r.embeddings and r.metrics.get(m.column) is not None for r in runs)
+    m = deciding()[measure]
+    return bool(m.each) and all(m.each in r.embeddings and r.metrics.get(m.column) is not None for r in runs)
 
 # %% ../nbs/15c_choose.ipynb #f1560e8f
 def _end(run, measure):
@@ -87,33 +87,26 @@ def _end(run, measure):
                         'another measure (--decide)')
     return 0. if v is None else float(v)
 
-def _by_arm(runs):
-    "Arm → its runs, by seed"
-    return groupby(sorted(runs, key=lambda r: r.config.seed), 'arm')
-
-def _end_scores(runs, measure):
-    "Arm → score of each seed (S)"
-    return {a: np.array([_end(r, measure) for r in rs]) for a, rs in _by_arm(runs).items()}
-
 def scores_by_arm(
     runs,         # Finished runs on one data set
     measure:str,  # Such as 'recall@1'
     where:Where=Where() # Where published data are
 )->tuple:         # Arm → (S,) or (S, I) array; a function for the rule: differences → Gap
     "What the rule compares, and how its differences become an interval"
-    arms = _by_arm(runs)
+    arms = groupby(sorted(runs, key=lambda r: r.config.seed), 'arm')
     c = runs[0].config
     one_arm = arms[runs[0].arm]
     halves = None if c.half is None else np.array([r.config.half for r in one_arm])
     known = not _holds_out_anew(c) and _told(runs, measure)
     items = _by_item(arms, measure) if known else None
-    if items is None: return _end_scores(runs, measure), partial(gap_of_halves, halves=halves)
+    if items is None:
+        ends = {a: np.array([_end(r, measure) for r in rs]) for a, rs in arms.items()}
+        return ends, partial(gap_of_halves, halves=halves)
     scores, rows, classes = items
     data = data_of(c, where)
     together = None if data.groups_test is None else data.groups_test[rows].numpy()
     if data.class_disjoint: together = classes
     return scores, partial(gap_of_halves, halves=halves, groups=together)
-
 
 # %% ../nbs/15c_choose.ipynb #7df1202b
 @dataclass
@@ -138,8 +131,7 @@ class Decision:
     @property
     def best_seen(self):
         "The arm that scored best, one without a loss where none scored better"
-        order = sorted(self.scores, key=lambda a: (a != self.baseline, a not in BASELINES))
-        return max(order, key=self.scores.get)
+        return max(self.scores, key=lambda a: (self.scores[a], a == self.baseline, a in BASELINES))
     @property
     def named(self):
         "The arm that the answer names, and whose model is handed over"
@@ -485,7 +477,7 @@ def decision_finding(
 # %% ../nbs/15c_choose.ipynb #f7eb54f1
 def _batches(dl):
     "All samples of a loader, in order"
-    batches = list(dl.new(shuffle=False, drop_last=False))
+    batches = list(every_sample(dl))
     x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
     return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
 
@@ -515,19 +507,14 @@ def _named(datasets, say):
     return [named_data(d, say) for d in (datasets if several else [datasets])]
 
 # %% ../nbs/15c_choose.ipynb #6a8c27d2
+@dataclass(repr=False, eq=False)
 class Comparison(Sequence):
     "Runs, and what follows from them; as a sequence, its runs"
-    def __init__(self,
-        runs,               # Finished runs
-        decisions=(),       # A Decision for each data set
-        tuned:Tuned=None,   # What was chosen, and from what
-        report=None,        # Path of the report
-        best=()             # Folders of the models that are handed over, for load_embedder
-    ):
-        self.runs = list(runs)
-        self.decisions = list(decisions)
-        self.best = list(best)
-        self.tuned, self.report = tuned, report
+    runs:list         # Finished runs
+    decisions:list    # A Decision for each data set
+    tuned:Tuned       # What was chosen, and from what
+    report:Path       # Where the report is
+    best:list=()      # Folders of the models that are handed over, for load_embedder
     def __getitem__(self, i): return self.runs[i]
     def __len__(self): return len(self.runs)
     @property
@@ -546,18 +533,15 @@ class Comparison(Sequence):
     def figures(self):
         "A figure per decision"
         return [plot_decision(d) for d in self.decisions]
-    def __repr__(self): return self.answer or f'Comparison of {len(self)} runs'
+    def __repr__(self): return self.answer
     def _repr_html_(self):
         "The answers with their figures, and where the report is"
         shown = []
         for d, figure in zip(self.decisions, self.figures):
             lines = '<br>'.join(map(escape, str(d).splitlines()))
             shown.append(f'<p>{lines}</p><img alt="" src="{embed_figure(figure)}">')
-        if self.report:
-            path = escape(str(self.report))
-            shown.append(f'<p>Report: <a href="{path}">{path}</a></p>')
-        return ''.join(shown)
-
+        path = escape(str(self.report))
+        return ''.join(shown) + f'<p>Report: <a href="{path}">{path}</a></p>'
 
 # %% ../nbs/15c_choose.ipynb #ca6391d3
 EPOCHS, SAMPLES = 15, 3000    # The most epochs and training samples, unless they are given
@@ -725,13 +709,13 @@ def answer_on(
     given=(),          # Names from TUNED that are not tried
     decide:str='',     # What decides; '': see deciding_measure
     delta:float=.005,  # Smallest difference that matters
-    say=None,          # Called with what is about to be run, and what was chosen
+    say=noop,          # Called with what is about to be run, and what was chosen
     run=None,          # Function: configurations → runs, such as a partial of run_all
     where:Where=Where(), # Where published data are
     **fields           # Of plan: epochs, margin, further fields of RunConfig
 )->tuple:              # Runs, Tuned, Decision
     "Tune, train, decide"
-    say, most = say or (lambda text: None), most or 2*seeds
+    most = most or 2*seeds
     if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
     last, fixed = most, given
     if minutes:
@@ -742,18 +726,16 @@ def answer_on(
     tuned = tune_arms([dataset], losses, 2, fixed, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
-    alphas = spend(at)
-    for look, (n, alpha) in enumerate(zip(at, alphas)):
+    steps = list(zip(at, spend(at)))
+    for (n, alpha), after in zip_longest(steps, steps[1:]):
         configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True,
                        where=where, **fields)
-        if look: say(f'{name} is not decided by {at[look - 1]} seeds: on to {n}.')
-        else: say(run_text(configs, where))
+        if n == at[0]: say(run_text(configs, where))
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
-        if look + 1 == len(at): break
-        more, level = at[look + 1], alphas[look + 1]
-        if more > last: break      # the error stays divided as for `most`
-        if not would_settle(decision.answer, more, level): break
+        # the error stays divided as for `most`
+        if not after or after[0] > last or not would_settle(decision.answer, *after): break
+        say(f'{name} is not decided by {n} seeds: on to {after[0]}.')
     return runs, tuned, decision
 
 # %% ../nbs/15c_choose.ipynb #d8fb86bc
@@ -774,14 +756,13 @@ def choose_loss(
     command:str='',                     # The command that repeats this, for the report
     data_dir=None,                      # Folder of published data; None: DMC_DATA, else fastai's data folder
     download:bool=False,                # Fetch published data that are not there?
-    say=None,                           # Called with what is about to be run, and what was chosen
+    say=noop,                           # Called with what is about to be run, and what was chosen
     **fields                            # Of plan: settings used as given (margin, lr, …), further fields of RunConfig
 )->Comparison:
     "Which loss to use on these data"
     decide = measure_named(decide) if decide else ''
     check_range(delta, 'delta', 0, 1, open_low=True)
     if minutes is not None: check_range(minutes, 'minutes', 0, 10**5, open_low=True)
-    say = say or (lambda text: None)
     where = Where(data_dir, download, device, jobs, show)
     datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
     if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PER_LOSS', 'DataOptions', 'EffortOptions', 'FolderOptions', 'dmc_compare', 'dmc_train_toy',
-           'dmc_train_classification', 'dmc_train_retrieval', 'dmc_embed', 'dmc_audit']
+           'dmc_train_classification', 'TaskOptions', 'dmc_train_retrieval', 'EmbedOptions', 'dmc_embed', 'dmc_audit']
 
 # %% ../nbs/16_console.ipynb #5ea339fa
 import contextlib, os, shlex, signal, sys
@@ -251,14 +251,11 @@ def _loading():
     "On a terminal somebody waits and is told why; elsewhere what a user gets wrong stays one line"
     return patiently(lambda: 'loading PyTorch and fastai') if sys.stderr.isatty() else contextlib.nullcontext()
 
-def _cores():
-    "Cores that this process may use"
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
 def _jobs(jobs):
-    "A number of processes, or the name of a cluster"
+    "A number of processes, 0: one for each core that this process may use; or the name of a cluster"
+    from joblib import cpu_count
     from deep_metric_compare.experiments import check_jobs
-    return _cores() if jobs in ('0', 0) else check_jobs(jobs)
+    return cpu_count() if jobs in ('0', 0) else check_jobs(jobs)
 
 # %% ../nbs/16_console.ipynb #aabeb6c7
 @command
@@ -327,6 +324,18 @@ def dmc_train_classification(
     _finish(runs, folders.out, table_columns('accuracy'))
 
 # %% ../nbs/16_console.ipynb #f6a00001
+@dataclass(frozen=True)
+class TaskOptions:
+    "Which network is to tell which classes apart"
+    # vit-b-32, convnet, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns a
+    # torch module (default: vit-b-32 for cub, cars and cifar10, else convnet)
+    backbone:str=None
+    closed_set:bool=False   # Hold out pictures of the trained classes, instead of whole classes?
+    # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such,
+    # which are used as they are (default: none)
+    data:str=None
+    level:int=1             # Depth of the classes' folders in it: 2 for alphabet/character/drawing.png
+
 @command
 @with_config('batch_size', 'train_size', 'margin', 'reduction', 'balance', 'lr', epochs=30, strategy='published',
              more=PER_LOSS)
@@ -334,14 +343,7 @@ def dmc_train_retrieval(
     dataset:str='cub',              # Data set: cub, cars, cifar10, fashion_mnist or mnist
     loss:str=None,                  # Losses, with commas: contrastive, triplet, triplet-sq (default: the first two)
     freeze_vit_backbone:bool=True,  # Train the linear head of a vision transformer only?
-    # vit-b-32, convnet, a checkpoint (a folder, or a name with a slash), timm:NAME, or module:callable, which returns a
-    # torch module (default: vit-b-32 for cub, cars and cifar10, else convnet)
-    backbone:str=None,
-    closed_set:bool=False,          # Hold out pictures of the trained classes, instead of whole classes?
-    # Your pictures instead of a data set: a folder with a folder per class, or with train and test folders of such,
-    # which are used as they are (default: none)
-    data:str=None,
-    level:int=1,                    # Depth of the classes' folders in it: 2 for alphabet/character/drawing.png
+    task=TaskOptions(),             # Which network, which classes
     seeds:int=1,                    # Paired seeds
     folders=FolderOptions(out='runs/retrieval'),  # Where data are and results go
     **config
@@ -351,29 +353,34 @@ def dmc_train_retrieval(
     with _loading(): from deep_metric_compare.experiments import _names, train_retrieval
     from deep_metric_compare.measures import table_columns
     _check(_names(loss), seeds, **config)
-    name, = _own(DataOptions(data=data, level=level, backbone=backbone)) or [dataset]
+    name, = _own(DataOptions(data=task.data, level=task.level, backbone=task.backbone)) or [dataset]
     about = _about(dmc_train_retrieval, folders)
-    runs = train_retrieval(name, loss, backbone=backbone, freeze=freeze_vit_backbone, closed_set=closed_set,
-                           seeds=seeds, **config, **about)
+    runs = train_retrieval(name, loss, backbone=task.backbone, freeze=freeze_vit_backbone,
+                           closed_set=task.closed_set, seeds=seeds, **config, **about)
     _finish(runs, folders.out, table_columns('accuracy'))
 
 # %% ../nbs/16_console.ipynb #537dac67
-@command
-def dmc_embed(
-    model:str=None,          # Folder of a model, such as runs/compare/best/digits (required)
+@dataclass(frozen=True)
+class EmbedOptions:
+    "What to embed, with which model, and what to write"
+    model:str=None           # Folder of a model, such as runs/compare/best/digits (required)
     # What to embed: a folder of pictures, a picture, or a .npz, .npy, .csv or .parquet file of vectors (required)
-    data:str=None,
-    out:Path='vectors.csv',  # File for the vectors, one row each with file and class: .parquet, .npz or .csv
+    data:str=None
+    out:Path='vectors.csv'   # File for the vectors, one row each with file and class: .parquet, .npz or .csv
     # Nearest of each row by distance of embeddings, in a table beside it and, of pictures, on a page of the first 200;
     # 0: none
     neighbours:int=0
+
+@command
+def dmc_embed(
+    asked=EmbedOptions()  # What to embed, with which model
 ):
     "Embed pictures or vectors with a trained model"
-    for name, v in dict(model=model, data=data).items():
-        if not v: raise UserError(f'no {name} was given, expected both: --model FOLDER --data FOLDER|FILE')
+    for name in ('model', 'data'):
+        if not getattr(asked, name): raise UserError(f'no {name} was given, expected both: --model FOLDER --data FOLDER|FILE')
     _one_thread()
     from deep_metric_compare.embedder import write_vectors
-    for file in write_vectors(model, data, out, neighbours, say=_say): print(file)
+    for file in write_vectors(asked.model, asked.data, asked.out, asked.neighbours, say=_say): print(file)
 
 # %% ../nbs/16_console.ipynb #20e3d82b
 @command
@@ -389,6 +396,6 @@ def dmc_audit(
     with _loading(): from deep_metric_compare.audit import TASKS, audit, audit_counts, audit_text
     tasks = [t for t in TASKS if only.lower() in t.lower()]
     if not tasks: raise UserError(f"only was '{only}', expected a part of a task's name, such as 'digits'")
-    table = audit(out, tasks, data_dir, jobs or _cores(), say=lambda s: print(s, flush=True))
+    table = audit(out, tasks, data_dir, _jobs(jobs), say=lambda s: print(s, flush=True))
     print('', audit_counts(table).round(3).to_string(index=False), '', sep='\n')
     print(audit_text(table), Path(out)/'audit.csv', sep='\n')

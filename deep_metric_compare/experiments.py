@@ -82,10 +82,10 @@ def _number(m):
     except (TypeError, ValueError): return m
 
 # %% ../nbs/15_experiments.ipynb #bdbac104
-def _margin_for(dataset, margin, datasets):
-    "The margin of a data set, where margins are given by data set"
+def _margins_on(dataset, margin, datasets, losses):
+    "The margin of each arm on a data set; margins may be given by data set"
     by_set = isinstance(margin, dict) and set(margin) <= set(datasets)
-    return margin.get(dataset, 1.) if by_set else margin
+    return parse_margin(margin.get(dataset, 1.) if by_set else margin, losses)
 
 def _arm_of(name, margin, fields):
     "Fields of a trained run; a weighting that its loss does not have is left out: equal runs have equal names"
@@ -140,7 +140,7 @@ def check_settings(
         raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     common = dict(fields, model=fields.get('model') or 'mlp')
     for d in datasets or [None]:
-        margins = parse_margin(_margin_for(d, margin, datasets), losses)
+        margins = _margins_on(d, margin, datasets, losses)
         for l in losses: _checked_loss(RunConfig(**_arm_of(l, margins[l], common)))
     if fields.get('balance'): _check_balance(losses, fields.get('reduction'))
     return datasets, losses, seeds
@@ -166,7 +166,7 @@ def plan(
     out = []
     for d in datasets:
         common = dict(fields, dataset=d, model=fields.get('model') or model_of(d, where))
-        margins = parse_margin(_margin_for(d, margin, datasets), losses)
+        margins = _margins_on(d, margin, datasets, losses)
         arms = {l: _arm_of(l, margins[l], common) for l in losses}
         still = {k: common[k] for k in UNTRAINED if k in common}
         base = [dict(still, model=m or common['model'], epochs=0, loss='none') for m in baselines or ()]
@@ -466,15 +466,13 @@ def write_results(
     "Write the tables and the report of some runs"
     out = out_folder(out)
     with locked(out/'.results.lock'):
-        for p in out.glob('.*.csv.part'): p.unlink()               # an earlier try was stopped
         write_tables(out, tables(runs_frame(runs)))
         return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
-def _told_apart(datasets):
+def _told_apart(configs):
     "Refuse data sets that tables would call by one name"
-    names = {datasets} if isinstance(datasets, str) else {*datasets}
-    for label, n in Counter(map(data_label, names)).items():
+    for label, n in Counter(map(data_label, {c.dataset for c in configs})).items():
         if n == 1: continue
         raise UserError(f"two data sets are called '{label}', expected names that tell them apart: give one of them "
                         "another, with name= where it is read")
@@ -497,9 +495,9 @@ def compare(
 )->list:                                # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     where = Where(data_dir, download, device, jobs, show)
-    _told_apart(datasets)
     with patiently(lambda: 'still preparing the data') if show else nullcontext():
         configs = plan(datasets, losses, seeds, margin, where=where, **fields)
+    _told_apart(configs)
     if say: say(run_text(configs, where))
     runs = run_all(configs, out, fresh, where=where)
     with patiently(lambda: 'still writing the tables and the report') if show else nullcontext():

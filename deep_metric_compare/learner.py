@@ -14,10 +14,10 @@ from fastai.callback.all import *
 import contextlib, io, math, random, shutil, sys, time, tqdm.auto, tqdm.std
 import numpy as np
 from pathlib import Path
-from .core import UserError, check_range, fingerprint, patiently, plain_labels, plain_tensor
+from .core import UserError, check_range, fingerprint, patiently, plain_tensor
 from .core import stream, tell, write_whole
 from .data import GatherDL, TensorSet
-from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_subset, no_batches
+from .diagnostics import GeometryHistory, OptimizationDiagnostics, balanced_points, no_batches
 from .diagnostics import for_each, loaders_of, replicas_of, stack_points
 from .losses import LOSSES, PairLoss, arm_of
 from .models import embed, every_sample
@@ -28,8 +28,8 @@ def published_adam(
     **kwargs   # Of `torch.optim.Adam`; lr comes from `fit`
 ):             # A fastai optimiser
     "Adam with betas .9 and .999, eps 1e-8 and no weight decay"
-    return OptimWrapper(params, opt=torch.optim.Adam,
-                        **{**dict(betas=(.9, .999), eps=1e-8, weight_decay=0., fused=True, foreach=False), **kwargs})
+    published = dict(betas=(.9, .999), eps=1e-8, weight_decay=0., fused=True, foreach=False)
+    return OptimWrapper(params, opt=torch.optim.Adam, **published | kwargs)
 
 # %% ../nbs/11_learner.ipynb #3cf8ae2e
 class EpochStreams(Callback):
@@ -71,19 +71,12 @@ class EpochStreams(Callback):
 # %% ../nbs/11_learner.ipynb #49495274
 class DeviceSmoothLoss(AvgSmoothLoss):
     "The recorder's smoothed training loss, kept on the device until it is asked for"
-    def reset(self):
-        "Forget everything"
-        self.count, self.val = 0, None
     def accumulate(self, learn  # The Learner
                   ):
         "Add the loss of a step"
         l = learn.loss.detach().mean()
-        self.val = torch.lerp(l, torch.zeros_like(l) if self.val is None else self.val, self.beta)
+        self.val = torch.lerp(l, self.val.to(l), self.beta)
         self.count += 1
-    @property
-    def value(self):
-        "The smoothed loss, 0-d, on the device"
-        return torch.tensor(0.) if self.val is None else self.val/(1 - self.beta**self.count)
 
 class NoValidationPass(Callback):
     "During `fit`, serve no validation batches: held-out points are measured by `GeometryHistory`"
@@ -257,8 +250,8 @@ def summary(self:MetricLearner):
     "Layers, parameters, optimiser, loss and callbacks in words"
     if hasattr(self.dls.train, 'one_batch'): return super(MetricLearner, self).summary()
     b = next(iter(self.dls.train))
-    with self._other_dls(DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))):
-        return super(MetricLearner, self).summary()
+    dls = DataLoaders(GatherDL(TensorSet(b[0], b[-1]), len(b[-1]), device='cpu'))
+    with _replaced(self, 'dls', dls): return super(MetricLearner, self).summary()
 
 @patch
 def export(self:MetricLearner, fname='export.pkl', **kwargs  # File; further arguments of fastai's `export`
@@ -267,14 +260,9 @@ def export(self:MetricLearner, fname='export.pkl', **kwargs  # File; further arg
     dls = self.dls
     if not all(hasattr(dl, 'new') and hasattr(dl.dataset, 'new_empty') for dl in dls.loaders):
         dls = _NoData(path=dls.path)
-    with self._other_dls(dls): super(MetricLearner, self).export(fname, **kwargs)
+    with _replaced(self, 'dls', dls): super(MetricLearner, self).export(fname, **kwargs)
 
-@patch
-@contextmanager
-def _other_dls(self:MetricLearner, dls):
-    own, self.dls = self.dls, dls
-    try: yield
-    finally: self.dls = own
+_replaced = contextmanager(replacing_yield)      # an attribute, while a block runs
 
 class _NoData(DataLoaders):
     "DataLoaders without a loader"
@@ -307,12 +295,6 @@ def _check_parts(dls, model, loss, seed):
         raise UserError(f"a loss with strategy 'published' was given a loader without partners for its anchors, "
                         f"expected one made by metric_dls(…, strategy='published', groups={loss.groups})")
 
-def _some(held_out, size, seed):
-    "A class-balanced part of held-out points; None if there are none"
-    x, y = plain_tensor(held_out[0]), plain_labels(held_out[1])
-    i = balanced_subset(y, size, seed)
-    return (x[i], y[i]) if len(i) else None
-
 # %% ../nbs/11_learner.ipynb #f70c76c8
 def metric_learner(
     dls,                  # fastai DataLoaders, for example from metric_dls
@@ -340,8 +322,8 @@ def metric_learner(
         notify('there are no validation data, so geometry and Recall@1 are not measured: give held_out=(inputs, '
                'labels) to see them')
     if held_out is not None:
-        each = held_out if getattr(model, 'replicas', 0) else [held_out]
-        held_out = stack_points(_some(h, probe_size, s) for h, s in zip(each, for_each(seed)))
+        each = zip(held_out if isinstance(held_out, list) else [held_out], for_each(seed))
+        held_out = stack_points(balanced_points(*h, probe_size, s) for h, s in each)
     ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names,
                                                          groups=groups),
             GeometryHistory(held_out, geometry_every, probe_size, valid_loss, seed, groups), NoValidationPass()]
@@ -390,13 +372,12 @@ def scoring_learner(
 def _random_state():
     "The state of the global random streams, in plain numbers and tensors"
     name, keys, *rest = np.random.get_state()
-    return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                python=random.getstate(),
-                numpy=(name, keys.tolist(), *(o.item() if hasattr(o, 'item') else o for o in rest)))
+    return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all(), python=random.getstate(),
+                numpy=(name, keys.tolist(), *rest))
 
 def _set_random_state(s):
     torch.set_rng_state(s['torch'])
-    if torch.cuda.is_available() and s['cuda']: torch.cuda.set_rng_state_all(s['cuda'])
+    if torch.cuda.is_available(): torch.cuda.set_rng_state_all(s['cuda'])
     random.setstate(s['python'])
     np.random.set_state(s['numpy'])
 

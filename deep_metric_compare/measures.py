@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['HELD_OUT', 'TRAINING', 'RETRIEVAL', 'SPEED', 'GROUPS_OF_POINTS', 'VERIFY', 'GEOMETRY', 'COST', 'EPOCHS', 'PLACES',
-           'KNOWN', 'BASELINES', 'ARM_LABELS', 'PAIRING', 'MADE', 'HALVES', 'SMALL', 'LARGE', 'Measure',
-           'register_measure', 'measure_of', 'table_columns', 'deciding', 'arm_label', 'backbone_of', 'class_names',
-           'data_label', 'arm_order', 'runs_frame', 'format_note', 'summarise', 'check_paired', 'paired_differences',
-           'fmt', 'table_rows', 'table_notes', 'told', 'seeds_text', 'table_text', 'markdown_table', 'cell_text',
-           'paired_text', 'table_runs']
+           'KNOWN', 'BASELINES', 'PAIRING', 'MADE', 'HALVES', 'SMALL', 'LARGE', 'Measure', 'register_measure',
+           'measure_of', 'table_columns', 'deciding', 'backbone_of', 'class_names', 'data_label', 'arm_order',
+           'runs_frame', 'format_note', 'summarise', 'check_paired', 'paired_differences', 'fmt', 'table_rows',
+           'table_notes', 'told', 'seeds_text', 'table_text', 'markdown_table', 'cell_text', 'paired_text',
+           'table_runs']
 
 # %% ../nbs/12a_measures.ipynb #73e731c9
 import json, math, re, textwrap
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd
 from fastcore.basics import groupby
 from .core import FORMAT, UserError, check_choice, fingerprint
-from .losses import ARMS
+from .losses import ARMS, ARM_LABELS, arm_label
 from .stats import Interval, _exp, mean_interval
 
 # %% ../nbs/12a_measures.ipynb #f0869b54
@@ -195,7 +195,6 @@ for k in ('seconds', 'probe_initial', 'probe_final', 'collapsed_at', 'path', 'sa
 
 # %% ../nbs/12a_measures.ipynb #8d63a809
 BASELINES = 'raw', 'lda', 'untrained'    # arms that train nothing
-ARM_LABELS = {'raw': 'raw input', 'lda': 'raw input + LDA', 'untrained': 'untrained network'}
 
 def _join(parts):
     "A list in words"
@@ -203,15 +202,6 @@ def _join(parts):
     if len(parts) > 2:
         parts = [', '.join(parts[:-1]), parts[-1]]
     return ' and '.join(parts)
-
-def arm_label(
-    arm:str,         # Name of an arm
-    backbone:str=''  # The frozen network whose features are the raw inputs; '': none, they are the data themselves
-)->str:              # The name that readers see
-    "How tables and figures call an arm"
-    if arm == 'raw' and backbone: return 'frozen backbone'
-    own = ARMS[arm].label if arm in ARMS else ''
-    return own or ARM_LABELS.get(arm, arm)
 
 def _described(run):
     "What the record of a run says about its data"

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'SCORED', 'STACKED', 'MOST',
            'Where', 'drawn_anew', 'data_of', 'content_of', 'find_data', 'model_of', 'Prepared', 'prepare', 'Trained',
-           'measured', 'probe_points', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer',
-           'run_together', 'run_one', 'together']
+           'measured', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer', 'run_together',
+           'run_one', 'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
 import math, os, re, time, warnings
@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
+from fastcore.basics import chunked, groupby
 from .store import CHECKPOINT, Run, environment
 from .core import RunConfig, UserError, check_choice, check_range, fingerprint
 from .core import stream
@@ -203,14 +204,14 @@ def _groups_of(data):
 
 def _learner(parts, make, **kwargs):
     "The Learner that `make` makes of one run, or of several as replicas"
-    p, c = parts[0], parts[0].config
-    dls, model, loss, seed = p.dls, p.model, p.loss, c.seed
+    p = parts[0]
+    dls, model, loss = p.dls, p.model, p.loss
     if len(parts) > 1:
         dls = replica_dls([q.dls for q in parts])
         loss = stack_losses([q.loss for q in parts])
         model = Replicas(q.model for q in parts)
-        seed = [q.config.seed for q in parts]
-    learn = make(dls, model.to(dls.device), loss, seed=seed, lr=c.lr, **kwargs)
+    seeds = [q.config.seed for q in parts]
+    learn = make(dls, model.to(dls.device), loss, seed=seeds, lr=p.config.lr, **kwargs)
     if isinstance(model, ViTEmbedder) and not model.layers[0].frozen: learn.splitter = vit_splitter
     return learn
 
@@ -219,22 +220,15 @@ def _fit(learn, config, **kwargs):
     rate = slice(config.lr) if learn.splitter is vit_splitter else None
     with learn.no_bar(), learn.no_logging(): learn.fit(config.trained, rate, **kwargs)
 
-def _network(learn, r):
-    "The network of replica r of a Learner"
-    model = learn.model
-    return model.lone(r) if isinstance(model, Replicas) else model
-
 def _replica_name(c): return f'seed {c.seed}, {margin_name(c.arm)} {c.margin}'
 
 def _watched(parts, where, cbs):
     "A Learner with the diagnostics"
     c = parts[0].config
-    own = lambda values: values if len(parts) > 1 else values[0]
-    names = [_replica_name(p.config) for p in parts]
+    names = [_replica_name(p.config) for p in parts] if len(parts) > 1 else None
     return _learner(parts, metric_learner, probe_size=c.probe_size, geometry_every=c.geometry_every,
-                    held_out=own([(p.data.x_test, p.data.clean_test) for p in parts]), valid_loss=False,
-                    notify=where.notify, names=names if len(parts) > 1 else None,
-                    groups=own([_groups_of(p.data) for p in parts]), cbs=list(cbs))
+                    held_out=[(p.data.x_test, p.data.clean_test) for p in parts], valid_loss=False,
+                    notify=where.notify, names=names, groups=[_groups_of(p.data) for p in parts], cbs=list(cbs))
 
 # %% ../nbs/14b_run.ipynb #7a11c0e5
 @dataclass
@@ -250,10 +244,11 @@ class Trained:
 
 def _trained(learn, r, seconds):
     "Replica r of a Learner"
+    model = learn.model.lone(r) if isinstance(learn.model, Replicas) else learn.model
     diag = learn.optimization_diagnostics
     outcome = 'finished' if diag.collapses[r] is None else 'collapsed'
     if r in diag.dead: outcome = 'diverged'
-    return Trained(_network(learn, r), learn.replica_history(r), outcome, seconds,
+    return Trained(model, learn.replica_history(r), outcome, seconds,
                    summary=learn.replica_summary(r), readings=diag.readings[r], path=diag.probe_path(r))
 
 def _train(parts, path, saved, where, cbs):
@@ -306,15 +301,11 @@ def _trained_on(labels, y):
     "Does any class of some held-out points occur in training?"
     return bool(torch.isin(labels, y).any())
 
-def probe_points(
-    z, y,        # Training embeddings and labels
-    zt, labels,  # Held-out embeddings and labels
-    seed:int=0   # Of the stream 'evaluation'
-)->tuple:        # Points and labels to fit on, points and labels to score on
-    "Training points, then held-out ones; where these have other classes, one half of them and the other"
-    if _trained_on(labels, y): return z, y, zt, labels
+def _probe_points(z, y, zt, labels, seed):
+    "Points and labels to fit on, and which held-out points to score; where these have other classes, half of them each"
+    if _trained_on(labels, y): return (z, y), torch.arange(len(labels), device=labels.device)
     a, b = _halves(labels, seed)
-    return zt[a], labels[a], zt[b], labels[b]
+    return (zt[a], labels[a]), b
 
 def _halves(labels, seed):
     "Two halves of some points, as equal a number from each class as can be"
@@ -324,12 +315,6 @@ def _halves(labels, seed):
 
 # %% ../nbs/14b_run.ipynb #7a11c0e6
 NOT_SCORED = 2    # In the answers of single points, where 1 is right and 0 wrong
-
-def _asked(y, labels, seed):
-    "Positions of the held-out points whose class the probes have to name"
-    every = torch.arange(len(labels), device=labels.device)
-    at = every if _trained_on(labels, y) else _halves(labels, seed)[1]
-    return at[labels[at] >= 0]
 
 def _right(predict, fit, zt, at, labels):
     "Does a probe name the class of each held-out point that it is asked for? (M) uint8"
@@ -350,8 +335,8 @@ def _share(right):
 # %% ../nbs/14b_run.ipynb #952e4386
 def _scores(z, y, zt, labels, seed):
     "Measures, what the probes are fitted on, which held-out points they are asked for, and what each point adds"
-    fit = probe_points(z, y, zt, labels, seed)[:2]
-    at = _asked(y, labels, seed)
+    fit, at = _probe_points(z, y, zt, labels, seed)
+    at = at[labels[at] >= 0]                                          # outliers have no class to name
     predict = partial(knn_predict, k=min(5, len(fit[0])))
     knn = _right(predict, fit, zt, at, labels)
     recall = torch.full_like(labels, NOT_SCORED, dtype=torch.uint8)
@@ -378,7 +363,7 @@ def _fold(y, labels, seed):
 
 def _verify(y, zt, labels, seed):
     "Same or different class, by thresholds that other held-out points set; what each point adds to the true accepts"
-    i = measured(labels.cpu(), VERIFIED, seed).to(zt.device)
+    i = measured(labels, VERIFIED, seed).to(zt.device)
     fold = _fold(y, labels[i], seed)
     found = crossed_verification(zt[i], labels[i], fold, per_point=True)
     return found, _added(i, found.pop('per_point'), labels)
@@ -401,15 +386,14 @@ _WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignmen
 def _few(labels, most, columns, seed):
     "Which points a spectrum or a linear fit sees, of embeddings with so many columns"
     room = max(1000, NUMBERS//columns)
-    return measured(labels.cpu(), min(most, room), seed).to(labels.device)
+    return measured(labels, min(most, room), seed).to(labels.device)
 
 def _geometries(z, y, zt, clean, seed):
     "Geometry of held-out points, a row per class, and the geometry of training points in the published form"
     k, l = (_few(labels, MEASURED, z.shape[1], seed) for labels in (y, clean))
     geo = class_geometry(zt[l], clean[l])
-    published = class_geometry(z[k], y[k], outliers='as_class')
+    published = class_geometry(z[k], y[k], outliers='as_class', per_class=False)
     classes = geo.pop('per_class')
-    published.pop('per_class')
     # 0 whatever the embedding is no measurement
     if alone_text(clean).startswith('every'): geo |= dict.fromkeys(_WITHIN & geo.keys())
     rows = [dict(zip(classes, v)) for v in zip(*classes.values())]
@@ -452,14 +436,11 @@ KEPT = 20_000_000    # Most bytes of embeddings in a record, for training and he
 def _kept(name, z, rows, seed, labels, **more):
     "Embeddings for the record, and what is known of each"
     most = max(1, KEPT//(4*z.shape[1]))                               # a number has 4 bytes
-    i = measured(labels.cpu(), most, seed)
+    i = measured(labels, most, seed)
     known = dict(labels=labels, **more)
     sampled = len(i) < len(z) or int(rows[-1]) >= len(rows)           # now, or when it was measured
     if sampled: known['rows'] = rows
-    kept = {}
-    for k, v in known.items():
-        kept[f'{name}_{k}'] = v.cpu()[i]
-    return kept | {name: z[i.to(z.device)]}
+    return {f'{name}_{k}': v.cpu()[i] for k, v in known.items()} | {name: z[i.to(z.device)]}
 
 # %% ../nbs/14b_run.ipynb #e8bdd624
 def _look(data, rows):
@@ -529,9 +510,9 @@ def _one_score(measure, z, y, zt, labels, seed):
     "One measure of held-out points: a name of `retrieval_metrics`, the accuracy of a probe, or 'verify'"
     if measure == 'verify': return _verify(y, zt, labels, seed)[0]['tar@1%']
     if measure not in ('knn_accuracy', 'linear_accuracy'): return retrieval_metrics(zt, labels)[measure]
-    fit = probe_points(z, y, zt, labels, seed)
-    if measure == 'knn_accuracy': return knn_accuracy(*fit, min(5, len(fit[0])))
-    return linear_accuracy(*fit) if linear_fits(fit[1]) else math.nan
+    fit, at = _probe_points(z, y, zt, labels, seed)
+    if measure == 'knn_accuracy': return knn_accuracy(*fit, zt[at], labels[at], min(5, len(fit[0])))
+    return linear_accuracy(*fit, zt[at], labels[at]) if linear_fits(fit[1]) else math.nan
 
 def validation_scores(
     model,          # Inputs → embeddings
@@ -563,8 +544,7 @@ def _train_for_scores(parts, cbs):
     if config.trained:
         learn = scorer(parts, score, cbs)
         _fit(learn, config)
-        models = [_network(learn, r) for r in range(len(parts))]
-        tables = learn.score_history.tables
+        models, tables = learn.score_history.models, learn.score_history.tables
     else:
         models = [p.model.to(p.dls.device) for p in parts]
         scores = [score(m, r) for r, m in enumerate(models)]
@@ -672,8 +652,5 @@ def together(
     where:Where=Where()  # Where published data are
 )->list:                 # Lists of them, each to be run at once
     "Groups of configurations that can be stacked"
-    groups = {}
-    for i, c in enumerate(configs):
-        like = _like(c, where) or i
-        groups.setdefault(like, []).append(c)
-    return [g[i:i + MOST] for g in groups.values() for i in range(0, len(g), MOST)]
+    groups = groupby(configs, lambda c: _like(c, where) or c)
+    return [stack for g in groups.values() for stack in chunked(g, MOST)]

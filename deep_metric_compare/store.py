@@ -82,8 +82,9 @@ class Run(_Files):
         except UserError as e: raise self._damaged(f'has a configuration that cannot be read ({e})') from e
         self.arm = self.config.arm
     def __repr__(self):
+        from deep_metric_compare.losses import arm_label
         c = self.config
-        return f'Run({c.dataset}, {self.arm}, {c.strategy}, seed {c.seed}: {self.outcome})'
+        return f'Run({c.dataset}, {arm_label(self.arm)}, {c.strategy}, seed {c.seed}: {self.outcome})'
     @cached_property
     def metrics(self)->dict:
         "The measures at the end"
