@@ -377,7 +377,8 @@ def dmc_embed(
 ):
     "Embed pictures or vectors with a trained model"
     for name in ('model', 'data'):
-        if not getattr(asked, name): raise UserError(f'no {name} was given, expected both: --model FOLDER --data FOLDER|FILE')
+        if getattr(asked, name): continue
+        raise UserError(f'no {name} was given, expected both: --model FOLDER --data FOLDER|FILE')
     _one_thread()
     from deep_metric_compare.embedder import write_vectors
     for file in write_vectors(asked.model, asked.data, asked.out, asked.neighbours, say=_say): print(file)
