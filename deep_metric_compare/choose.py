@@ -653,7 +653,7 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
     note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds'
     if takes > minutes:
-        note += f', more than the {minutes:g} that were given, since fewer seeds and settings decide nothing'
+        note += f', more than {minutes:g} (--minutes), since fewer seeds and settings decide nothing'
     note += '.'
     if at: note += f' {_minutes(lasts[0])} minutes would do for all settings and up to {most} seeds (--minutes).'
     return n, [*given, *less], note

@@ -30,7 +30,7 @@ def check_choice(
 )->str:                # `given`, if it is one of `allowed`
     "Refuse an unknown name, and offer the nearest one that exists"
     if given in allowed: return given
-    near = difflib.get_close_matches(str(given).lower(), list(allowed), n=1, cutoff=.6)
+    near = difflib.get_close_matches(str(given).lower(), list(allowed), n=1, cutoff=.65)
     hint = f"did you mean '{near[0]}'? " if near else ''
     raise UserError(f"unknown {what} '{given}': {hint}available: {', '.join(sorted(allowed))}")
 

@@ -480,7 +480,7 @@ def disjoint_split(
     classes = clean[clean >= 0].unique()
     if len(classes) < 4:
         raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell "
-                        "apart afterwards; closed_set holds out samples of the trained classes instead")
+                        "apart afterwards; samples of the trained classes are held out without --unseen, or with closed_set")
     n = len(classes)//2
     if n_classes_train is not None:
         n = check_range(n_classes_train, 'n_classes_train', 2, len(classes) - 2, whole=True)

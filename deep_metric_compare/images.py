@@ -35,8 +35,8 @@ def _label_name(cols, label, path):
         raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds {_some(cols)}")
     found = [n for n in cols if _first_name(n, cols).lower() in LABEL_NAMES]
     if len(found) == 1: return found[0]
-    raise UserError(f"{path.name} holds {_some(cols)}, of which {len(found)} can be the labels, expected one named "
-                    f"{_some(LABEL_NAMES)}: rename it, or say which with --label (label=)")
+    raise UserError(f"{path.name} holds {_some(cols)}, of which {_some(found) or 'none'} has a name that labels have, "
+                    f"expected one of {_some(LABEL_NAMES)}: say which it is with --label (label=), or rename it")
 
 def _runs(names):
     "Numbered runs among names: numbers and names of each"
@@ -89,7 +89,7 @@ def _numbers(a, name, path):
     bad = np.flatnonzero(numbers.isna() & values.notna())
     if not len(bad): return numbers.to_numpy()
     row = bad[0]
-    others = f', as in {len(bad) - 1} other rows' if len(bad) > 1 else ''
+    others = f' ({len(bad) - 1} other rows have none either)' if len(bad) > 1 else ''
     raise UserError(f"{path.name} holds {str(a[row])!r} in column '{name}', row {row}, expected a number{others}: put "
                     "it right, or leave the column out with --vectors (vectors=)")
 
@@ -98,7 +98,14 @@ def _side_by_side(cols, names, path):
     "Columns of numbers, or one of lists, as a matrix"
     one = cols[names[0]]
     if len(names) == 1 and one.ndim > 1: return one
-    return np.stack([_numbers(cols[n], n, path) for n in names], 1)
+    x = np.stack([_numbers(cols[n], n, path) for n in names], 1)
+    bad = ~np.isfinite(x)
+    if not bad.any(): return x
+    empty = [names[i] for i in np.flatnonzero(bad.any(0))]
+    rows = np.flatnonzero(bad.any(1))
+    raise UserError(f"{path.name} has no finite number in {len(rows)} of {len(x)} rows (row {_some(rows, 5)}) of column "
+                    f"{_some(empty, 5)}, expected one in each: fill them in, leave these rows out, or leave the column "
+                    "out with --vectors (vectors=)")
 
 def _as_written(a, name, path):
     "A column of labels; as text where numbers or gaps would lose what a .csv file says: 01 beside 1, a class NA"
@@ -179,7 +186,8 @@ def _file_of_vectors(path):
     kind = path.suffix.lower()
     expected = 'a file of embeddings (.npz, .npy, .csv or .parquet)'
     if kind not in ('.npz', '.npy', '.csv', '.parquet'):
-        raise UserError(f"{path.name} ends in '{path.suffix}', expected {expected}")
+        what = 'is a folder, which --data reads' if path.is_dir() else f"ends in '{path.suffix}'"
+        raise UserError(f"{path.name} {what}, expected {expected}")
     if not path.is_file():
         raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected {expected}")
     try:
