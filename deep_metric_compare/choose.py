@@ -662,16 +662,16 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
 # what is not tried where one of these is given
 GIVEN = dict(margin=['margin'], weighting=['balance', 'reduction'], lr=['lr'])
 
-def _check_margins(margin, datasets, losses):
+def _check_margins(margin, datasets, losses, on=''):
     "Refuse margins of some losses or data sets: the others would have one that was neither given nor tuned"
     if isinstance(margin, str): margin = _by_name(margin, losses)
     if not isinstance(margin, dict): return
     for d in datasets if {*margin} <= {*datasets} else ():
         if d not in margin: raise UserError(f"margin was {margin!r}, expected one for {data_label(d)} too, or none")
-        _check_margins(margin[d], (), losses)
+        _check_margins(margin[d], (), losses, f' on {data_label(d)}')
     without = [l for l in losses if margin_name(l) and l not in margin]
     if {*margin} <= {*losses} and without:
-        raise UserError(f"margin was {margin!r}, expected one for {' and '.join(without)} too, or none: then each loss "
+        raise UserError(f"margin{on} was {margin!r}, expected one for {' and '.join(without)} too, or none: then each loss "
                         "is tuned")
 
 def _run_once(seen, configs, out, fresh, **kwargs):
@@ -760,6 +760,7 @@ def choose_loss(
     **fields                            # Of plan: settings used as given (margin, lr, …), further fields of RunConfig
 )->Comparison:
     "Which loss to use on these data"
+    say = say or noop
     decide = measure_named(decide) if decide else ''
     check_range(delta, 'delta', 0, 1, open_low=True)
     if minutes is not None: check_range(minutes, 'minutes', 0, 10**5, open_low=True)

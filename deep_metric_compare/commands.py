@@ -29,12 +29,12 @@ class _Parser(argparse.ArgumentParser):
     "An `ArgumentParser` whose errors are one line, with the nearest option where one is misspelled"
     def error(self, message):
         if message.startswith('unrecognized arguments:'):
-            given = message.split(':', 1)[1].split()[0]
-            known = [o for o in self._option_string_actions if o.startswith('--')]
+            given = message.split(':', 1)[1].strip().split(' ')[0]
+            known = [o for o in self._option_string_actions if o.startswith('--') and o != '--help']
             near = difflib.get_close_matches(given.split('=')[0], known, n=1, cutoff=.75)
             message = f'unknown option {given}'
             if near: message += f'; did you mean {near[0]}?'
-            if given[0] != '-': message = f"'{given}' stands without the name of an option, such as {known[0]}"
+            if not given.startswith('-'): message = f"'{given}' stands without the name of an option, such as {known[0]}"
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 # %% ../nbs/00a_commands.ipynb #81a804aa

@@ -77,6 +77,8 @@ def _folded(text, width):
     return '\n'.join(textwrap.fill(line, width, subsequent_indent='  ') for line in text.splitlines())
 
 def _say(text):
+    "A paragraph; one that goes to a file or a program keeps its lines whole"
+    if sys.stdout.isatty(): text = _folded(text, _width())
     print(text, end='\n\n', flush=True)
 
 def _about(face, folders, **more):
@@ -272,6 +274,7 @@ def dmc_compare(
     arms, seeds, minutes = _list(effort.losses), effort.seeds, effort.minutes
     tune = effort.tune and len(arms) > 1                       # one loss has nothing to be compared with
     if seeds is None: seeds = 10 if tune else 3
+    if effort.tune and not tune: _say(f'{arms[0]} alone: nothing to tune against or decide, so it takes what is given')
     config = {k: v for k, v in config.items() if v is not None}
     _check(arms, seeds, asked.published, tune, effort.decide, epochs=effort.epochs, **config)
     _check_pictures(config['augment'], asked.backbone)

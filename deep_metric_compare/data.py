@@ -321,7 +321,7 @@ def _check_groups(groups, n):
 
 def array_data(
     x, y,                        # Training inputs (N, …), pictures as (N, h, w[, c]) too, and labels (N); −1: outlier
-    x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, stratified; outliers stay in training
+    x_test=None, y_test=None,    # Held-out inputs and labels; None: a third; outliers stay in training, or with their group
     name:str='arrays',           # What to call the data
     outliers:str='as_class',     # 'as_class', 'drop' or 'negatives'
     split_seed:int=0,            # Seed of the split, where one is made

@@ -257,7 +257,7 @@ def epochs_to_decay(
     v = list(values)
     at = range(len(v)) if at is None else at
     later = list(zip(at, v))[1:]
-    return next((t for t, o in later if o <= share*v[0]), None)
+    return next((t for t, o in later if o is not None and o <= share*v[0]), None)
 
 def epochs_to_gain(
     values,           # Readings of a measure that grows, before training first

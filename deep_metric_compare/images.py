@@ -35,8 +35,8 @@ def _label_name(cols, label, path):
         raise UserError(f"{path.name} has nothing named '{label}', which label= asked for: it holds {_some(cols)}")
     found = [n for n in cols if _first_name(n, cols).lower() in LABEL_NAMES]
     if len(found) == 1: return found[0]
-    raise UserError(f"{path.name} holds {_some(cols)}, of which {_some(found) or 'none'} has a name that labels have, "
-                    f"expected one of {_some(LABEL_NAMES)}: say which it is with --label (label=), or rename it")
+    raise UserError(f"{path.name} holds {_some(cols)}, expected labels in one named {_some(LABEL_NAMES)}, found "
+                    f"{_some(found) or 'none'}: say which it is with --label (label=), or rename it")
 
 def _runs(names):
     "Numbered runs among names: numbers and names of each"
@@ -104,8 +104,8 @@ def _side_by_side(cols, names, path):
     empty = [names[i] for i in np.flatnonzero(bad.any(0))]
     rows = np.flatnonzero(bad.any(1))
     raise UserError(f"{path.name} has no finite number in {len(rows)} of {len(x)} rows (row {_some(rows, 5)}) of column "
-                    f"{_some(empty, 5)}, expected one in each: fill them in, leave these rows out, or leave the column "
-                    "out with --vectors (vectors=)")
+                    f"{_some(empty, 5)}, expected one in each: fill them in, or leave these rows out, or the column "
+                    "where it is not needed")
 
 def _as_written(a, name, path):
     "A column of labels; as text where numbers or gaps would lose what a .csv file says: 01 beside 1, a class NA"

@@ -322,7 +322,8 @@ def metric_learner(
         notify('there are no validation data, so geometry and Recall@1 are not measured: give held_out=(inputs, '
                'labels) to see them')
     if held_out is not None:
-        each = zip(held_out if isinstance(held_out, list) else [held_out], for_each(seed))
+        several = isinstance(held_out, list) and isinstance(held_out[0], (list, tuple))
+        each = zip(held_out if several else [held_out], for_each(seed))
         held_out = stack_points(balanced_points(*h, probe_size, s) for h, s in each)
     ours = [EpochStreams(seed), OptimizationDiagnostics(probe_size=probe_size, seed=seed, notify=notify, names=names,
                                                          groups=groups),
