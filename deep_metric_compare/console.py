@@ -274,13 +274,13 @@ def dmc_compare(
     arms, seeds, minutes = _list(effort.losses), effort.seeds, effort.minutes
     tune = effort.tune and len(arms) > 1                       # one loss has nothing to be compared with
     if seeds is None: seeds = 10 if tune else 3
-    if effort.tune and not tune: _say(f'{arms[0]} alone: nothing to tune against or decide, so it takes what is given')
     config = {k: v for k, v in config.items() if v is not None}
     _check(arms, seeds, asked.published, tune, effort.decide, epochs=effort.epochs, **config)
     _check_pictures(config['augment'], asked.backbone)
     names = _tasks(_own(asked) + asked.published, asked, folders)
     about = _about(dmc_compare, folders, jobs=_jobs(effort.jobs))
     if not tune:
+        if effort.tune: _say(f'{arms[0]} alone: nothing to tune against or decide, so it takes what is given')
         with _loading(): from deep_metric_compare.experiments import compare
         epochs = _budget(effort.epochs, folders, names, arms, seeds, **config)
         return _finish(compare(names, arms, seeds, epochs=epochs, **config, **about), folders.out)
