@@ -186,8 +186,8 @@ def _file_of_vectors(path):
     kind = path.suffix.lower()
     expected = 'a file of embeddings (.npz, .npy, .csv or .parquet)'
     if kind not in ('.npz', '.npy', '.csv', '.parquet'):
-        what = 'is a folder, which --data reads' if path.is_dir() else f"ends in '{path.suffix}'"
-        raise UserError(f"{path.name} {what}, expected {expected}")
+        what = 'is a folder' if path.is_dir() else f"ends in '{path.suffix}'"
+        raise UserError(f"{path.name or path} {what}, expected {expected}")
     if not path.is_file():
         raise UserError(f"{path} is {'no file' if path.exists() else 'not there'}, expected {expected}")
     try:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'SHORT', 'SETTING', 'FLAT', 'margin_values', 'tried_weightings',
-           'tried_settings', 'on_validation', 'measure_named', 'deciding_measure', 'Tuned', 'tune_arms', 'all_tuned',
-           'write_tuning', 'setting_text', 'tuning_text']
+           'tried_settings', 'on_validation', 'tuning_configs', 'measure_named', 'deciding_measure', 'Tuned',
+           'tune_arms', 'all_tuned', 'write_tuning', 'setting_text', 'tuning_text']
 
 # %% ../nbs/15a_tuning.ipynb #d15t0002
 from dataclasses import dataclass, replace
@@ -70,6 +70,13 @@ def on_validation(
     if not draws_classes(config.dataset) or config.half is not None: return q
     # stay inside the classes that this run trains on
     return replace(q, data_seed=config.seed if config.data_seed is None else config.data_seed)
+
+# %% ../nbs/15a_tuning.ipynb #96d5c4b7
+def tuning_configs(
+    config  # A trained run of the comparison
+)->list:    # Configurations
+    "All that may be run to choose a setting for a run"
+    return [on_validation(s, t) for s in tried_settings(config) for t in TUNING_SEEDS]
 
 # %% ../nbs/15a_tuning.ipynb #d15t0008
 UNIT = ['dataset', 'half', 'arm']
