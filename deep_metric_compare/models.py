@@ -230,6 +230,7 @@ class Discriminant(RawInput):
         if self.most > 1 and not self.axes[:, 1:].any(): z[:, 1] = 1
         return l2_normalize(z)
 
+# %% ../nbs/07_models.ipynb #ea08a55c
 @patch
 def fit(self:Discriminant,
     x,  # Training inputs, (N, *in_shape)

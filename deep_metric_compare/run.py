@@ -92,6 +92,7 @@ def data_of(
     if c.dataset in ('toy', 'digits'): return _little(c, Where(), load)
     return _large(c, Where(where.data_dir, where.download), load)
 
+# %% ../nbs/14b_run.ipynb #fae89d16
 _contents = WeakKeyDictionary()     # of data that runs share
 
 def content_of(
