@@ -289,7 +289,8 @@ def sentence(
     base, *others = losses
     found = [_contrast_clause(g, a, base) for a in others] or [_alone_clause(g, base)]
     n = min(n for _, n in found)
-    over = {0: '', 1: ' on one seed, which has no interval'}.get(n, f' over {n} seeds (95 % intervals over seeds alone)')
+    many = f' over {n} seeds (95 % intervals over seeds alone)'
+    over = {0: '', 1: ' on one seed, which has no interval'}.get(n, many)
     judged = verdicts(frame) if judged is None else judged
     judged = judged[judged.dataset == dataset]
     words = list(filter(None, [_verdict_clause(judged, a) for a in judged.arm.unique()]))
