@@ -671,8 +671,8 @@ def _check_margins(margin, datasets, losses, on=''):
         _check_margins(margin[d], (), losses, f' on {data_label(d)}')
     without = [l for l in losses if margin_name(l) and l not in margin]
     if {*margin} <= {*losses} and without:
-        raise UserError(f"margin{on} was {margin!r}, expected one for {' and '.join(without)} too, or none: then each loss "
-                        "is tuned")
+        raise UserError(f"margin{on} was {margin!r}, expected one for {' and '.join(without)} too, or none: then each "
+                        "loss is tuned")
 
 def _run_once(seen, configs, out, fresh, **kwargs):
     "Make or read runs; where they are to be repeated, each once"

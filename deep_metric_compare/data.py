@@ -321,7 +321,7 @@ def _check_groups(groups, n):
 
 def array_data(
     x, y,                        # Training inputs (N, …), pictures as (N, h, w[, c]) too, and labels (N); −1: outlier
-    x_test=None, y_test=None,    # Held-out inputs and labels; None: a third; outliers stay in training, or with their group
+    x_test=None, y_test=None,    # Held-out inputs and labels; None: a third, see held_out_rows
     name:str='arrays',           # What to call the data
     outliers:str='as_class',     # 'as_class', 'drop' or 'negatives'
     split_seed:int=0,            # Seed of the split, where one is made
@@ -480,7 +480,8 @@ def disjoint_split(
     classes = clean[clean >= 0].unique()
     if len(classes) < 4:
         raise UserError(f"{data.name} has {len(classes)} classes, expected at least 4: two to train on, two to tell "
-                        "apart afterwards; samples of the trained classes are held out without --unseen, or with closed_set")
+                        "apart afterwards; without --unseen, or with closed_set, samples of the trained classes are "
+                        "held out")
     n = len(classes)//2
     if n_classes_train is not None:
         n = check_range(n_classes_train, 'n_classes_train', 2, len(classes) - 2, whole=True)

@@ -450,7 +450,7 @@ def _keep(self:OptimizationDiagnostics, norms):
     self.seen = None
     loss = l.loss.detach() if self.R == 1 else f.value          # a stack gives the sum of its losses
     groups = self.batch_groups and self.batch_groups[l.iter]
-    scaler = getattr(l, 'scaler', None)                         # mixed precision unscales the gradients of weights alone
+    scaler = getattr(l, 'scaler', None)      # mixed precision unscales the gradients of weights alone
     grad = z.grad if scaler is None else z.grad/scaler.scale(z.grad.new_ones(()))
     self.step = Step(loss=loss, z=z.detach(), grad=grad, norms=norms, groups=groups,
                      terms=getattr(f, 'latest', None), margin=getattr(f, 'margin', None))

@@ -37,7 +37,8 @@ from .backbones import made_by_code
 from .models import register_backbone, weights_hash
 from .report import keep_report
 from .run import _DATA_FIELDS, _but_seed, _checked_loss, GALLERY, MEASURED, Where
-from .run import content_of, data_of, drawn_anew, evaluate, find_data, linear_fits, model_of, prepare, run_one
+from .run import content_of, data_of, drawn_anew, evaluate, find_data, linear_fits, model_of
+from .run import prepare, run_one
 from .run import run_together, together
 from .claims import tables
 from .measures import arm_label, data_label, runs_frame

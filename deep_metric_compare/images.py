@@ -103,9 +103,9 @@ def _side_by_side(cols, names, path):
     if not bad.any(): return x
     empty = [names[i] for i in np.flatnonzero(bad.any(0))]
     rows = np.flatnonzero(bad.any(1))
-    raise UserError(f"{path.name} has no finite number in {len(rows)} of {len(x)} rows (row {_some(rows, 5)}) of column "
-                    f"{_some(empty, 5)}, expected one in each: fill them in, or leave these rows out, or the column "
-                    "where it is not needed")
+    raise UserError(f"{path.name} has no finite number in {len(rows)} of {len(x)} rows (row {_some(rows, 5)}) of "
+                    f"column {_some(empty, 5)}, expected one in each: fill them in, or leave these rows out, or "
+                    "the column where it is not needed")
 
 def _as_written(a, name, path):
     "A column of labels; as text where numbers or gaps would lose what a .csv file says: 01 beside 1, a class NA"

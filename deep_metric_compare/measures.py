@@ -549,7 +549,8 @@ def table_notes(
     text = [c for r in rows for c in r['cells'].values()]
     kinds = {r['kind'] for r in rows}
     first = _join(dict.fromkeys(arm_label(arm_order(g.arm)[0]) for _, g in _by_dataset(frame)))
-    if any('±' in t for t in text): notes.append('± is half of the 95 % interval of the mean over seeds alone (Student t).')
+    if any('±' in t for t in text):
+        notes.append('± is half of the 95 % interval of the mean over seeds alone (Student t).')
     if 'pair' in kinds:
         notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference"
                      + (', with its 95 % interval below.' if 'interval' in kinds else '.'))

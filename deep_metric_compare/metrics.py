@@ -35,7 +35,7 @@ def _check_points(emb, what):
         raise UserError(f"the {what} are {emb.dtype}, expected floating-point numbers: convert them with .float()")
     bad = ~emb.isfinite().all(1)
     if bad.any():
-        raise UserError(f"{int(bad.sum())} of {len(emb)} rows of the {what} hold NaN or infinity ({_listed(bad)}): look "
+        raise UserError(f"{bad.sum()} of {len(emb)} rows of the {what} hold NaN or infinity ({_listed(bad)}): look "
                         "at these points, or at the training that made them")
     return _where_float64(emb)
 

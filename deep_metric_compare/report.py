@@ -27,7 +27,8 @@ from .measures import arm_label, arm_order, backbone_of, class_names, data_label
 from .measures import runs_frame, seeds_text, table_columns, table_notes, table_rows, told
 from .measures import _by_group, _described, _join, _losses
 from .stats import MIN_SEEDS, WORDS, mean_interval
-from .visualize import FIGURES, arm_styles, clip, draw_figures, literal, mean_shares, share_bars, styled
+from .visualize import FIGURES, arm_styles, clip, draw_figures, literal, mean_shares, share_bars
+from .visualize import styled
 from .visualize import _of_losses
 
 # %% ../nbs/14_report.ipynb #c22f1458
