@@ -17,7 +17,7 @@ from .answer import is_wrong
 from .choose import affordable, answer_on, scores_by_arm
 from .core import RunConfig, UserError, out_folder, stream, write_whole
 from .data import array_data, load_data, metric_dls
-from .experiments import BASE_MODELS, data_of, plan, run_all
+from .experiments import BASE_MODELS, data_of, parts_of, plan, run_all
 from .published import data_folder
 from .images import register_data
 from .learner import metric_learner
@@ -211,11 +211,11 @@ BASE_SEEDS = 5                     # The untrained network differs little from s
 
 def _on_division(task, division, measure, run, seeds, chosen, **fields):
     "Arm → mean score on what was kept, after training on one division, and the error of the losses' difference"
-    dataset, half = division
-    data = data_of(RunConfig(dataset=dataset, half=half))
+    dataset, part = division
+    data = data_of(RunConfig(dataset=dataset, **parts_of(dataset)[part]))
     judged = array_data(data.x, data.y, task.x_kept, task.y_kept, name=f'{task.name}, kept')
     name = register_data(judged)
-    own = chosen and {(name, None): chosen[division]}
+    own = chosen and {(name, 0): chosen[division]}
     def trained(seeds, **arms):
         configs = plan(name, seeds=seeds, chosen=own, **arms, **fields)
         return run([replace(c, scored=measure) for c in configs])
@@ -273,7 +273,7 @@ def ask(
     row |= {f'true_{l}': v for l, v in losses.items()}
     row |= dict(true_baseline=base, wrong=is_wrong(answer, losses, base), regret=max(0., best - true[decision.named]))
     for l in LOSSES: row |= _habit(f'always_{l}', l, true, best, answer.delta)
-    one = run(plan(dataset, LOSSES, [0], epochs=epochs, halves=True))
+    one = run(plan(dataset, LOSSES, [0], epochs=epochs, in_turn=True))
     seen = {r.arm: r.metrics.get(f'test/{decision.measure}') or 0. for r in one}
     lucky = max(LOSSES, key=seen.get)
     at_one, _ = on_kept(truth[:10])

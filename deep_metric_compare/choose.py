@@ -19,14 +19,14 @@ from pathlib import Path
 import tempfile
 import numpy as np, pandas as pd, torch
 from fastcore.basics import groupby, noop
-from .answer import MIN_ANSWER, decide, gap_of_halves, looks, spend, would_settle
+from .answer import MIN_ANSWER, decide, gap_of_parts, looks, spend, would_settle
 from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
 from .core import plain_labels, plain_tensor, write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
-from .experiments import BASE_MODELS, check_settings, own_data, plan
+from .experiments import BASE_MODELS, check_settings, own_data, parts_of, plan
 from .experiments import run_all, run_text, write_results, _by_name
 from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer
 from .run import together, validation_scores
@@ -45,27 +45,26 @@ from matplotlib.figure import Figure
 ENOUGH = .5    # Of the points a run has scored, the share that all runs have to have scored to be told apart one by one
 
 def _answers(run, measure):
-    "A row per held-out point that was scored: half, row, label, and what it adds to the measure"
+    "A row per held-out point that was scored: part, row, label, and what it adds to the measure"
     e, each = run.embeddings, deciding()[measure].each
     score, rows, labels = (e[k].numpy() for k in (each, 'answer_rows', 'answer_labels'))
-    half = run.config.half or 0
-    t = pd.DataFrame(dict(half=half, row=rows, label=labels, score=score.astype(float)))
+    t = pd.DataFrame(dict(part=run.config.part, row=rows, label=labels, score=score.astype(float)))
     scored = score < NOT_SCORED if score.dtype == 'uint8' else ~np.isnan(score)
     return t[scored].assign(arm=run.arm, seed=run.config.seed)
 
 def _by_item(arms, measure):
-    "Arm → scores (S, I), NaN in the other half; row and class of each item (I); None where seeds scored other points"
+    "Arm → scores (S, I), NaN in other parts; part, row and class of each item (I); None where seeds scored other points"
     runs = [r for rs in arms.values() for r in rs]
     t = pd.concat([_answers(r, measure) for r in runs])
-    t = t.pivot(index=['arm', 'seed'], columns=['half', 'row', 'label'], values='score')
-    expected = pd.Series([r.config.half or 0 for r in runs]).value_counts()
+    t = t.pivot(index=['arm', 'seed'], columns=['part', 'row', 'label'], values='score')
+    expected = pd.Series([r.config.part for r in runs]).value_counts()
     def level(k): return t.columns.get_level_values(k).values
     fewest = t.notna().sum(axis=1).min()
-    by_all = t.notna().sum().values == expected[level('half')].values
+    by_all = t.notna().sum().values == expected[level('part')].values
     t = t.loc[:, by_all]
     if t.shape[1] < ENOUGH*fewest: return None
     scores = {a: t.loc[a].sort_index().values for a in arms}
-    return scores, level('row'), level('label')
+    return scores, t.columns.to_frame(index=False)
 
 def _holds_out_anew(c):
     "Does each seed hold out data of its own?"
@@ -96,17 +95,20 @@ def scores_by_arm(
     arms = groupby(sorted(runs, key=lambda r: r.config.seed), 'arm')
     c = runs[0].config
     one_arm = arms[runs[0].arm]
-    halves = None if c.half is None else np.array([r.config.half for r in one_arm])
+    parts = {r.config.part: r.config for r in one_arm}
+    held = np.array([r.config.part for r in one_arm]) if len(parts) > 1 else None
     known = not _holds_out_anew(c) and _told(runs, measure)
     items = _by_item(arms, measure) if known else None
     if items is None:
         ends = {a: np.array([_end(r, measure) for r in rs]) for a, rs in arms.items()}
-        return ends, partial(gap_of_halves, halves=halves)
-    scores, rows, classes = items
-    data = data_of(c, where)
-    together = None if data.groups_test is None else data.groups_test[rows].numpy()
-    if data.class_disjoint: together = classes
-    return scores, partial(gap_of_halves, halves=halves, groups=together)
+        return ends, partial(gap_of_parts, held=held)
+    scores, which = items
+    together = None
+    if data_of(c, where).class_disjoint: together = which.label.values
+    elif data_of(c, where).groups_test is not None:
+        of_part = {p: data_of(one, where).groups_test.numpy() for p, one in parts.items()}
+        together = np.array([of_part[p][row] for p, row in zip(which.part, which.row)])
+    return scores, partial(gap_of_parts, held=held, groups=together)
 
 # %% ../nbs/15c_choose.ipynb #7df1202b
 @dataclass
@@ -119,7 +121,7 @@ class Decision:
     scores:dict           # Arm → mean score
     baseline:str          # The arm without a loss that validation put first
     settings:pd.DataFrame # Chosen rows of the tuning's table
-    curves:pd.DataFrame   # Scores on validation data: half, arm, epoch, score
+    curves:pd.DataFrame   # Scores on validation data: part, arm, epoch, score
     facts:dict            # Mean over seeds of further measures: arm → name → value
     rests:str             # Data and network in words
     backbone:str=''       # Whose frozen features were trained on
@@ -156,7 +158,7 @@ def _over_classes(runs, measure):
     "Arm → mean over classes of the means over points; None where classes are alike in size, or points have no scores"
     if measure == 'verify' or not _told(runs, measure): return None       # there points add to a share of pairs
     answers = pd.concat([_answers(r, measure) for r in runs])
-    t = answers.groupby(['arm', 'half', 'label']).score.agg(['mean', 'count'])
+    t = answers.groupby(['arm', 'part', 'label']).score.agg(['mean', 'count'])
     if t['count'].max() < UNEQUAL*t['count'].min(): return None
     return t['mean'].groupby('arm').mean().to_dict()
 
@@ -172,7 +174,7 @@ def _facts(runs, arms):
     return facts
 
 def _baseline(tuned, dataset):
-    "The arm without a loss that validation put first, in most of the halves"
+    "The arm without a loss that validation put first, in most of the parts"
     bases = [b for (d, _), b in tuned.baseline.items() if d == dataset]
     return max(sorted(set(bases)), key=bases.count)
 
@@ -230,10 +232,12 @@ def _network_text(c, backbone):
     small = {'mlp': 'a small network of two layers', 'convnet': 'a small convnet'}
     return small.get(c.model, c.model) + ' from scratch'
 
-def _division_text(c, data):
+def _division_text(c, data, in_turn):
     "How held-out points were set apart"
     if c.half is not None: return ', either half of them with every other seed'
     if _holds_out_anew(c): return ', made anew for each seed'
+    if in_turn:
+        return ', each third of the data with every third seed, in settings tuned for it (those of the first are shown)'
     return ', on this test set' if data.laid_out else ', of one division of the data'
 
 def _held_text(data):
@@ -245,28 +249,39 @@ def _held_text(data):
     return (f'{len(held):,} held-out points, {new:,} of them of classes that were not trained on, which 5-NN and '
             'linear accuracy count as wrong')
 
+def _samples_text(parts):
+    "How many samples of how many classes the network trains on, in each part that is held out in turn"
+    sizes = groupby([(len(data.x), len(data.classes)) for data in parts], 1)
+    texts = []
+    for classes, same in sizes.items():
+        few, many = min(same)[0], max(same)[0]
+        samples = f'{few:,}' if few == many else f'{few:,} to {many:,}'
+        texts.append(f'{samples} training samples of {classes} classes')
+    return ' or '.join(texts)
+
 def _rests_on(runs, where):
     "Which network on how many samples of which data"
     c = next(r.config for r in runs if r.arm not in BASELINES)
     data = data_of(c, where)
     seeds = len({r.config.seed for r in runs})
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
-    halves = {r.config.half: r.config for r in runs}.values()                 # each trains on classes of its own
-    sizes = {(len(o.x), len(o.classes)) for o in (data_of(h, where) for h in halves)}
-    samples = ' or '.join(f'{n:,} training samples of {k} classes' for n, k in sorted(sizes))
+    parts = {r.config.part: data_of(r.config, where) for r in runs}
     training = f'strategy {c.strategy}, batches of {c.batch_size}{moved}'
     network = _network_text(c, backbone_of(runs[0]))
-    return f'{network}, {samples}, {seeds} paired seeds, {training}; {_held_text(data)}{_division_text(c, data)}'
+    division = _division_text(c, data, len(parts) > 1)
+    return (f'{network}, {_samples_text(parts.values())}, {seeds} paired seeds, {training}; '
+            f'{_held_text(data)}{division}')
 
 # %% ../nbs/15c_choose.ipynb #4a5e7961
 def _percent(v): return f'{_points(v)} %'
 
 def _at_best(d, arm):
-    "The settings of an arm, one for each half"
+    "The settings of an arm; of three that were tuned apart, the first"
     rows = d.settings[d.settings.arm == arm]
     at_edge = lambda r: f', a {margin_name(arm)} at the edge of what was tried' if getattr(r, 'edge', False) else ''
-    texts = [setting_text(r) + at_edge(r) for r in rows.itertuples()]
-    return ' and, in the other half of the classes, '.join(dict.fromkeys(texts))
+    texts = [*dict.fromkeys(setting_text(r) + at_edge(r) for r in rows.itertuples())]
+    if len(rows) < 3: return ' and, in the other half of the classes, '.join(texts)
+    return texts[0]
 
 def _lead(d):
     "From which epoch on the arm ahead is ahead on validation data"
@@ -604,7 +619,7 @@ def pace(
     brief = replace(config, epochs=1, stop=None, train_size=size, scored='knn_accuracy')
     seeds = [replace(brief, seed=s) for s in range(9)]
     group = together(seeds, where)[0]                 # all where they are trained side by side, else the first
-    learn = scorer([prepare(c, where) for c in group], lambda model, r: {})
+    learn = scorer([prepare(c, where) for c in group], lambda models: [{} for _ in models])
     def fit():
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
     fit()                                             # the first time libraries are still being loaded
@@ -620,7 +635,7 @@ def duration(
     seeds:int,                  # Of the comparison
     losses:int=2,               # Arms
     stacked:bool=False,         # Do all settings go through all seeds of the tuning?
-    units:int=1,                # Halves of the classes, each tuned by itself
+    units:int=1,                # Parts that are held out in turn, each tuned by itself
     jobs:int=1                  # Processes
 )->float:                       # Minutes
     "What tuning and training take, about"
@@ -633,30 +648,33 @@ def duration(
 def _minutes(t): return f'{t:.0f}' if t >= 10 else f'{t:.2g}'
 
 def _within(minutes, dataset, losses, seeds, most, given, fields, where):
-    "Seeds at the last look and what is not tried, so that it takes no longer than some minutes; a sentence about it"
-    planned = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)
+    "Seeds at the last look, what is not tried, fields of plan, so that it takes some minutes at most; what is said of it"
+    planned = plan(dataset, losses, 1, baselines=(), in_turn=True, where=where, **fields)
     c = planned[0]
     jobs = where.jobs if isinstance(where.jobs, int) else 1
-    units = 1 if c.half is None else 2
-    about = dict(losses=len(losses), stacked=c.model in STACKED, units=units, jobs=jobs)
+    about = dict(losses=len(losses), stacked=c.model in STACKED, jobs=jobs)
     cost = pace(c, where)
     steps = c.epochs*math.ceil(len(data_of(c, where).x)/c.batch_size)
     def tried(less):
         fixed = {*given, *less}
         return max(len(tried_settings(replace(q, seed=0), fixed)) for q in planned)
-    ways = [(n, ()) for n in sorted({most, seeds}, reverse=True)]
-    ways += [(seeds, less) for less in GRIDS if less]
-    lasts = [duration(*cost, steps, c.epochs, tried(less), n, **about) for n, less in ways]
+    parts = len(parts_of(dataset, **fields))
+    fewest = 1 if parts == 3 else parts                             # halves of the classes are both needed
+    ways = [(n, (), parts) for n in sorted({most, seeds}, reverse=True)]
+    ways += [(seeds, less, fewest) for less in GRIDS if less or fewest < parts]
+    lasts = [duration(*cost, steps, c.epochs, tried(less), n, units=units, **about) for n, less, units in ways]
     short_enough = [i for i, t in enumerate(lasts) if t <= minutes]
     at = short_enough[0] if short_enough else len(ways) - 1
-    (n, less), takes = ways[at], lasts[at]
+    (n, less, units), takes = ways[at], lasts[at]
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
-    note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds'
+    in_turn = ', each third of the data held out in turn'*(parts == 3)
+    note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds{in_turn*(units == 3)}'
     if takes > minutes:
         note += f', more than {minutes:g} (--minutes), since fewer seeds and settings decide nothing'
     note += '.'
-    if at: note += f' {_minutes(lasts[0])} minutes would do for all settings and up to {most} seeds (--minutes).'
-    return n, [*given, *less], note
+    if at:
+        note += f' {_minutes(lasts[0])} minutes would do for all settings and up to {most} seeds{in_turn} (--minutes).'
+    return n, [*given, *less], dict(third=0) if units < parts else {}, note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
 # what is not tried where one of these is given
@@ -683,7 +701,7 @@ def _run_once(seen, configs, out, fresh, **kwargs):
 
 def _checked(dataset, losses, fields, where):
     "What was found in data; refuse those whose held-out samples were trained on"
-    c = plan(dataset, losses, 1, baselines=(), halves=True, where=where, **fields)[0]
+    c = plan(dataset, losses, 1, baselines=(), in_turn=True, where=where, **fields)[0]
     p = prepare(c, where)
     data = p.data
     by_class = bool(p.dls.train.k_per_class) or c.strategy == 'published'
@@ -719,16 +737,17 @@ def answer_on(
     if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
     last, fixed = most, given
     if minutes:
-        last, fixed, note = _within(minutes, dataset, losses, seeds, most, given, fields, where)
+        last, fixed, one_third, note = _within(minutes, dataset, losses, seeds, most, given, fields, where)
+        fields |= one_third
         say(note)
     name, arms = data_label(dataset), ' and '.join(map(arm_label, losses))
     say(f"Tuning {arms} on validation data cut from the training data of {name}, for up to {fields['epochs']} epochs.")
-    tuned = tune_arms([dataset], losses, 2, fixed, decide, run=run, where=where, **fields)
+    tuned = tune_arms([dataset], losses, seeds, fixed, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
     at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
     steps = list(zip(at, spend(at)))
     for (n, alpha), after in zip_longest(steps, steps[1:]):
-        configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, halves=True,
+        configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, in_turn=True,
                        where=where, **fields)
         if n == at[0]: say(run_text(configs, where))
         runs = run(configs)

@@ -15,6 +15,7 @@ from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, summarise
 from .measures import _alive, _backbone, _by_dataset, _contrast, _estimate, _estimate_text, _halves
+from .measures import _parts
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs, _values
 from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
 
@@ -54,16 +55,16 @@ def _bounded(g, m):
 def _evidence(x, y, m, c):
     "What pairs of runs say about claim `c` on measure `m`: a row of the table, and the p-values of the three words"
     (u, late_u), (v, late_v) = _bounded(x, m), _bounded(y, m)
-    d, halves, late = _contrast(u, v, m), _halves(x), late_u | late_v
+    d, parts, late = _contrast(u, v, m), _parts(x), late_u | late_v
     seen = np.where(late, np.nan, d)
-    row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, halves),
+    row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, x),
                n=np.isfinite(seen).sum(), missing=np.isnan(d).sum(), late=late.sum(),
                beyond=(c.sign*d > c.delta).sum(), test='', p=math.nan, p_flip=math.nan)
     if len(d) < MIN_SEEDS or row['missing']: return row, np.ones(3)
     name, test = ('sign', sign_tests) if late.any() else ('t', border_tests)
-    p = test(c.sign*d, c.delta, halves)
+    p = test(c.sign*d, c.delta, parts)
     row.update(test=name, p=p.min())
-    if name == 't' and halves is None: row['p_flip'] = sign_flip_test(d)    # flips take all runs for exchangeable
+    if name == 't' and parts is None: row['p_flip'] = sign_flip_test(d)    # flips take all runs for exchangeable
     return row, p
 
 UNPAIRED = 'no pair of runs'    # Of the losses that a claim is about
@@ -317,7 +318,7 @@ def tables(
     frame:pd.DataFrame  # From runs_frame
 )->dict:                # Name → DataFrame: runs, summary, differences, verdicts
     "Everything the text table says, as numbers"
-    other = 'seed', 'half', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
+    other = 'seed', 'half', 'third', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
     numbers = frame.select_dtypes('number').columns.difference(other, sort=False)
     measures = [c for c in numbers if not c.startswith('made/')]
     base, *others = _losses(frame.arm) or [None]

@@ -218,6 +218,8 @@ class RunConfig:
     validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
     # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
     half:int|None = None
+    # Data that were divided here: which third of them is held out, 0, 1 or 2
+    third:int = 0
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
     # Move the pictures that are trained on, anew in each epoch, the same for all losses: shift, or shift,flip to mirror
@@ -236,6 +238,11 @@ def arm(self:RunConfig):
     if self.model == 'lda': return 'lda'
     if self.epochs == 0: return 'untrained'
     return self.loss + ('-sq' if self.distance == 'sqeuclidean' else '')
+
+@patch(as_prop=True)
+def part(self:RunConfig):
+    "Which of the parts that are held out in turn, halves of the classes or thirds of the data, is held out"
+    return self.third if self.half is None else self.half
 
 @patch(as_prop=True)
 def weighting(self:RunConfig):

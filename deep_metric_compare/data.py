@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['DATASETS', 'HELD_OUT', 'DEPTHS', 'FEW', 'ORIGINS', 'LabelledData', 'alone_text', 'treat_outliers', 'DataSet',
            'register_dataset', 'dataset_of', 'toy_data', 'digits_data', 'load_data', 'draws_classes', 'check_arrays',
-           'white_level', 'array_data', 'in_turns', 'draw_classes', 'held_out_rows', 'regroup', 'disjoint_split',
-           'validation_split', 'training_sample', 'AUGMENTS', 'GatherDL', 'ReplicaDL', 'TensorSet', 'check_augment',
-           'metric_dls', 'replica_dls']
+           'white_level', 'array_data', 'in_turns', 'draw_classes', 'held_out_rows', 'regroup', 'third_split',
+           'disjoint_split', 'validation_split', 'training_sample', 'AUGMENTS', 'GatherDL', 'ReplicaDL', 'TensorSet',
+           'check_augment', 'metric_dls', 'replica_dls']
 
 # %% ../nbs/08_data.ipynb #5f7500ba
 import re
@@ -43,6 +43,7 @@ class LabelledData:
     pictures:torch.Tensor=None
     pictures_test:torch.Tensor=None # The same of the held-out inputs
     laid_out:bool=False      # Did whoever made the data separate training and held-out ones?
+    third:int=None           # Which third of each class, or of the groups, is held out: 0, 1 or 2; None: no such part is
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
     # What it takes to make inputs of further files: white, level, columns, label, as_given
     reading:dict=field(default_factory=dict)
@@ -115,7 +116,8 @@ class DataSet:
     "A data set as comparisons know it"
     name:str         # In commands, tables and records
     load:object      # RunConfig → LabelledData; where something is downloaded, it takes data_dir and download as well
-    draws:str=''     # What each seed draws anew: 'samples', or the 'classes' to hold out; '': nothing
+    # What each seed draws anew: 'samples', or the 'classes' to hold out; 'thirds': can be held out in turn; '': nothing
+    draws:str=''
     model:str=''     # The network to train; '': one for pictures or one for vectors, whichever they are
     backbone:str=''  # The network of the study's retrieval experiment; '': it does not take these data
     title:str=''     # What messages call them
@@ -133,7 +135,7 @@ def register_dataset(
     **kwargs   # Of DataSet
 )->DataSet:    # As registered
     "Make a data set known to every comparison"
-    check_choice(kwargs.get('draws', ''), ('', 'samples', 'classes'), 'draw of a data set')
+    check_choice(kwargs.get('draws', ''), ('', 'samples', 'classes', 'thirds'), 'draw of a data set')
     DATASETS[name] = DataSet(name, load, **kwargs)
     return DATASETS[name]
 
@@ -198,6 +200,7 @@ def load_data(
     "The data set of a run"
     d = dataset_of(config.dataset)
     data = d.load(config, **(kwargs if d.megabytes else {}))
+    if d.draws == 'thirds': return third_split(data, config.third)
     if d.draws != 'classes': return data
     # one division, whatever the seed
     if config.half is not None: return disjoint_split(data, half=config.half)
@@ -331,11 +334,12 @@ def array_data(
     x, y = check_arrays(_laid_out(x), y)
     if (x_test is None) != (y_test is None):
         raise UserError("one of x_test and y_test was given, expected both or neither")
-    split, laid_out, groups_test = 'as given', x_test is not None, None
+    split, laid_out, groups_test, third = 'as given', x_test is not None, None, None
     if groups is not None: groups = _check_groups(groups, len(y))
     if laid_out: x_test, y_test = check_arrays(_laid_out(x_test, 'held-out'), y_test, 'held-out', min_classes=0)
     else:
         a, b, split = held_out_rows(y, split_seed, groups=groups)
+        third = 0 if torch.isin(y[b], y[a]).any() else None                  # else whole classes are held out
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
         if groups is not None: groups, groups_test = groups[a], groups[b]
     if x.shape[1:] != x_test.shape[1:]:
@@ -344,7 +348,7 @@ def array_data(
     x, x_test, found, reading = _as_pictures(x, x_test)
     if groups is not None and outliers == 'drop': groups = groups[y >= 0]
     return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
-                        laid_out=laid_out, reading=reading, groups=groups, groups_test=groups_test)
+                        laid_out=laid_out, third=third, reading=reading, groups=groups, groups_test=groups_test)
 
 # %% ../nbs/08_data.ipynb #1a815851
 def _turn(y):
@@ -446,7 +450,7 @@ def regroup(
     **changes          # Further fields
 )->LabelledData:
     "The same samples, divided in another way"
-    parts = dict(groups=None, groups_test=None, origin=())
+    parts = dict(groups=None, groups_test=None, third=None, origin=())
     for k in ('x', 'y', 'clean', 'pictures'):
         a, b = getattr(data, k), getattr(data, f'{k}_test')
         if a is None or b is None: continue
@@ -465,6 +469,40 @@ ORIGINS = {}    # By name, functions that read data or make others of them: a re
 def _then(self:LabelledData, step, **how):
     "The origin of what a step makes of these data; none where they have none"
     return (*self.origin, (step, how)) if self.origin else ()
+
+# %% ../nbs/08_data.ipynb #4235daa6
+def _halved(data):
+    "Two halves of the training rows that can be held out in turn, groups whole"
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    y, groups = data.clean, data.groups
+    inside = (torch.isin(y, data.clean_test) & (y >= 0)).nonzero()[:, 0]
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    fold = kind(2, shuffle=True, random_state=0).split(inside, y[inside], None if groups is None else groups[inside])
+    halves = [inside[torch.from_numpy(rows)] for rows in next(fold)]
+    if groups is None: return halves
+    return [torch.isin(groups, groups[rows]).nonzero()[:, 0] for rows in halves]          # with their outliers
+
+def third_split(
+    data:LabelledData, # Of which held_out_rows has set a third apart
+    third:int=0        # Which third is held out instead: 1 or 2; 0: the same
+)->LabelledData:
+    "The same samples with another third of them held out: each is held out by one of the three"
+    check_range(third, 'third', 0, 2, whole=True)
+    if data.third != 0:
+        raise UserError(f'{data.name} are divided otherwise ({data.split}), expected data of which a third of each '
+                        'class was set apart: array_data(x, y) does so')
+    if third == 0: return data
+    held, n = _halved(data)[third - 1], len(data.x)
+    train = torch.ones(n + len(data.x_test), dtype=torch.bool).index_fill(0, held, False).nonzero()[:, 0]
+    split = f'{len(held)} of {n + len(data.x_test)} held out, the {("second", "last")[third - 1]} of three thirds'
+    together = {}
+    if data.groups is not None:
+        groups = torch.cat([data.groups, data.groups_test])
+        together = dict(groups=groups[train], groups_test=groups[held])
+    origin = data._then('third_split', third=third)
+    return regroup(data, train, held, split=split, third=third, origin=origin, **together)
+
+ORIGINS['third_split'] = third_split
 
 # %% ../nbs/08_data.ipynb #ad9b7bf0
 def disjoint_split(
@@ -531,7 +569,7 @@ def validation_split(
     split = (f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; '
              'test data not used')
     held = _taken(data, b, '_test') | dict(clean_test=y[b])
-    return replace(data, split=split, **_taken(data, a), **held)
+    return replace(data, split=split, third=None, **_taken(data, a), **held)
 
 # %% ../nbs/08_data.ipynb #b80c0022
 def training_sample(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'BASE_MODELS', 'UNTRAINED', 'AVERAGES', 'ALONE', 'MEASURING', 'TRAVELS', 'REGISTERS', 'STEPS',
-           'arm_fields', 'parse_margin', 'check_settings', 'plan', 'split_text', 'loss_text', 'run_text', 'run_all',
-           'check_jobs', 'write_tables', 'write_results', 'compare', 'found_text', 'own_data', 'affordable_epochs',
-           'train_toy', 'train_classification', 'frozen_data', 'picture_size', 'retrieval_task', 'train_retrieval',
-           'data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare', 'run_one', 'run_together',
-           'together', 'Where']
+           'arm_fields', 'parse_margin', 'check_settings', 'parts_of', 'plan', 'split_text', 'loss_text', 'run_text',
+           'run_all', 'check_jobs', 'write_tables', 'write_results', 'compare', 'found_text', 'own_data',
+           'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size', 'retrieval_task',
+           'train_retrieval', 'data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare', 'run_one',
+           'run_together', 'together', 'Where']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import math, os, signal, tempfile, threading, time, warnings
@@ -27,7 +27,6 @@ from .data import held_out_rows, load_data, regroup
 from .features import frozen_features
 from .published import ImageFiles, decoded
 from .folders import cache_folder
-from .images import draws_classes
 from .images import embeddings_data, register_data
 from .folders import folder_data
 from .learner import Display, ShowProgress
@@ -150,14 +149,24 @@ def check_settings(
 BASE_MODELS = 'identity', None            # The raw input and the untrained network
 UNTRAINED = *_DATA_FIELDS, 'data_seed', 'embed_dim', 'normalize'    # What there is to say of a network without training
 
+def parts_of(
+    dataset:str, # Name of a data set
+    **fields     # Of plan
+)->list:         # Fields of RunConfig, for each part
+    "What is held out in turn: halves of classes that are drawn, thirds of data that are divided here and all used"
+    draws = dataset_of(dataset).draws
+    if draws == 'classes': return [dict(half=0), dict(half=1)]
+    if draws != 'thirds' or 'third' in fields or fields.get('train_size'): return [{}]
+    return [dict(third=k) for k in range(3)]
+
 def plan(
     datasets=('toy', 'digits'),             # Names of data sets
     losses=('contrastive', 'triplet'),      # Names of arms
     seeds=3,                                # How many, or a list of them
     margin=1.,                              # One for all, or one per arm: see parse_margin; a dict of these by data set
     baselines=BASE_MODELS,                  # Models to measure untrained, None: that of the comparison; empty: none
-    chosen:dict=None,                       # From tune_arms: what each arm has of its own, by data set and half
-    halves:bool=False,                      # Hold out halves of classes that are drawn, one by even seeds, one by odd?
+    chosen:dict=None,                       # From tune_arms: what each arm has of its own, by data set and part
+    in_turn:bool=False,                     # Do seeds take turns in what they hold out, see parts_of?
     where:Where=Where(),                    # Where published data are
     **fields                                # Further fields of RunConfig
 )->list:                                    # A RunConfig per run
@@ -171,12 +180,13 @@ def plan(
         arms = {l: _arm_of(l, margins[l], common) for l in losses}
         still = {k: common[k] for k in UNTRAINED if k in common}
         base = [dict(still, model=m or common['model'], epochs=0, loss='none') for m in baselines or ()]
+        parts = parts_of(d, **fields) if in_turn else [{}]
         for s in seeds:
-            half = dict(half=s % 2) if halves and draws_classes(d) else {}
-            own = (chosen or {}).get((d, half.get('half')), {})
+            part = parts[s % len(parts)]
+            own = (chosen or {}).get((d, RunConfig(**part).part), {})
             runs = [a | own.get(l, {}) for l, a in arms.items()] + base
-            out += [RunConfig(**{**r, **half}, seed=s) for r in runs]
-    different = {(c.dataset, c.loss, c.distance, c.half): c for c in out}
+            out += [RunConfig(**{**r, **part}, seed=s) for r in runs]
+    different = {(c.dataset, c.loss, c.distance, c.part): c for c in out}
     for c in different.values(): prepare(c, where)
     trained = {c.dataset: c for c in out if c.epochs}
     for c in trained.values(): prepare(c, where).model
@@ -231,7 +241,7 @@ def run_text(
 )->str:                  # Some lines per data set
     "What is about to be run: data as they are divided, losses as they are weighted"
     blocks = []
-    for (dataset, _), cs in groupby(configs, lambda c: (c.dataset, c.half)).items():
+    for (dataset, _), cs in groupby(configs, lambda c: (c.dataset, c.part)).items():
         seeds, drawn = _seeds_text(cs)
         losses = dict.fromkeys(loss_text(c) for c in cs if c.weighting != 'none')
         split = split_text(data_of(cs[0], where)) + drawn
@@ -492,7 +502,7 @@ def compare(
     download:bool=False,                # Fetch published data that are not there?
     say=None,                           # Called with what is about to be run, once that is known
     jobs=1,                             # Processes that train at once, or a Dask cluster: see check_jobs
-    **fields                            # Of plan: chosen, halves, fields of RunConfig
+    **fields                            # Of plan: chosen, in_turn, fields of RunConfig
 )->list:                                # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     where = Where(data_dir, download, device, jobs, show)

@@ -308,7 +308,8 @@ def register_data(
     base = _disjoint_name(data) if disjoint else data.name
     own = not data.source and data.name.lower().removesuffix('-disjoint') in DATASETS
     name = f"{'own '*own}{printable(base)}:{data_hash(data)}"
-    register_dataset(name, lambda config: data, draws='classes'*disjoint, model=model, origin=data.origin)
+    draws = 'classes'*disjoint or 'thirds'*(data.third == 0)
+    register_dataset(name, lambda config: data, draws=draws, model=model, origin=data.origin)
     return name
 
 # %% ../nbs/08c_images.ipynb #fd36fa27

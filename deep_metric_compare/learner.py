@@ -337,7 +337,7 @@ def metric_learner(
 class ScoreHistory(Callback):
     "What a function says about the model before training and after every epoch, for each replica"
     order = 41
-    def __init__(self, score  # Function: model, number of the replica → dict of numbers
+    def __init__(self, score  # Function: models, one or each replica → dicts of numbers
                 ): self.score, self.tables = score, []
     def before_fit(self):
         "Each replica by itself, as it is from now on"
@@ -351,14 +351,13 @@ class ScoreHistory(Callback):
         self._note(self.epoch + 1)
     def _note(self, epoch):
         self.tables = self.tables or [[] for _ in self.models]
-        for r, (table, model) in enumerate(zip(self.tables, self.models)):
-            table.append(dict(epoch=epoch, **self.score(model, r)))
+        for table, scores in zip(self.tables, self.score(self.models)): table.append(dict(epoch=epoch, **scores))
 
 def scoring_learner(
     dls,                  # fastai DataLoaders
     model,                # Inputs → (B, D) embeddings, or replicas of such
     loss,                 # Embeddings and labels → scalar
-    score,                # Function: model, number of the replica → dict of numbers
+    score,                # Function: models, one or each replica → dicts of numbers
     seed=0,               # As for metric_learner
     lr:float=1e-3,        # Learning rate
     cbs=None              # Further callbacks

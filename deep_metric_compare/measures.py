@@ -257,7 +257,7 @@ def _number(v):
 def _row(r):
     "What the table says of run `r`"
     c = r.config
-    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'weighting': c.weighting,
+    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'third': c.third, 'weighting': c.weighting,
             'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
             'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
@@ -310,6 +310,11 @@ def _halves(g):
     "Which half of the classes each run of a table holds out; None where there are no halves"
     return g['half'].to_numpy(float) if 'half' in g and g['half'].notna().any() else None
 
+def _parts(g):
+    "The same, or which third of the data each holds out; None where all hold out the same"
+    if 'third' in g and g.third.nunique() > 1: return g.third.to_numpy(float)
+    return _halves(g)
+
 def _alive(g):
     "Which runs of a table did not diverge"
     return (g.outcome != 'diverged').to_numpy(bool)
@@ -332,11 +337,11 @@ def summarise(
     "Mean and 95 % interval over seeds of every data set, arm and measure"
     rows = []
     for d, a, g in _by_arm(frame):
-        halves = _halves(g)
+        parts = _parts(g)
         alive = _alive(g)    # a run that diverged has no end values, whatever it measured on the way
         for m in measures or table_columns():
             values = np.where(alive, _values(g, m), np.nan)
-            i, over = mean_interval(values, halves=halves), math.nan
+            i, over = mean_interval(values, halves=parts), math.nan
             absent = measure_of(m).absent if m in g and a not in BASELINES else ''
             lost = int(np.isnan(values[alive]).sum()) if absent else 0
             if lost: i = Interval(math.nan, math.nan, i.n, lost)
@@ -382,11 +387,11 @@ def _differences(x, y, m):
 
 HALVES = 'half_0', 'half_1'    # the estimates of the two halves of the classes, as columns
 
-def _estimate(d, m, halves):
-    "Estimate, low, high and that of each half from contrasts `d`, in the units of `m`; NaN where a pair has no value"
-    names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, halves=halves)
+def _estimate(d, m, g):
+    "Estimate, low, high and that of each half from contrasts `d` of runs `g`, in units of `m`; NaN if a pair has no value"
+    names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, halves=_parts(g))
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
-    of_half = [math.nan]*2
+    of_half, halves = [math.nan]*2, _halves(g)
     if halves is not None: of_half = [mean_interval(d[halves == h]).mean for h in (0, 1)]
     f = _exp if measure_of(m).ratio else float
     return {k: f(v) for k, v in zip(names, (i.mean, i.low, i.high, *of_half))}
@@ -403,10 +408,9 @@ def paired_differences(
     for ds, g in _by_dataset(frame):
         x, y = _pairs(g, a, b)
         alive = _alive(x) & _alive(y)
-        halves = _halves(x[alive])
         for m in measures or table_columns():
             d = _differences(x, y, m)[alive]
-            found, missing = _estimate(d, m, halves), int(np.isnan(d).sum())
+            found, missing = _estimate(d, m, x[alive]), int(np.isnan(d).sum())
             rows.append(dict(dataset=ds, measure=m, a=a, b=b, compare=measure_of(m).compare, **found,
                              n=len(d) - missing, left_out=int((~alive).sum()), undefined=missing))
     return pd.DataFrame(rows)
@@ -557,6 +561,8 @@ def table_notes(
     if 'half' in kinds:
         notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an '
                      'interval holds both.')
+    if 'third' in frame and frame.third.any():
+        notes.append('Each third of the data is held out in turn: a value is the mean over the three.')
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
     if any(t.startswith('>') for t in text):
         notes.append('> not reached within the epochs of the run; such values have no mean and no ratio.')

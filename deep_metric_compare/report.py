@@ -364,11 +364,11 @@ def tuning_table(
     finding:Finding  # With the table of Tuned
 )->dict:             # text, heads, rows (dicts: chosen, cells)
     "What was tried on validation data, the best first"
-    upwards = dict(half=True, arm=True, count=False, mean=False)
+    upwards = dict(part=True, arm=True, count=False, mean=False)
     t = finding.tried.sort_values([*upwards], ascending=[*upwards.values()], kind='stable')
-    heads = TRIED if t.half.isna().all() else dict(half='half', **TRIED)
+    heads = dict(part='part held out', **TRIED) if t.part.any() else TRIED
     t = t.assign(margin=[_margin_cell(r.arm, r.margin) for r in t.itertuples()])
-    write = dict(arm=arm_label, mean=fmt, min=fmt, max=fmt, half='{:.0f}'.format)
+    write = dict(arm=arm_label, mean=fmt, min=fmt, max=fmt)
     def cells(r): return [write.get(k, str)(r[k]) for k in heads]
     rows = [dict(chosen=r.chosen, cells=cells(r)) for _, r in t.iterrows()]
     return dict(text=finding.tuning, heads=list(heads.values()), rows=rows)

@@ -79,7 +79,7 @@ def tuning_configs(
     return [on_validation(s, t) for s in tried_settings(config) for t in TUNING_SEEDS]
 
 # %% ../nbs/15a_tuning.ipynb #d15t0008
-UNIT = ['dataset', 'half', 'arm']
+UNIT = ['dataset', 'part', 'arm']
 SHORT = dict(knn='knn_accuracy', linear='linear_accuracy')      # What else they may be called
 
 def measure_named(
@@ -136,10 +136,10 @@ def _choose(g):
 @dataclass
 class Tuned:
     "What was chosen on validation data"
-    fields:dict         # (data set, half) → arm → fields of RunConfig, for plan
-    baseline:dict       # (data set, half) → the arm that is best without a loss
-    table:pd.DataFrame  # A row per data set, half, arm and setting
-    curves:pd.DataFrame # The scores of what was chosen: dataset, half, arm, epoch, score
+    fields:dict         # (data set, part) → arm → fields of RunConfig, for plan
+    baseline:dict       # (data set, part) → the arm that is best without a loss
+    table:pd.DataFrame  # A row per data set, part, arm and setting
+    curves:pd.DataFrame # The scores of what was chosen: dataset, part, arm, epoch, score
 
 def _rounds(config, seeds):
     "The seeds of each round: all at once where runs are stacked, else one after another"
@@ -160,11 +160,10 @@ def _try(study, settings, seeds, measure, run):
             left[c] = order[:(len(order) + 1)//2]
     return made
 
-
 # %% ../nbs/15a_tuning.ipynb #48c2505a
 def _baselines(study, seeds, measure, run):
-    "What each model scores untrained: (data set, half) → arm → score"
-    units = {(c.dataset, c.half): c for c in study}
+    "What each model scores untrained: (data set, part) → arm → score"
+    units = {(c.dataset, c.part): c for c in study}
     plain = dict(epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3)
     models = lambda c: [replace(c, model=m or c.model, **plain) for m in (*BASE_MODELS, 'lda')]
     asked = [(u, b, s) for u, c in units.items() for b in models(c) for s in seeds]
@@ -192,18 +191,17 @@ def _settled(study, made, base, measure):
         q, r = tried[at][0].config, g.loc[at]
         own = {k: getattr(q, k) for k in ('margin', 'balance', 'reduction', 'lr')}
         about = {k: getattr(c, k) for k in UNIT}
-        fields.setdefault((c.dataset, c.half), {})[c.arm] = dict(own, stop=int(r.epoch))
+        fields.setdefault((c.dataset, c.part), {})[c.arm] = dict(own, stop=int(r.epoch))
         score = _curve(tried[at], measure[c])
         curves.append(pd.DataFrame(dict(about, epoch=score.index, score=score.values)))
     best = {u: max(arms, key=arms.get) for u, arms in base.items()}
     return Tuned(fields, best, pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True))
 
-
 # %% ../nbs/15a_tuning.ipynb #73828942
 def tune_arms(
     datasets,           # Names of data sets
     losses,             # Names of arms
-    study_seeds=2,      # Seeds of the comparison, how many or a list; even and odd ones hold out other halves
+    study_seeds=3,      # Seeds of the comparison, how many or a list; they take turns in what they hold out
     given=(),           # Names from TUNED that are not tried: what `fields` has of them is used
     decide:str='',      # The measure to choose by; '': deciding_measure
     n:int=3,            # Margins per arm
@@ -213,13 +211,12 @@ def tune_arms(
     **fields            # Further arguments of plan: margin, fields of RunConfig
 )->Tuned:
     "Choose margin, weighting, learning rate and epoch of each arm, and the best baseline, on validation data"
-    planned = plan(datasets, losses, study_seeds, baselines=(), halves=True, where=where, **fields)
-    study = list({(c.dataset, c.half, c.arm): c for c in planned}.values())
+    planned = plan(datasets, losses, study_seeds, baselines=(), in_turn=True, where=where, **fields)
+    study = list({(c.dataset, c.part, c.arm): c for c in planned}.values())
     measure = {c: deciding_measure(c, decide, where) for c in study}
     settings = {c: tried_settings(c, given, n) for c in study}
     base = _baselines(study, seeds, measure, run)
     return _settled(study, _try(study, settings, seeds, measure, run), base, measure)
-
 
 # %% ../nbs/15a_tuning.ipynb #80986282
 def all_tuned(
@@ -267,14 +264,14 @@ def _chosen_text(r, g):
 def tuning_text(
     tuned:Tuned,    # From tune_arms
     which:str=None  # A data set; None: all
-)->str:             # A sentence per data set and half
+)->str:             # A sentence per data set and part
     "What was chosen, and what is at the edge of its range or among equal scores"
     lines, last = [], tuned.curves.epoch.max()
-    for (d, half), g in tuned.table.groupby(['dataset', 'half'], sort=False, dropna=False):
+    for (d, part), g in tuned.table.groupby(['dataset', 'part'], sort=False):
         if which not in (None, d): continue
         first = g.iloc[0]
         name = data_label(d)
-        if not pd.isna(half): name += f', half {int(half)}'
+        if tuned.table[tuned.table.dataset == d].part.any(): name += f', part {part} held out'
         picked = g[g.chosen].assign(last=last)
         chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in picked.iterrows()]
         tried = g.groupby('arm', sort=False).size()
