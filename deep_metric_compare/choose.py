@@ -53,7 +53,7 @@ def _answers(run, measure):
     return t[scored].assign(arm=run.arm, seed=run.config.seed)
 
 def _by_item(arms, measure):
-    "Arm → scores (S, I), NaN in other parts; part, row and class of each item (I); None where seeds scored other points"
+    "Arm → scores (S, I), NaN in other parts; a table of part, row and label (I); None where seeds scored other points"
     runs = [r for rs in arms.values() for r in rs]
     t = pd.concat([_answers(r, measure) for r in runs])
     t = t.pivot(index=['arm', 'seed'], columns=['part', 'row', 'label'], values='score')
@@ -232,6 +232,7 @@ def _network_text(c, backbone):
     small = {'mlp': 'a small network of two layers', 'convnet': 'a small convnet'}
     return small.get(c.model, c.model) + ' from scratch'
 
+# %% ../nbs/15c_choose.ipynb #a585e249
 def _division_text(c, data, in_turn):
     "How held-out points were set apart"
     if c.half is not None: return ', either half of them with every other seed'
@@ -648,7 +649,7 @@ def duration(
 def _minutes(t): return f'{t:.0f}' if t >= 10 else f'{t:.2g}'
 
 def _within(minutes, dataset, losses, seeds, most, given, fields, where):
-    "Seeds at the last look, what is not tried, fields of plan, so that it takes some minutes at most; what is said of it"
+    "What is done in some minutes: seeds at the last look, what is not tried, fields of plan; a sentence about it"
     planned = plan(dataset, losses, 1, baselines=(), in_turn=True, where=where, **fields)
     c = planned[0]
     jobs = where.jobs if isinstance(where.jobs, int) else 1
@@ -668,7 +669,8 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     (n, less, units), takes = ways[at], lasts[at]
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
     in_turn = ', each third of the data held out in turn'*(parts == 3)
-    note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds{in_turn*(units == 3)}'
+    note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds'
+    if units == 3: note += in_turn
     if takes > minutes:
         note += f', more than {minutes:g} (--minutes), since fewer seeds and settings decide nothing'
     note += '.'

@@ -318,7 +318,8 @@ def tables(
     frame:pd.DataFrame  # From runs_frame
 )->dict:                # Name → DataFrame: runs, summary, differences, verdicts
     "Everything the text table says, as numbers"
-    other = 'seed', 'half', 'third', 'margin', 'epochs', 'active_constant', 'active_positive_constant', 'probe_positives'
+    other = ('seed', 'half', 'third', 'margin', 'epochs', 'active_constant', 'active_positive_constant',
+             'probe_positives')
     numbers = frame.select_dtypes('number').columns.difference(other, sort=False)
     measures = [c for c in numbers if not c.startswith('made/')]
     base, *others = _losses(frame.arm) or [None]

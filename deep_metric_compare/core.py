@@ -213,13 +213,10 @@ class RunConfig:
     probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
-    # Training samples, as many of each class as there are, drawn anew for each seed; 0: all
-    train_size:int = 0
+    train_size:int = 0               # Training samples, as many of each class, drawn anew for each seed; 0: all
     validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
-    # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
-    half:int|None = None
-    # Data that were divided here: which third of them is held out, 0, 1 or 2
-    third:int = 0
+    half:int|None = None             # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
+    third:int = 0                    # Data that were divided here: which third of them is held out, 0, 1 or 2
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
     # Move the pictures that are trained on, anew in each epoch, the same for all losses: shift, or shift,flip to mirror

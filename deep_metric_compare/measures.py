@@ -257,8 +257,8 @@ def _number(v):
 def _row(r):
     "What the table says of run `r`"
     c = r.config
-    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'third': c.third, 'weighting': c.weighting,
-            'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
+    return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'third': c.third,
+            'weighting': c.weighting, 'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
             'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
@@ -388,7 +388,7 @@ def _differences(x, y, m):
 HALVES = 'half_0', 'half_1'    # the estimates of the two halves of the classes, as columns
 
 def _estimate(d, m, g):
-    "Estimate, low, high and that of each half from contrasts `d` of runs `g`, in units of `m`; NaN if a pair has no value"
+    "Estimate, low, high and that of each half from contrasts `d` of runs `g`, in units of `m`; NaN: a pair has none"
     names, i = ('estimate', 'low', 'high', *HALVES), mean_interval(d, halves=_parts(g))
     if i.missing or not i.n: return dict.fromkeys(names, math.nan)
     of_half, halves = [math.nan]*2, _halves(g)

@@ -85,8 +85,8 @@ def data_of(
         raise UserError(f"half was {config.half} with {data_label(config.dataset)}, expected none: its held-out data "
                         "are fixed, only classes that are drawn have two halves")
     if config.third and dataset_of(config.dataset).draws != 'thirds':
-        raise UserError(f"third was {config.third} with {data_label(config.dataset)}, expected 0: its held-out data are "
-                        "no third that was set apart here")
+        raise UserError(f"third was {config.third} with {data_label(config.dataset)}, expected 0: its held-out data "
+                        "are no third that was set apart here")
     drawn = config.seed if config.data_seed is None else config.data_seed
     if not drawn_anew(config): drawn = 0
     # validation data are drawn by the run's seed, from the training data of `drawn`
@@ -536,7 +536,7 @@ def validation_scores(
 def _asked_once(parts):
     "A function: models → the 5-NN accuracy of each, where this is what runs record, of few points alike in number"
     if any(p.config.scored != 'knn_accuracy' for p in parts): return None
-    rows = [(measured(p.data.y, SCORED, p.config.seed), measured(p.data.clean_test, SCORED, p.config.seed)) for p in parts]
+    rows = [[measured(y, SCORED, p.config.seed) for y in (p.data.y, p.data.clean_test)] for p in parts]
     sizes = {(len(i), len(j)) for i, j in rows}
     if len(sizes) > 1 or len(parts)*math.prod(*sizes) > FEW_PAIRS: return None
     y = torch.stack([p.data.y[i] for p, (i, _) in zip(parts, rows)])
@@ -546,7 +546,8 @@ def _asked_once(parts):
     def score(models):
         z, zt = (torch.stack([_where_float64(embed(m, x[k])) for m, x in zip(models, inputs)]) for k in (0, 1))
         known = z.isfinite().flatten(1).all(1) & zt.isfinite().flatten(1).all(1)
-        scores = knn_accuracies(z.nan_to_num(), y.to(z.device), zt.nan_to_num(), labels.to(z.device), min(5, z.shape[1]))
+        voters, queries = (z.nan_to_num(), y.to(z.device)), (zt.nan_to_num(), labels.to(z.device))
+        scores = knn_accuracies(*voters, *queries, min(5, z.shape[1]))
         return [dict(knn_accuracy=v) if k else {} for v, k in zip(scores, known.tolist())]
     return score
 
