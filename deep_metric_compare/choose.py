@@ -28,11 +28,11 @@ from .data import DATASETS, LabelledData, array_data
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, parts_of, plan
 from .experiments import run_all, run_text, write_results, _by_name
-from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, evaluate, prepare, scorer
-from .run import together, validation_scores
+from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
+from .run import scorer, together
 from .images import draws_classes, register_data
 from .losses import margin_name
-from .models import every_sample, make_model
+from .models import every_sample
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
@@ -620,14 +620,18 @@ def pace(
     brief = replace(config, epochs=1, stop=None, train_size=size, scored='knn_accuracy')
     seeds = [replace(brief, seed=s) for s in range(9)]
     group = together(seeds, where)[0]                 # all where they are trained side by side, else the first
-    learn = scorer([prepare(c, where) for c in group], lambda models: [{} for _ in models])
+    parts = [prepare(c, where) for c in group]
+    learn = scorer(parts, lambda models: [{} for _ in models])
+    each = math.ceil(size/config.batch_size)          # steps of an epoch
+    epochs = math.ceil(PILOT/each)
     def fit():
-        with learn.no_bar(), learn.no_logging(): learn.fit(1)
+        with learn.no_bar(), learn.no_logging(): learn.fit(epochs)
     fit()                                             # the first time libraries are still being loaded
-    steps = math.ceil(size/config.batch_size)*len(group)
-    model = make_model(config.model, data.in_shape, config.embed_dim, config.normalize).to(learn.dls.device)
-    score = _timed(lambda: validation_scores(model, data, measure='knn_accuracy'))
-    return _timed(fit)/steps, score, _timed(lambda: evaluate(model, data))
+    models = learn.score_history.models
+    score = epoch_scores([replace(p, data=data) for p in parts])
+    score(models)
+    runs = len(group)
+    return _timed(fit)/(epochs*each*runs), _timed(lambda: score(models))/runs, _timed(lambda: evaluate(models[0], data))
 
 def duration(
     step:float, score:float, measure:float,  # From pace

@@ -145,8 +145,8 @@ class EffortOptions:
     # (default: knn, or recall@1 where held-out classes are not trained on)
     decide:str=''
     delta:float=.005                  # Smallest difference that matters: .005 is half a point
-    # About how long it may take: fewer seeds, then fewer settings are tried, never fewer epochs (default: 3 for data of
-    # your own, else as long as it takes)
+    # About how long it may take: fewer seeds, then one third held out, not each in turn, then fewer settings; never
+    # fewer epochs (default: 3 for data of your own, else as long as it takes)
     minutes:float=None
     # Processes that train at once, 0: one per core; or dask:local, or dask:tcp://HOST:PORT for a cluster's scheduler
     jobs:str='0'

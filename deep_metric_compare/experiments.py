@@ -36,7 +36,8 @@ from .backbones import made_by_code
 from .models import register_backbone, weights_hash
 from .report import keep_report
 from .run import _DATA_FIELDS, _but_seed, _checked_loss, GALLERY, MEASURED, Where
-from .run import content_of, data_of, drawn_anew, evaluate, find_data, linear_fits, model_of
+from .run import content_of, data_of, drawn_anew, evaluate, find_data, linear_fits, loss_code
+from .run import model_of
 from .run import prepare, run_one
 from .run import run_together, together
 from .claims import tables
@@ -282,13 +283,20 @@ def _to_make(configs, todo, stack, where):
     return [g for g in ([c for c in g if c in todo] for g in groups) if g]
 
 # %% ../nbs/15_experiments.ipynb #7cbc7441
+def _differs(then, now):
+    "Were two fingerprints of code taken by one Python, and are they not the same?"
+    return bool(then and now) and then.split(':')[0] == now.split(':')[0] and then != now
+
 def _check_content(done, where):
-    "Refuse finished runs on other data than their name stands for now"
+    "Refuse finished runs on other data, or with another loss, than their name stands for now"
     for c in sorted(done, key=lambda c: c.seed):                       # data are shared by runs of a seed
-        now = content_of(c, where)
-        if done[c].pairing.get('content', now) == now: continue
-        raise UserError(f"{done[c].path} holds a run on other data than '{c.dataset}' now stands for: repeat it with "
-                        "--fresh (fresh=True), name another folder with --out (out=), or give these data another name")
+        now, code = content_of(c, where), loss_code(c)
+        what = ''
+        if done[c].pairing.get('content', now) != now: what = f"on other data than '{c.dataset}'"
+        if _differs(done[c].environment.get('loss_code'), code): what = f"with another loss than '{c.loss}'"
+        if not what: continue
+        raise UserError(f'{done[c].path} holds a run {what} now stands for: repeat it with --fresh (fresh=True), name '
+                        'another folder with --out (out=), or give what has changed another name')
 
 def run_all(
     configs,            # From plan

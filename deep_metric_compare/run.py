@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'SCORED', 'STACKED', 'MOST',
-           'Where', 'drawn_anew', 'data_of', 'content_of', 'find_data', 'model_of', 'Prepared', 'prepare', 'Trained',
-           'measured', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'scorer', 'run_together',
-           'run_one', 'together']
+           'Where', 'drawn_anew', 'data_of', 'content_of', 'loss_code', 'find_data', 'model_of', 'Prepared', 'prepare',
+           'Trained', 'measured', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'epoch_scores',
+           'scorer', 'run_together', 'run_one', 'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
-import math, os, re, time, warnings
+import math, os, re, sys, time, warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from .geometry import class_geometry
 from .published import ImageFiles, decoded
 from .images import data_hash, draws_classes, read_again
 from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scoring_learner
-from .losses import make_loss, margin_name, stack_losses, stackable
+from .losses import LOSSES, make_loss, margin_name, stack_losses, stackable
 from .metrics import FEW_PAIRS, crossed_verification, knn_accuracies, knn_accuracy, knn_predict
 from .metrics import linear_accuracy
 from .metrics import linear_predict, retrieval_metrics, _where_float64
@@ -112,6 +112,31 @@ def content_of(
     if data not in _contents: _contents[data] = data_hash(data)
     return _contents[data]
 
+# %% ../nbs/14b_run.ipynb #2acb6ad1
+def _does(f):
+    "What a function does, by its bytecode, names and constants; its words are not among them"
+    def does(code):
+        said = [k for k in code.co_consts if k not in (None, f.__doc__) and not isinstance(k, frozenset)]
+        return [code.co_code.hex(), code.co_names, [does(k) if hasattr(k, 'co_code') else k for k in said]]
+    return [does(f.__code__), [d for d in f.__defaults__ or () if isinstance(d, (int, float, str))]]
+
+def loss_code(
+    config:RunConfig  # Names the loss
+)->str:               # None of a loss of this package, or of one that is not known here
+    "A fingerprint of a loss that somebody has registered, whose name does not say what it does"
+    loss = LOSSES.get(config.loss)
+    theirs = lambda c: c.__module__.split('.')[0] not in ('deep_metric_compare', 'torch', 'builtins')
+    if not config.epochs or loss is None or not theirs(loss): return None
+    found = []
+    for c in filter(theirs, getattr(loss, '__mro__', [loss])):
+        own = vars(c) if isinstance(c, type) else dict(call=c)
+        for name, v in sorted(own.items()):
+            f = getattr(v, '__func__', v)
+            if hasattr(f, '__code__'): found.append((name, _does(f)))
+            elif isinstance(v, (int, float)): found.append((name, v))
+    python = '{}.{}'.format(*sys.version_info)          # each has a bytecode of its own
+    return f'{python}:{fingerprint(repr(found))[:12]}'
+
 # %% ../nbs/14b_run.ipynb #f50e0f9e
 def find_data(
     data_dir  # Folder of published data
@@ -182,8 +207,8 @@ def _maker():
     return {k: here[k] for k in ('deep_metric_compare', 'code', 'torch')}
 
 def _called(configs, where):
-    "What a checkpoint calls runs: by their configuration, and what is in the data where its name does not say that"
-    return [c.hash + (content_of(c, where) or '') for c in configs]
+    "What a checkpoint calls runs: by their configuration, and what data and loss are where their names do not say that"
+    return [c.hash + (content_of(c, where) or '') + (loss_code(c) or '') for c in configs]
 
 def _saved(folders, configs, where):
     "The checkpoint that an earlier try has left of just these runs; None where there is none"
@@ -551,6 +576,14 @@ def _asked_once(parts):
         return [dict(knn_accuracy=v) if k else {} for v, k in zip(scores, known.tolist())]
     return score
 
+def epoch_scores(
+    parts  # A Prepared each, of runs that are trained side by side
+):         # Function: models → dicts of numbers
+    "What runs on validation data record after each epoch, as their configurations name it"
+    def each(models):
+        return [validation_scores(m, p.data, p.config.seed, p.config.scored) for m, p in zip(models, parts)]
+    return _asked_once(parts) or each
+
 def scorer(
     parts,    # A Prepared each, of one run or of several that can be stacked: see together
     score,    # Function: models, one or each replica → dicts of numbers
@@ -562,9 +595,7 @@ def scorer(
 def _train_for_scores(parts, cbs):
     "Train one run, or several as replicas, for the scores after each epoch: a Trained for each"
     start, config = time.perf_counter(), parts[0].config
-    def each(models):
-        return [validation_scores(m, p.data, p.config.seed, p.config.scored) for m, p in zip(models, parts)]
-    score = _asked_once(parts) or each
+    score = epoch_scores(parts)
     if config.trained:
         learn = scorer(parts, score, cbs)
         _fit(learn, config)
@@ -645,7 +676,7 @@ def run_together(
         m, rows, emb = _end_scores(p, t) if for_scores else _measures(p, t)
         metrics = dict(outcome=t.outcome, seconds=t.seconds) | m
         write_run(folder, p.config, metrics, t.history, rows, pair, emb,
-                  None if for_scores else t.model.state_dict(), execution)
+                  None if for_scores else t.model.state_dict(), execution, loss_code=loss_code(p.config))
 
 def run_one(
     config:RunConfig,     # What to run

@@ -139,19 +139,20 @@ def write_run(
     pairing:dict=None,   # Hashes of what paired runs share
     embeddings:dict=None,# Tensors
     weights:dict=None,   # The model's state
-    execution:str='lone' # 'lone', or 'stacked' with other replicas
+    execution:str='lone',# 'lone', or 'stacked' with other replicas
+    **made               # What else there is to say of how it was made
 ):
     "Write the files of a run, and last their list, which makes it whole"
     import pandas as pd
     from safetensors.torch import save
     table = lambda rows: pd.DataFrame(list(rows) or [{'epoch': 0}]).to_csv(index=False).encode()
     tensors = lambda d: save({k: v.detach().cpu().contiguous() for k, v in (d or {}).items()})
-    made = dict(config=as_json(asdict(config)), environment=as_json(dict(environment(), execution=execution)),
+    parts = dict(config=as_json(asdict(config)), environment=as_json(dict(environment(), execution=execution, **made)),
                 pairing=as_json(pairing or {}), metrics=as_json(metrics),
                 history=table(history), per_class=table(per_class), embeddings=tensors(embeddings),
                 weights=tensors(weights))
     listed = {}
-    for n, data in made.items():
+    for n, data in parts.items():
         (Path(path)/_FILES[n]).write_bytes(data)
         listed[_FILES[n]] = dict(bytes=len(data), sha256=fingerprint(data))
     write_json(Path(path)/'files.json', listed)
