@@ -334,12 +334,11 @@ def array_data(
     x, y = check_arrays(_laid_out(x), y)
     if (x_test is None) != (y_test is None):
         raise UserError("one of x_test and y_test was given, expected both or neither")
-    split, laid_out, groups_test, third = 'as given', x_test is not None, None, None
+    split, laid_out, groups_test = 'as given', x_test is not None, None
     if groups is not None: groups = _check_groups(groups, len(y))
     if laid_out: x_test, y_test = check_arrays(_laid_out(x_test, 'held-out'), y_test, 'held-out', min_classes=0)
     else:
         a, b, split = held_out_rows(y, split_seed, groups=groups)
-        third = 0 if torch.isin(y[b], y[a]).any() else None                  # else whole classes are held out
         x, y, x_test, y_test = x[a], y[a], x[b], y[b]
         if groups is not None: groups, groups_test = groups[a], groups[b]
     if x.shape[1:] != x_test.shape[1:]:
@@ -347,8 +346,9 @@ def array_data(
                         "in training")
     x, x_test, found, reading = _as_pictures(x, x_test)
     if groups is not None and outliers == 'drop': groups = groups[y >= 0]
-    return LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
-                        laid_out=laid_out, third=third, reading=reading, groups=groups, groups_test=groups_test)
+    data = LabelledData(name, *treat_outliers(x, y, y, outliers), x_test, y_test, y_test, split=split, found=found,
+                        laid_out=laid_out, reading=reading, groups=groups, groups_test=groups_test)
+    return data if laid_out or not _in_thirds(data, outliers) else replace(data, third=0)
 
 # %% ../nbs/08_data.ipynb #1a815851
 def _turn(y):
@@ -443,6 +443,30 @@ def held_out_rows(
     how = 'stratified by class' if groups is None else f'{len(groups.unique())} groups of samples kept whole'
     return a, b, f'{len(b)} of {len(y)} held out, {how}, split seed {split_seed}{stay}'
 
+# %% ../nbs/08_data.ipynb #a79af02b
+def _divided(data):
+    "The training rows that can be held out as well"
+    return (torch.isin(data.clean, data.clean_test) & (data.clean >= 0)).nonzero()[:, 0]
+
+def _halved(data):
+    "Two halves of the training rows that can be held out in turn, groups whole"
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    y, groups, inside = data.clean, data.groups, _divided(data)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    fold = kind(2, shuffle=True, random_state=0).split(inside, y[inside], None if groups is None else groups[inside])
+    halves = [inside[torch.from_numpy(rows)] for rows in next(fold)]
+    if groups is None: return halves
+    return [torch.isin(groups, groups[rows]).nonzero()[:, 0] for rows in halves]          # with their outliers
+
+def _in_thirds(data, outliers):
+    "Can each third be held out? Of sources two or more, of two classes or more, if their outliers are trained on alike"
+    if data.class_disjoint or data.groups is None: return not data.class_disjoint
+    if outliers != 'as_class' and (data.y_test < 0).any(): return False
+    kinds = lambda v: len(v.unique())
+    if kinds(data.groups[_divided(data)]) < 4: return False
+    halves = [(data.groups[rows], data.clean[rows]) for rows in _halved(data)]
+    return all(kinds(groups) > 1 and kinds(y[y >= 0]) > 1 for groups, y in halves)
+
 # %% ../nbs/08_data.ipynb #289cdfe9
 def regroup(
     data:LabelledData, # Its training and held-out data are pooled, one after the other
@@ -471,17 +495,6 @@ def _then(self:LabelledData, step, **how):
     return (*self.origin, (step, how)) if self.origin else ()
 
 # %% ../nbs/08_data.ipynb #4235daa6
-def _halved(data):
-    "Two halves of the training rows that can be held out in turn, groups whole"
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    y, groups = data.clean, data.groups
-    inside = (torch.isin(y, data.clean_test) & (y >= 0)).nonzero()[:, 0]
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    fold = kind(2, shuffle=True, random_state=0).split(inside, y[inside], None if groups is None else groups[inside])
-    halves = [inside[torch.from_numpy(rows)] for rows in next(fold)]
-    if groups is None: return halves
-    return [torch.isin(groups, groups[rows]).nonzero()[:, 0] for rows in halves]          # with their outliers
-
 def third_split(
     data:LabelledData, # Of which held_out_rows has set a third apart
     third:int=0        # Which third is held out instead: 1 or 2; 0: the same
