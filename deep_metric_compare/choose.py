@@ -277,12 +277,11 @@ def _rests_on(runs, where):
 def _percent(v): return f'{_points(v)} %'
 
 def _at_best(d, arm):
-    "The settings of an arm; of three that were tuned apart, the first"
+    "The settings of an arm; of thirds that were tuned apart, those of the first"
     rows = d.settings[d.settings.arm == arm]
     at_edge = lambda r: f', a {margin_name(arm)} at the edge of what was tried' if getattr(r, 'edge', False) else ''
     texts = [*dict.fromkeys(setting_text(r) + at_edge(r) for r in rows.itertuples())]
-    if len(rows) < 3: return ' and, in the other half of the classes, '.join(texts)
-    return texts[0]
+    return ' and, in the other half of the classes, '.join(texts if draws_classes(d.dataset) else texts[:1])
 
 def _lead(d):
     "From which epoch on the arm ahead is ahead on validation data"

@@ -184,7 +184,7 @@ def plan(
         parts = parts_of(d, **fields) if in_turn else [{}]
         for s in seeds:
             part = parts[s % len(parts)]
-            own = (chosen or {}).get((d, RunConfig(**part).part), {})
+            own = (chosen or {}).get((d, RunConfig(**common | part).part), {})
             runs = [a | own.get(l, {}) for l, a in arms.items()] + base
             out += [RunConfig(**{**r, **part}, seed=s) for r in runs]
     different = {(c.dataset, c.loss, c.distance, c.part): c for c in out}

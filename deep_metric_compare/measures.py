@@ -561,7 +561,7 @@ def table_notes(
     if 'half' in kinds:
         notes.append('Two complementary halves of the classes are held out in turn: a value is the mean of both, an '
                      'interval holds both.')
-    if 'third' in frame and frame.third.any():
+    if 'third' in frame and any(g.third.nunique() > 1 for _, g in _by_dataset(frame)):
         notes.append('Each third of the data is held out in turn: a value is the mean over the three.')
     if any(t.endswith('*') for t in text): notes.append('* constant by definition, not compared.')
     if any(t.startswith('>') for t in text):

@@ -9,9 +9,10 @@ __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', '
            'scorer', 'run_together', 'run_one', 'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
-import math, os, re, sys, time, warnings
+import dis, math, os, re, sys, time, warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from inspect import unwrap
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import torch
@@ -113,12 +114,15 @@ def content_of(
     return _contents[data]
 
 # %% ../nbs/14b_run.ipynb #2acb6ad1
-def _does(f):
-    "What a function does, by its bytecode, names and constants; its words are not among them"
-    def does(code):
-        said = [k for k in code.co_consts if k not in (None, f.__doc__) and not isinstance(k, frozenset)]
-        return [code.co_code.hex(), code.co_names, [does(k) if hasattr(k, 'co_code') else k for k in said]]
-    return [does(f.__code__), [d for d in f.__defaults__ or () if isinstance(d, (int, float, str))]]
+def _does(v):
+    "What a function does, by its instructions and defaults, without its words; a plain value; None for others"
+    if isinstance(v, property): return _does(v.fget)
+    if isinstance(v, (tuple, list)): return [*map(_does, v)]
+    f = unwrap(getattr(v, '__func__', v))
+    if hasattr(f, 'co_code'): return [(i.opname, _does(i.argval)) for i in dis.get_instructions(f)]
+    if hasattr(f, '__code__'):
+        return [_does(f.__code__), _does(f.__defaults__), _does(sorted((f.__kwdefaults__ or {}).items()))]
+    return f if isinstance(f, (int, float, str)) else None
 
 def loss_code(
     config:RunConfig  # Names the loss
@@ -131,10 +135,9 @@ def loss_code(
     for c in filter(theirs, getattr(loss, '__mro__', [loss])):
         own = vars(c) if isinstance(c, type) else dict(call=c)
         for name, v in sorted(own.items()):
-            f = getattr(v, '__func__', v)
-            if hasattr(f, '__code__'): found.append((name, _does(f)))
-            elif isinstance(v, (int, float)): found.append((name, v))
-    python = '{}.{}'.format(*sys.version_info)          # each has a bytecode of its own
+            about = name.startswith('__') and not callable(getattr(v, '__func__', v))         # its place, its words
+            if not about and (does := _does(v)) is not None: found.append((name, does))
+    python = '{}.{}'.format(*sys.version_info)          # each has instructions of its own
     return f'{python}:{fingerprint(repr(found))[:12]}'
 
 # %% ../nbs/14b_run.ipynb #f50e0f9e
