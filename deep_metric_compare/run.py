@@ -574,7 +574,8 @@ def _asked_once(parts):
     def score(models):
         z, zt = (torch.stack([_where_float64(embed(m, x[k])) for m, x in zip(models, inputs)]) for k in (0, 1))
         known = z.isfinite().flatten(1).all(1) & zt.isfinite().flatten(1).all(1)
-        voters, queries = (z.nan_to_num(), y.to(z.device)), (zt.nan_to_num(), labels.to(z.device))
+        z, zt = (e.where(known[:, None, None], 0.) for e in (z, zt))
+        voters, queries = (z, y.to(z.device)), (zt, labels.to(z.device))
         scores = knn_accuracies(*voters, *queries, min(5, z.shape[1]))
         return [dict(knn_accuracy=v) if k else {} for v, k in zip(scores, known.tolist())]
     return score
