@@ -562,7 +562,7 @@ def knn_accuracies(
     d = torch.cdist(emb, train_emb, compute_mode='donot_use_mm_for_euclid_dist')
     kth = d.kthvalue(k, -1, keepdim=True).values
     near = d <= kth*(1 + 1e-9)
-    if near.sum() > 4*k*labels.numel():                     # most are copies of each other, as where sets have collapsed
+    if near.sum() > 4*k*labels.numel():                     # most are copies, as where sets have collapsed
         return [knn_accuracy(*one, k=k) for one in zip(train_emb, train_labels, emb, labels)]
     r, i, j = near.nonzero(as_tuple=True)
     x = np.sort((train_emb[r, j] - emb[r, i]).square().cpu().numpy()).sum(1)
