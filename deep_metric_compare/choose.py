@@ -62,7 +62,7 @@ def _by_item(arms, measure):
     fewest = t.notna().sum(axis=1).min()
     by_all = t.notna().sum().values == expected[level('part')].values
     t = t.loc[:, by_all]
-    if t.shape[1] < ENOUGH*fewest: return None
+    if t.shape[1] < ENOUGH*fewest*len(expected): return None
     scores = {a: t.loc[a].sort_index().values for a in arms}
     return scores, t.columns.to_frame(index=False)
 

@@ -510,6 +510,7 @@ def third_split(
     split = f'{len(held)} of {n + len(data.x_test)} held out, the {("second", "last")[third - 1]} of three thirds'
     together = {}
     if data.groups is not None:
+        split += ', groups of samples kept whole'
         groups = torch.cat([data.groups, data.groups_test])
         together = dict(groups=groups[train], groups_test=groups[held])
     origin = data._then('third_split', third=third)
