@@ -651,6 +651,10 @@ def duration(
 # %% ../nbs/15c_choose.ipynb #f43d862f
 def _minutes(t): return f'{t:.0f}' if t >= 10 else f'{t:.2g}'
 
+def _thirds(dataset, fields):
+    "How many thirds of the data are held out in turn, each by as many seeds: 3, or 1 where data are divided otherwise"
+    return 3 if len(parts_of(dataset, **fields)) == 3 else 1
+
 def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     "What is done in some minutes: seeds at the last look, what is not tried, fields of plan; a sentence about it"
     planned = plan(dataset, losses, 1, baselines=(), in_turn=True, where=where, **fields)
@@ -662,24 +666,26 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     def tried(less):
         fixed = {*given, *less}
         return max(len(tried_settings(replace(q, seed=0), fixed)) for q in planned)
-    parts = len(parts_of(dataset, **fields))
-    fewest = 1 if parts == 3 else parts                             # halves of the classes are both needed
-    ways = [(n, (), parts) for n in sorted({most, seeds}, reverse=True)]
-    ways += [(seeds, less, fewest) for less in GRIDS if less or fewest < parts]
-    lasts = [duration(*cost, steps, c.epochs, tried(less), n, units=units, **about) for n, less, units in ways]
+    parts, thirds = len(parts_of(dataset, **fields)), _thirds(dataset, fields)
+    ways = [(n, (), thirds) for n in sorted({most, seeds}, reverse=True)]
+    ways += [(seeds, less, 1) for less in GRIDS if less or thirds > 1]
+    def lasting(n, less, held):
+        units = held if thirds > 1 else parts                       # halves of the classes are both needed
+        return duration(*cost, steps, c.epochs, tried(less), n*held, units=units, **about)
+    lasts = [lasting(*way) for way in ways]
     short_enough = [i for i, t in enumerate(lasts) if t <= minutes]
     at = short_enough[0] if short_enough else len(ways) - 1
-    (n, less, units), takes = ways[at], lasts[at]
+    (n, less, held), takes = ways[at], lasts[at]
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
-    in_turn = ', each third of the data held out in turn'*(parts == 3)
+    in_turn = ' for each third of the data, held out in turn'*(thirds > 1)
     note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds'
-    if units == 3: note += in_turn
+    if held > 1: note += in_turn
     if takes > minutes:
         note += f', more than {minutes:g} (--minutes), since fewer seeds and settings decide nothing'
     note += '.'
     if at:
         note += f' {_minutes(lasts[0])} minutes would do for all settings and up to {most} seeds{in_turn} (--minutes).'
-    return n, [*given, *less], dict(third=0) if units < parts else {}, note
+    return n, [*given, *less], dict(third=0) if held < thirds else {}, note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
 # what is not tried where one of these is given
@@ -726,7 +732,7 @@ def _checked(dataset, losses, fields, where):
 def answer_on(
     dataset:str,       # Name of a data set
     losses,            # Names of arms, two or more
-    seeds:int=10,      # Paired seeds at the first look
+    seeds:int=10,      # Paired seeds at the first look, for each third that is held out in turn
     most:int=None,     # At the last; None: twice as many
     minutes:float=None, # About how long it may take: less is tried, or fewer seeds; None: as long as it does
     given=(),          # Names from TUNED that are not tried
@@ -747,9 +753,10 @@ def answer_on(
         say(note)
     name, arms = data_label(dataset), ' and '.join(map(arm_label, losses))
     say(f"Tuning {arms} on validation data cut from the training data of {name}, for up to {fields['epochs']} epochs.")
-    tuned = tune_arms([dataset], losses, seeds, fixed, decide, run=run, where=where, **fields)
+    thirds = _thirds(dataset, fields)
+    tuned = tune_arms([dataset], losses, seeds*thirds, fixed, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
-    at = looks(most, seeds) if seeds >= MIN_ANSWER else [seeds]
+    at = [n*thirds for n in (looks(most, seeds) if seeds >= MIN_ANSWER else [seeds])]
     steps = list(zip(at, spend(at)))
     for (n, alpha), after in zip_longest(steps, steps[1:]):
         configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, in_turn=True,
@@ -758,7 +765,7 @@ def answer_on(
         runs = run(configs)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
         # the error stays divided as for `most`
-        if not after or after[0] > last or not would_settle(decision.answer, *after): break
+        if not after or after[0] > last*thirds or not would_settle(decision.answer, *after): break
         say(f'{name} is not decided by {n} seeds: on to {after[0]}.')
     return runs, tuned, decision
 
@@ -766,7 +773,7 @@ def answer_on(
 def choose_loss(
     datasets=('toy', 'digits'),         # Names of data sets, or one of what named_data takes
     losses=('contrastive', 'triplet'),  # Names of arms: see arm_fields
-    seeds:int=10,                       # Paired seeds at the first look
+    seeds:int=10,                       # Paired seeds at the first look, for each third that is held out in turn
     most:int=None,                      # Paired seeds at the last look; None: twice as many
     decide:str='',                      # What decides: knn, linear, recall@1, map@r, …; '': see deciding_measure
     delta:float=.005,                   # Smallest difference that matters
