@@ -24,7 +24,7 @@ from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
 from .core import plain_labels, plain_tensor, write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
-from .data import DATASETS, LabelledData, array_data
+from .data import DATASETS, LabelledData, array_data, dataset_of
 from .embedder import write_best
 from .experiments import BASE_MODELS, check_settings, own_data, parts_of, plan
 from .experiments import run_all, run_text, write_results, _by_name
@@ -239,6 +239,8 @@ def _division_text(c, data, in_turn):
     if _holds_out_anew(c): return ', made anew for each seed'
     if in_turn:
         return ', each third of the data with every third seed, in settings tuned for it (those of the first are shown)'
+    could = dataset_of(c.dataset).draws == 'thirds' and not c.train_size
+    if could: return ', one third of the data; with more --minutes each is held out in turn'
     return ', on this test set' if data.laid_out else ', of one division of the data'
 
 def _held_text(data):
@@ -649,7 +651,9 @@ def duration(
     return (STARTING + (training + measuring)/max(1, jobs))/60
 
 # %% ../nbs/15c_choose.ipynb #f43d862f
-def _minutes(t): return f'{t:.0f}' if t >= 10 else f'{t:.2g}'
+def _minutes(t):
+    text = f'{t:.0f}' if t >= 10 else f'{t:.2g}'
+    return f'{text} minute{"s"*(text != "1")}'
 
 def _thirds(dataset, fields):
     "How many thirds of the data are held out in turn, each by as many seeds: 3, or 1 where data are divided otherwise"
@@ -678,13 +682,13 @@ def _within(minutes, dataset, losses, seeds, most, given, fields, where):
     (n, less, held), takes = ways[at], lasts[at]
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
     in_turn = ' for each third of the data, held out in turn'*(thirds > 1)
-    note = f'{data_label(dataset)}: about {_minutes(takes)} minutes for {settings} and up to {n} seeds'
+    note = f'{data_label(dataset)}: about {_minutes(takes)} for {settings} and up to {n} seeds'
     if held > 1: note += in_turn
     if takes > minutes:
         note += f', more than {minutes:g} (--minutes), since fewer seeds and settings decide nothing'
     note += '.'
     if at:
-        note += f' {_minutes(lasts[0])} minutes would do for all settings and up to {most} seeds{in_turn} (--minutes).'
+        note += f' {_minutes(lasts[0])} would do for all settings and up to {most} seeds{in_turn} (--minutes).'
     return n, [*given, *less], dict(third=0) if held < thirds else {}, note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e

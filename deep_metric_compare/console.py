@@ -133,7 +133,8 @@ class DataOptions:
 class EffortOptions:
     "Which losses to compare, how much to spend on it, and what decides"
     losses:str='contrastive,triplet'  # Losses, with commas: contrastive, triplet; with -sq for squared distances
-    # Paired seeds per data set and loss (default: 10, and 10 more where these leave it open; 3 without tuning)
+    # Paired seeds per data set and loss, or per third of data of your own (default: 10, and as many more where these
+    # leave it open; 3 without tuning)
     seeds:int=None
     # Passes over the training data, the most with tuning (default: 15; fewer where all runs would take too many
     # steps, with tuning more where samples are few)
