@@ -215,7 +215,7 @@ class RunConfig:
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
     train_size:int = 0               # Training samples, as many of each class, drawn anew for each seed; 0: all
     validation:bool = False          # Hold out a part of the training data, drawn by the seed, not the test data?
-    half:int|None = None             # Class-disjoint: which half of the classes is held out, 0 or 1; None: drawn by seed
+    half:int|None = None             # Class-disjoint: which half of the classes is held out, 0, 1; None: drawn by seed
     third:int = 0                    # Data that were divided here: which third of them is held out, 0, 1 or 2
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything

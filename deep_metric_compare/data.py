@@ -43,7 +43,7 @@ class LabelledData:
     pictures:torch.Tensor=None
     pictures_test:torch.Tensor=None # The same of the held-out inputs
     laid_out:bool=False      # Did whoever made the data separate training and held-out ones?
-    third:int=None           # Which third of each class, or of the groups, is held out: 0, 1 or 2; None: no such part is
+    third:int=None           # Which third of each class, or of the groups, is held out: 0, 1 or 2; None: none is
     backbone:str=''          # The frozen network whose features the inputs are; '': they are the data themselves
     # What it takes to make inputs of further files: white, level, columns, label, as_given
     reading:dict=field(default_factory=dict)

@@ -298,6 +298,7 @@ def _check_content(done, where):
         raise UserError(f'{done[c].path} holds a run {what} now stands for: repeat it with --fresh (fresh=True), name '
                         'another folder with --out (out=), or give what has changed another name')
 
+# %% ../nbs/15_experiments.ipynb #aa5b14a2
 def run_all(
     configs,            # From plan
     out,                # Folder of the experiment

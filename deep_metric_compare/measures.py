@@ -258,8 +258,8 @@ def _row(r):
     "What the table says of run `r`"
     c = r.config
     return {'dataset': c.dataset, 'arm': r.arm, 'seed': c.seed, 'half': c.half, 'third': c.third,
-            'weighting': c.weighting, 'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin, 'epochs': c.trained, 'run': c.hash,
-            'backbone': backbone_of(r),
+            'weighting': c.weighting, 'outcome': r.outcome, 'strategy': c.strategy, 'margin': c.margin,
+            'epochs': c.trained, 'run': c.hash, 'backbone': backbone_of(r),
             **{f'pairing/{k}': _digest(v) for k, v in r.pairing.items()},
             **{k: _number(v) for k, v in r.metrics.items() if k != 'outcome'},
             **{f'made/{k}': r.environment[k] for k in MADE if k in r.environment}}

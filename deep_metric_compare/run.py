@@ -588,6 +588,7 @@ def epoch_scores(
         return [validation_scores(m, p.data, p.config.seed, p.config.scored) for m, p in zip(models, parts)]
     return _asked_once(parts) or each
 
+# %% ../nbs/14b_run.ipynb #dd14e5b2
 def scorer(
     parts,    # A Prepared each, of one run or of several that can be stacked: see together
     score,    # Function: models, one or each replica → dicts of numbers
