@@ -378,7 +378,10 @@ def _verdict_line(d, a):
     first = f'{arm_label(a.best)} ({_at_best(d, a.best)}): {name} {_percent(d.scores[a.best])}'
     both = f'{first}, {_score_at_best(d, a.other)}: {_gap_text(a)}.'
     if a.word == 'Use': return f'Use {both}'
-    if a.word == 'Either': return f'Either: they differ by less than {delta}. {both}'
+    if a.word == 'Either':
+        further = [arm_label(l) for l in d.settings.arm.unique() if l not in (a.best, a.other)]
+        too = f', as does {" or ".join(further)} from {arm_label(a.best)}' if further else ''
+        return f'Either: they differ by less than {delta}{too}. {both}'
     return f'Not decided. {both} {_what_helps(a)}'
 
 def _without_line(d):
