@@ -34,7 +34,7 @@ from .images import draws_classes, register_data
 from .losses import margin_name
 from .models import every_sample
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
-from .claims import verdicts
+from .claims import Compared, verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
 from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings
 from .tuning import tune_arms, tuning_text, write_tuning
@@ -815,7 +815,7 @@ def choose_loss(
         parts.append(answer_on(d, losses, seeds, most, each, given, decide, delta, say, run, where, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
-    runs = [r for rs, *_ in parts for r in rs]
+    runs = Compared(r for rs, *_ in parts for r in rs)
     decisions = [d for *_, d in parts]
     report = write_results(runs, out, 'Which loss on these data', command,
                            [decision_finding(d, tuned) for d in decisions])

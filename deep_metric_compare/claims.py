@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['Claim', 'CLAIMS', 'TRIPLETS', 'UNPAIRED', 'FOUND', 'verdicts', 'overall', 'finding', 'findings', 'sentence',
-           'verdict_text', 'tables']
+           'verdict_text', 'Compared', 'tables']
 
 # %% ../nbs/12c_claims.ipynb #8541ece9
 import math
 from collections import namedtuple
+from functools import cached_property
 import numpy as np, pandas as pd
 from fastcore.basics import groupby
 from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
-from .measures import paired_differences, summarise
+from .measures import paired_differences, runs_frame, summarise
 from .measures import _alive, _backbone, _by_dataset, _contrast, _estimate, _estimate_text, _halves
 from .measures import _parts
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs, _values
@@ -314,10 +315,22 @@ def verdict_text(
     return f"{estimate} ({'; '.join(parts)})" if parts else estimate
 
 # %% ../nbs/12c_claims.ipynb #151d0f75
+class Compared(list):
+    "The runs of a comparison with their table and its verdicts, each worked out when it is first asked for"
+    @cached_property
+    def table(self):
+        "A row per run"
+        return runs_frame(self)
+    @cached_property
+    def verdicts(self):
+        "What the runs say about the claims, a row per claim"
+        return verdicts(self.table)
+
 def tables(
-    frame:pd.DataFrame  # From runs_frame
-)->dict:                # Name → DataFrame: runs, summary, differences, verdicts
+    runs:Compared  # A comparison
+)->dict:           # Name → DataFrame: runs, summary, differences, verdicts
     "Everything the text table says, as numbers"
+    frame, v = runs.table, runs.verdicts
     other = ('seed', 'half', 'third', 'margin', 'epochs', 'active_constant', 'active_positive_constant',
              'probe_positives')
     numbers = frame.select_dtypes('number').columns.difference(other, sort=False)
@@ -326,6 +339,5 @@ def tables(
     pairs = [paired_differences(frame, measures, a, base) for a in others]
     cols = 'dataset measure a b compare estimate low high half_0 half_1 n left_out undefined'.split()
     differences = pd.concat(pairs) if pairs else pd.DataFrame(columns=cols)
-    v = verdicts(frame)
     judged = v[v.why != UNPAIRED]
     return dict(runs=frame, summary=summarise(frame, measures), differences=differences, verdicts=judged)

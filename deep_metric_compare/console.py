@@ -43,10 +43,9 @@ def _width():
 
 def _finish(runs, out, more=()):
     "Print the tables, a sentence per data set and where the report is; refuse to call diverged runs a success"
-    from deep_metric_compare.claims import sentence, verdicts
-    from deep_metric_compare.measures import runs_frame, table_text
-    frame = runs_frame(runs)
-    judged = verdicts(frame)
+    from deep_metric_compare.claims import sentence
+    from deep_metric_compare.measures import table_text
+    frame, judged = runs.table, runs.verdicts
     print(table_text(frame, width=_width()), '\n')
     if more: print(table_text(frame, more, _width()), '\n')
     for d in dict.fromkeys(frame.dataset): print(sentence(frame, d, judged), '\n')

@@ -17,7 +17,7 @@ import numpy as np, pandas as pd, torch
 from .core import UserError, check_range, discard, fingerprint, out_folder, patiently, plain_tensor
 from .core import printable, write_whole
 from .data import LabelledData, _check_x, _pictures_first
-from .run import VERIFIED, Where, data_of, measured
+from .run import VERIFIED, Where, data_of, measured_rows
 from .features import frozen_features
 from .images import _check_columns, _some, read_vectors
 from .folders import decode_images, list_pictures, read_image, _words
@@ -58,7 +58,7 @@ SHARES = .01, .05, .1     # Of pairs of different classes that may pass: the fir
 def _threshold(run):
     "Below which distance things count as the same, where that was set, how wrong it is; None: too few pairs"
     labels = run.embeddings['test_labels']
-    rows = measured(labels, VERIFIED, run.config.seed)
+    rows = measured_rows(labels, VERIFIED, run.config.seed)
     found = verification_thresholds(run.embeddings['test'][rows], labels[rows], SHARES)
     known = [(s, t) for s, t in zip(SHARES, found.values()) if not math.isnan(t)]
     if not known: return None

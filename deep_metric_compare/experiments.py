@@ -40,8 +40,8 @@ from .run import content_of, data_of, drawn_anew, evaluate, find_data, linear_fi
 from .run import model_of
 from .run import prepare, run_one
 from .run import run_together, together
-from .claims import tables
-from .measures import arm_label, data_label, runs_frame
+from .claims import Compared, tables
+from .measures import arm_label, data_label
 from fastai.torch_core import default_device
 
 # %% ../nbs/15_experiments.ipynb #7a12c0d1
@@ -477,7 +477,7 @@ def write_tables(
         write_whole(out/f'{name}.csv', text.encode(errors='backslashreplace'))
 
 def write_results(
-    runs,               # Finished runs
+    runs:Compared,      # Finished runs
     out,                # Folder
     title:str='',       # Of the report; '': see write_report
     command:str='',     # That repeats it
@@ -486,7 +486,7 @@ def write_results(
     "Write the tables and the report of some runs"
     out = out_folder(out)
     with locked(out/'.results.lock'):
-        write_tables(out, tables(runs_frame(runs)))
+        write_tables(out, tables(runs))
         return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
@@ -512,14 +512,14 @@ def compare(
     say=None,                           # Called with what is about to be run, once that is known
     jobs=1,                             # Processes that train at once, or a Dask cluster: see check_jobs
     **fields                            # Of plan: chosen, in_turn, fields of RunConfig
-)->list:                                # The runs, a list of Run
+)->Compared:                            # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     where = Where(data_dir, download, device, jobs, show)
     with patiently(lambda: 'still preparing the data') if show else nullcontext():
         configs = plan(datasets, losses, seeds, margin, where=where, **fields)
     _told_apart(configs)
     if say: say(run_text(configs, where))
-    runs = run_all(configs, out, fresh, where=where)
+    runs = Compared(run_all(configs, out, fresh, where=where))
     with patiently(lambda: 'still writing the tables and the report') if show else nullcontext():
         write_results(runs, out, command=command)
     return runs

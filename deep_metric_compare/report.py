@@ -20,11 +20,11 @@ import jinja2, numpy as np, pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from .core import RunConfig, write_whole, fingerprint
-from .claims import CLAIMS, TRIPLETS, UNPAIRED, finding, sentence, verdict_text, verdicts
+from .claims import CLAIMS, TRIPLETS, UNPAIRED, Compared, finding, sentence, verdict_text
 from .losses import margin_name
 from .measures import GROUPS_OF_POINTS, SPEED, TRAINING
 from .measures import arm_label, arm_order, backbone_of, class_names, data_label, fmt, measure_of
-from .measures import runs_frame, seeds_text, table_columns, table_notes, table_rows, told
+from .measures import seeds_text, table_columns, table_notes, table_rows, told
 from .measures import _by_group, _described, _join, _losses
 from .stats import MIN_SEEDS, WORDS, mean_interval
 from .visualize import FIGURES, arm_styles, clip, draw_figures, literal, mean_shares, share_bars
@@ -389,22 +389,16 @@ def _first_sentence(text):
     "Up to the first full stop that is followed by a space"
     return re.split(r'(?<=\.) ', text.split('\n')[0])[0]
 
-def write_report(
-    runs,            # Finished runs of one comparison, a list of Run
-    path,            # File to write
-    title:str='',    # Of the page; '': the losses that are compared
-    command:str='',  # That repeats the runs
-    findings=()      # What was decided, a Finding per data set; without: first_look
-)->Path:             # The file written
-    "Write a comparison as one HTML file that needs nothing else"
-    frame = runs_frame(runs)
-    v, groups, by_set = verdicts(frame), _groups(frame), groupby(runs, 'config.dataset')
+def _report(runs, title='', command='', findings=()):
+    "The page about runs that are Compared"
+    frame, v = runs.table, runs.verdicts
+    groups, by_set = _groups(frame), groupby(runs, 'config.dataset')
     sentences = {d: _unbroken(sentence(frame, d, v)) for d in by_set}
     findings = list(findings) or [first_look(rs, sentences[d]) for d, rs in by_set.items()]
     tables = {g: _table(frame, g, ms) for g, ms in groups.items()}
     training = [tables.pop(g) for g in groups if g in (TRAINING, SPEED, GROUPS_OF_POINTS)]
     drawn = list(_drawn(runs))
-    page = _page('report.html', title=title or _title(frame), subtitle=_subtitle(runs, frame), command=command,
+    return _page('report.html', title=title or _title(frame), subtitle=_subtitle(runs, frame), command=command,
         first='\n'.join(_first_sentence(f.text) for f in findings),
         answers=[_answer(f) for f in findings],
         decided=any(f.rule for f in findings),
@@ -422,7 +416,16 @@ def write_report(
         environment=environment_rows(runs),
         outcomes=_outcomes(runs),
         **_claims(v))
-    write_whole(path, page)
+
+def write_report(
+    runs,            # Finished runs of one comparison, a list of Run
+    path,            # File to write
+    title:str='',    # Of the page; '': the losses that are compared
+    command:str='',  # That repeats the runs
+    findings=()      # What was decided, a Finding per data set; without: first_look
+)->Path:             # The file written
+    "Write a comparison as one HTML file that needs nothing else"
+    write_whole(path, _report(Compared(runs), title, command, findings))
     return Path(path)
 
 # %% ../nbs/14_report.ipynb #b544a4e5
@@ -457,7 +460,7 @@ def write_index(
     return out/'index.html'
 
 def keep_report(
-    runs,           # Finished runs of one comparison
+    runs,           # A comparison, Compared
     out,            # Folder; one process at a time may write there, see locked
     title:str,      # Of the report
     command:str='', # That repeats the runs
@@ -467,7 +470,7 @@ def keep_report(
     out = Path(out)
     kept = out/'reports'/f'{comparison_name(runs, findings)}.html'
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_report(runs, kept, title, command, findings)
-    write_whole(out/'report.html', kept.read_bytes())
+    page = _report(runs, title, command, findings)
+    for path in (kept, out/'report.html'): write_whole(path, page)
     write_index(out)
     return out/'report.html'

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', 'VERIFIED', 'KEPT', 'SCORED', 'STACKED', 'MOST',
            'Where', 'drawn_anew', 'data_of', 'content_of', 'loss_code', 'find_data', 'model_of', 'Prepared', 'prepare',
-           'Trained', 'measured', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'epoch_scores',
+           'Trained', 'measured_rows', 'linear_fits', 'evaluate', 'picture_sample', 'validation_scores', 'epoch_scores',
            'scorer', 'run_together', 'run_one', 'together']
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
@@ -313,7 +313,7 @@ GALLERY = 20_000
 # Most numbers in a spectrum or a linear fit, which cost the cube of the smaller side
 NUMBERS = 2**22
 
-def measured(
+def measured_rows(
     labels,    # (N); outliers have negative ones
     most:int,  # Most points
     seed:int=0 # Their stream is (seed, 'evaluation')
@@ -324,8 +324,8 @@ def measured(
 
 def _points(model, data, seed, fitted, scored):
     "Rows of training and of held-out points, as many as given at most; embeddings and labels of both"
-    i = measured(data.y, fitted, seed)
-    j = measured(data.clean_test, scored, seed)
+    i = measured_rows(data.y, fitted, seed)
+    j = measured_rows(data.clean_test, scored, seed)
     z = _where_float64(embed(model, data.x[i]))
     zt = _where_float64(embed(model, data.x_test[j]))
     y, labels = (o.to(z.device) for o in (data.y[i], data.clean_test[j]))
@@ -397,7 +397,7 @@ def _fold(y, labels, seed):
 
 def _verify(y, zt, labels, seed):
     "Same or different class, by thresholds that other held-out points set; what each point adds to the true accepts"
-    i = measured(labels, VERIFIED, seed).to(zt.device)
+    i = measured_rows(labels, VERIFIED, seed).to(zt.device)
     fold = _fold(y, labels[i], seed)
     found = crossed_verification(zt[i], labels[i], fold, per_point=True)
     return found, _added(i, found.pop('per_point'), labels)
@@ -420,7 +420,7 @@ _WITHIN = {'intra_variance', 'share_within', 'variance_ratio', 'cdnv', 'alignmen
 def _few(labels, most, columns, seed):
     "Which points a spectrum or a linear fit sees, of embeddings with so many columns"
     room = max(1000, NUMBERS//columns)
-    return measured(labels, min(most, room), seed).to(labels.device)
+    return measured_rows(labels, min(most, room), seed).to(labels.device)
 
 def _geometries(z, y, zt, clean, seed):
     "Geometry of held-out points, a row per class, and the geometry of training points in the published form"
@@ -470,7 +470,7 @@ KEPT = 20_000_000    # Most bytes of embeddings in a record, for training and he
 def _kept(name, z, rows, seed, labels, **more):
     "Embeddings for the record, and what is known of each"
     most = max(1, KEPT//(4*z.shape[1]))                               # a number has 4 bytes
-    i = measured(labels, most, seed)
+    i = measured_rows(labels, most, seed)
     known = dict(labels=labels, **more)
     sampled = len(i) < len(z) or int(rows[-1]) >= len(rows)           # now, or when it was measured
     if sampled: known['rows'] = rows
@@ -564,7 +564,7 @@ def validation_scores(
 def _asked_once(parts):
     "A function: models → the 5-NN accuracy of each, where this is what runs record, of few points alike in number"
     if any(p.config.scored != 'knn_accuracy' for p in parts): return None
-    rows = [[measured(y, SCORED, p.config.seed) for y in (p.data.y, p.data.clean_test)] for p in parts]
+    rows = [[measured_rows(y, SCORED, p.config.seed) for y in (p.data.y, p.data.clean_test)] for p in parts]
     sizes = {(len(i), len(j)) for i, j in rows}
     if len(sizes) > 1 or len(parts)*math.prod(*sizes) > FEW_PAIRS: return None
     y = torch.stack([p.data.y[i] for p, (i, _) in zip(parts, rows)])
