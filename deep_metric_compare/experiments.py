@@ -477,7 +477,7 @@ def write_tables(
         write_whole(out/f'{name}.csv', text.encode(errors='backslashreplace'))
 
 def write_results(
-    runs:Compared,      # Finished runs
+    runs,               # Finished runs, a list of Run
     out,                # Folder
     title:str='',       # Of the report; '': see write_report
     command:str='',     # That repeats it
@@ -485,6 +485,7 @@ def write_results(
 )->Path:                # Of the report
     "Write the tables and the report of some runs"
     out = out_folder(out)
+    if not isinstance(runs, Compared): runs = Compared(runs)
     with locked(out/'.results.lock'):
         write_tables(out, tables(runs))
         return keep_report(runs, out, title, command, findings)

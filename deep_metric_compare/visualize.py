@@ -9,7 +9,7 @@ __all__ = ['GREY', 'STYLE', 'Spec', 'FIGURES', 'arm_styles', 'styled', 'literal'
            'save_figures']
 
 # %% ../nbs/13_visualize.ipynb #5c800353
-import math
+import io, math
 from collections import namedtuple
 from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ import matplotlib as mpl, matplotlib.patches, matplotlib.patheffects, matplotlib
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from fastcore.basics import groupby, patch
-from .core import UserError, check_choice
+from .core import UserError, check_choice, write_whole
 from .losses import ARMS
 from .measures import BASELINES, arm_label, arm_order, backbone_of, data_label, fmt
 from .measures import class_names, paired_differences
@@ -753,9 +753,7 @@ def save_figures(
     data = runs[0].config.dataset.replace('/', '-')
     out = []
     for name, fig, *_ in draw_figures(runs):
-        path = folder/f'{data}-{name}{suffix}'
-        part = path.with_name(f'.part-{path.name}')
-        with styled(): fig.savefig(part, dpi=dpi)
-        part.replace(path)
-        out.append(path)
+        out.append(folder/f'{data}-{name}{suffix}')
+        with styled(): fig.savefig(drawn := io.BytesIO(), format=suffix[1:], dpi=dpi)
+        write_whole(out[-1], drawn.getvalue())
     return out
