@@ -487,8 +487,7 @@ class Display:
         self.head = f'{which} of {self.runs}: {name}'
         self.stage(doing)
         self.bar.refresh()
-    def stage(self, s  # What is done from now on, in words
-             ):
+    def stage(self, s): # What is done from now on, in words
         "Name it; what lasts is named again"
         if self.show and not self.doing: self.watched.enter_context(patiently(self._lasts, self._again))
         self.doing, self.since = s, time.time()
