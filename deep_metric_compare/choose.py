@@ -22,7 +22,7 @@ from fastcore.basics import groupby, noop
 from .answer import MIN_ANSWER, decide, gap_of_parts, looks, spend, would_settle
 from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .core import plain_labels, plain_tensor, write_whole
+from .core import at_work, plain_labels, plain_tensor, write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import DATASETS, LabelledData, array_data, dataset_of
 from .embedder import write_best
@@ -755,7 +755,8 @@ def answer_on(
     if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
     last, fixed = most, given
     if minutes:
-        last, fixed, one_third, note = _within(minutes, dataset, losses, seeds, most, given, fields, where)
+        with at_work('measuring how fast this machine is', where.show):
+            last, fixed, one_third, note = _within(minutes, dataset, losses, seeds, most, given, fields, where)
         fields |= one_third
         say(note)
     name, arms = data_label(dataset), ' and '.join(map(arm_label, losses))
@@ -810,16 +811,18 @@ def choose_loss(
     run = partial(_run_once, set(), out=out, fresh=fresh, where=where)
     parts = []
     for d in datasets:
-        mine = _budget(d, losses, epochs, say, fields, where)
-        each = minutes and minutes/len(datasets)
-        parts.append(answer_on(d, losses, seeds, most, each, given, decide, delta, say, run, where, **mine))
+        with at_work(f'at work on {data_label(d)}', show):
+            mine = _budget(d, losses, epochs, say, fields, where)
+            each = minutes and minutes/len(datasets)
+            parts.append(answer_on(d, losses, seeds, most, each, given, decide, delta, say, run, where, **mine))
     tuned = all_tuned([t for _, t, _ in parts])
     write_tuning(tuned, out)
     runs = Compared(r for rs, *_ in parts for r in rs)
     decisions = [d for *_, d in parts]
-    report = write_results(runs, out, 'Which loss on these data', command,
-                           [decision_finding(d, tuned) for d in decisions])
-    found = Comparison(runs, decisions, tuned, report)
-    write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
-    found.best = write_best(found, out, command, where)
+    with at_work('writing the tables, the report and the model', show):
+        report = write_results(runs, out, 'Which loss on these data', command,
+                               [decision_finding(d, tuned) for d in decisions])
+        found = Comparison(runs, decisions, tuned, report)
+        write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
+        found.best = write_best(found, out, command, where)
     return found

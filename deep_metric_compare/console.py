@@ -31,7 +31,7 @@ if os.path.basename(sys.argv[0]).startswith('dmc_'):
 
 # %% ../nbs/16_console.ipynb #b0b02933
 from dataclasses import asdict, dataclass
-from .core import UserError, patiently
+from .core import UserError, at_work
 from .commands import REGISTERED, command, with_config
 
 # %% ../nbs/16_console.ipynb #f01a7e56
@@ -172,7 +172,7 @@ class FolderOptions:
 # %% ../nbs/16_console.ipynb #220701c9
 def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     "Refuse wrong settings before anything is read"
-    from deep_metric_compare.experiments import check_settings
+    with _loading(): from deep_metric_compare.experiments import check_settings
     check_settings(datasets, losses, seeds, **{k: v for k, v in fields.items() if v is not None})
     if not tune: return
     from deep_metric_compare.tuning import margin_values, measure_named
@@ -244,7 +244,7 @@ def _budget(epochs, folders, names, losses, seeds, batch_size, train_size=0, **f
     if epochs is not None: return epochs
     from deep_metric_compare.experiments import STEPS, Where, affordable_epochs, plan
     where = Where(folders.data_dir, folders.download)
-    with patiently(lambda: 'still preparing the data'):
+    with at_work('preparing the data'):
         # says what is wrong, before anything else is said
         plan(names, losses, seeds, batch_size=batch_size, train_size=train_size, where=where, **fields)
         n = affordable_epochs(names, seeds*len(losses), batch_size, train_size=train_size, where=where)
@@ -261,7 +261,7 @@ def _one_thread():
 
 def _loading():
     "On a terminal somebody waits and is told why; elsewhere what a user gets wrong stays one line"
-    return patiently(lambda: 'loading PyTorch and fastai') if sys.stderr.isatty() else contextlib.nullcontext()
+    return at_work('loading PyTorch and fastai', sys.stderr.isatty())
 
 def _jobs(jobs):
     "A number of processes, 0: one for each core that this process may use; or the name of a cluster"
@@ -393,7 +393,7 @@ def dmc_embed(
         if getattr(asked, name): continue
         raise UserError(f'no {name} was given, expected both: --model FOLDER --data FOLDER|FILE')
     _one_thread()
-    from deep_metric_compare.embedder import write_vectors
+    with _loading(): from deep_metric_compare.embedder import write_vectors
     for file in write_vectors(asked.model, asked.data, asked.out, asked.neighbours, say=_say): print(file)
 
 # %% ../nbs/16_console.ipynb #20e3d82b

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PURPOSES', 'FORMAT', 'FORMAT_OF', 'PATIENCE', 'UserError', 'check_choice', 'check_range', 'printable', 'plain_tensor',
            'plain_labels', 'fingerprint', 'stream_seed', 'stream', 'seeded', 'RunConfig', 'as_json', 'write_whole',
-           'write_json', 'discard', 'part_path', 'out_folder', 'tell', 'patiently']
+           'write_json', 'discard', 'part_path', 'out_folder', 'tell', 'patiently', 'at_work']
 
 # %% ../nbs/00_core.ipynb #3a93147b
 import contextlib, difflib, glob, hashlib, json, math, numbers, os, shutil, sys, threading, time, typing, unicodedata
@@ -373,6 +373,13 @@ def patiently(
         over.set()
         thread.join()
         _lasting.remove(over)
+
+def at_work(
+    what,           # In words
+    show:bool=True  # Is anything shown?
+):                  # A context
+    "While a block runs, say now and then that it still does"
+    return patiently(lambda: f'still {what}') if show else contextlib.nullcontext()
 
 # %% ../nbs/00_core.ipynb #cba3a3d3
 def __getattr__(name):

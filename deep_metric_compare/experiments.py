@@ -13,14 +13,14 @@ __all__ = ['SETTINGS', 'BASE_MODELS', 'UNTRAINED', 'AVERAGES', 'ALONE', 'MEASURI
 # %% ../nbs/15_experiments.ipynb #16483a89
 import math, os, signal, tempfile, threading, time, warnings
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 import torch
 from fastcore.basics import groupby
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .core import patiently, write_whole
+from .core import at_work, write_whole
 from .store import RunStore, locked
 from .data import DATASETS, FEW, ORIGINS, _some, alone_text, check_augment, dataset_of
 from .data import held_out_rows, load_data, regroup
@@ -258,7 +258,8 @@ def _title(group):
     "What is running, in words"
     c, seeds, margins = group[0], _distinct(group, 'seed'), _distinct(group, 'margin')
     many = 's' if len(seeds) > 1 else ''
-    name = f'{_place(c)}, seed{many} ' + ', '.join(map(str, seeds))
+    tuning = 'tuning on '*c.validation
+    name = f'{tuning}{_place(c)}, seed{many} ' + ', '.join(map(str, seeds))
     if len(margins) == 1: return name
     return f'{name}, {margin_name(c.arm)}s ' + ', '.join(map(_short, margins))
 
@@ -315,15 +316,16 @@ def run_all(
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
     _check_content(done, where)
-    d = Display(sum(c.trained for c in todo), len(todo), show)
+    d = Display(sum(c.trained + 1 for c in todo), len(todo), show)       # measuring counts as an epoch
     say = store.say = d.say if show else where.notify
     where = replace(where, notify=say)
-    groups = _to_make(configs, todo, stack, where)
     many = isinstance(jobs, str) or jobs > 1
     spread = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
-    made = _spread(groups, out, fresh, where) if many and _worth(groups, where) else None
-    if made: d.stage(spread)
     try:
+        d.stage('preparing')
+        groups = _to_make(configs, todo, stack, where)
+        made = _spread(groups, out, fresh, where) if many and _worth(groups, where) else None
+        if made: d.stage(spread)
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
             stage = 'preparing' if group[0].trained else 'measuring'
@@ -516,12 +518,12 @@ def compare(
 )->Compared:                            # The runs, a list of Run
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     where = Where(data_dir, download, device, jobs, show)
-    with patiently(lambda: 'still preparing the data') if show else nullcontext():
+    with at_work('preparing the data', show):
         configs = plan(datasets, losses, seeds, margin, where=where, **fields)
     _told_apart(configs)
     if say: say(run_text(configs, where))
     runs = Compared(run_all(configs, out, fresh, where=where))
-    with patiently(lambda: 'still writing the tables and the report') if show else nullcontext():
+    with at_work('writing the tables and the report', show):
         write_results(runs, out, command=command)
     return runs
 
@@ -716,6 +718,6 @@ def train_retrieval(
     fields = {k: v for k, v in kwargs.items() if k in RunConfig.__dataclass_fields__}
     check_settings((), losses, seeds, margin, **fields)
     where = Where(**{k: kwargs[k] for k in ('data_dir', 'download', 'device') if k in kwargs})
-    with patiently(lambda: 'still preparing the data'):
+    with at_work('preparing the data'):
         name, model = retrieval_task(dataset, backbone, freeze, closed_set, where)
     return compare(name, losses, seeds, margin, out, model=model, **kwargs)

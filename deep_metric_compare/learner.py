@@ -467,7 +467,7 @@ def _bar(desc, total, show):
 class Display:
     "One bar for all runs: which is running, what it does, how long is left; without a terminal, a line for each run"
     def __init__(self,
-        total:int,      # Epochs of all runs together
+        total:int,      # Epochs of all runs together, one more for each to measure it
         runs:int,       # How many runs
         show:bool=True  # Is anything shown?
     ):
@@ -482,13 +482,12 @@ class Display:
         seconds:float=0.   # It began so long ago
     ):
         "One run starts, or several side by side"
-        self.run, self.began = self.run + n, time.time() - seconds
+        self.n, self.run, self.began = n, self.run + n, time.time() - seconds
         which = f'run {self.run}' if n == 1 else f'runs {self.run - n + 1}–{self.run}'
         self.head = f'{which} of {self.runs}: {name}'
         self.stage(doing)
         self.bar.refresh()
-    def stage(self, s  # What is done from now on, in words
-             ):
+    def stage(self, s): # What is done from now on, in words
         "Name it; what lasts is named again"
         if self.show and not self.doing: self.watched.enter_context(patiently(self._lasts, self._again))
         self.doing, self.since = s, time.time()
@@ -503,7 +502,8 @@ class Display:
         "An epoch is done"
         self.bar.update(n)
     def end(self, note:str=''): # To add to the line
-        "A run is finished"
+        "A run is finished, and measured, which counts as an epoch"
+        self.epoch(self.n)
         if self.show and self.bar.disable: tell(f'{self.head}{note}, {time.time() - self.began:.1f} s')
     def say(self, s  # A sentence that should stay on the screen
            ):
