@@ -33,8 +33,9 @@ class Gap(NamedTuple):
         return float(stdtrit(self.df, (1 + level)/2))*self.error
     def interval(self, level:float=.95  # Share of such intervals that cover the truth
                 ):
-        "Lower and upper end"
-        return self.mean - self.half(level), self.mean + self.half(level)
+        "Lower and upper end, within what two shares can differ by"
+        half = self.half(level)
+        return max(self.mean - half, -1.), min(self.mean + half, 1.)
     def p_above(self, bound:float=0.  # A difference
                ):
         "One-sided p of the hypothesis that the true difference is at most `bound`"

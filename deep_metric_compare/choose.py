@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'FEW', 'LONGEST', 'STEPS', 'PILOT', 'STARTING', 'DIAGNOSED', 'GRIDS',
            'GIVEN', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text', 'plot_decision', 'decision_finding',
-           'named_data', 'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
+           'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math, time
@@ -16,23 +16,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-import tempfile
 import numpy as np, pandas as pd, torch
 from fastcore.basics import groupby, noop
 from .answer import MIN_ANSWER, decide, gap_of_parts, looks, spend, would_settle
 from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .core import at_work, plain_labels, plain_tensor, write_whole
+from .core import at_work, write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
-from .data import DATASETS, LabelledData, array_data, dataset_of
+from .data import dataset_of
 from .embedder import write_best
-from .experiments import BASE_MODELS, check_settings, own_data, parts_of, plan
-from .experiments import run_all, run_text, write_results, _by_name
+from .experiments import BASE_MODELS, check_settings, parts_of, plan
+from .experiments import run_all, run_text, write_results, _by_name, _named
 from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
 from .run import scorer, together
 from .images import draws_classes, register_data
 from .losses import margin_name
-from .models import every_sample
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import Compared, verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
@@ -493,38 +491,6 @@ def decision_finding(
     tried = tuned.table[tuned.table.dataset == d.dataset]
     rule = f'{d.measure}, δ {d.answer.delta:g}'
     return Finding(d.dataset, str(d), panels, rule, tuning_text(tuned, d.dataset), tried)
-
-# %% ../nbs/15c_choose.ipynb #f7eb54f1
-def _batches(dl):
-    "All samples of a loader, in order"
-    batches = list(every_sample(dl))
-    x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
-    return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
-
-def named_data(
-    data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
-    say=print    # Called with what was found
-)->str:          # A name for plan
-    "What a caller has, under a name"
-    if isinstance(data, (str, Path)):
-        path = Path(data).expanduser()
-        if path.is_dir(): return own_data(path, say=say)[0]
-        if path.is_file(): return own_data(None, path, say=say)[0]
-        return check_choice(str(data), DATASETS, 'data set')
-    if hasattr(data, 'to_parquet'):
-        with tempfile.TemporaryDirectory() as d:
-            data.to_parquet(path := Path(d)/'table.parquet', index=False)
-            name = own_data(None, path, say=say)[0]
-        DATASETS[name] = replace(DATASETS[name], origin=())       # the file is gone: a record must not point to it
-        return name
-    if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
-    if not isinstance(data, LabelledData): data = array_data(*data)
-    return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
-
-def _named(datasets, say):
-    "A list of names of one thing, or of several names"
-    several = isinstance(datasets, (list, tuple)) and all(isinstance(d, (str, Path)) for d in datasets)
-    return [named_data(d, say) for d in (datasets if several else [datasets])]
 
 # %% ../nbs/15c_choose.ipynb #6a8c27d2
 @dataclass(repr=False, eq=False)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SETTINGS', 'BASE_MODELS', 'UNTRAINED', 'AVERAGES', 'ALONE', 'MEASURING', 'TRAVELS', 'REGISTERS', 'STEPS',
            'arm_fields', 'parse_margin', 'check_settings', 'parts_of', 'plan', 'split_text', 'loss_text', 'run_text',
-           'run_all', 'check_jobs', 'write_tables', 'write_results', 'compare', 'found_text', 'own_data',
+           'run_all', 'check_jobs', 'write_tables', 'write_results', 'compare', 'found_text', 'own_data', 'named_data',
            'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size', 'retrieval_task',
            'train_retrieval', 'data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare', 'run_one',
            'run_together', 'together', 'Where']
@@ -18,12 +18,12 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 import torch
-from fastcore.basics import groupby
+from fastcore.basics import groupby, noop
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .core import at_work, write_whole
+from .core import at_work, plain_labels, plain_tensor, write_whole
 from .store import RunStore, locked
 from .data import DATASETS, FEW, ORIGINS, _some, alone_text, check_augment, dataset_of
-from .data import held_out_rows, load_data, regroup
+from .data import LabelledData, array_data, held_out_rows, load_data, regroup
 from .features import frozen_features
 from .published import ImageFiles, decoded
 from .folders import cache_folder
@@ -31,7 +31,7 @@ from .images import embeddings_data, register_data
 from .folders import folder_data
 from .learner import Display, ShowProgress
 from .losses import ARMS, LOSSES, arm_of, margin_name, margin_text
-from .models import MODELS, VIT, backbone_name, load_backbone, make_model
+from .models import MODELS, VIT, backbone_name, every_sample, load_backbone, make_model
 from .backbones import made_by_code
 from .models import register_backbone, weights_hash
 from .report import keep_report
@@ -501,7 +501,7 @@ def _told_apart(configs):
                         "another, with name= where it is read")
 
 def compare(
-    datasets=('toy', 'digits'),         # Names of data sets
+    datasets=('toy', 'digits'),         # Names of data sets, or one of what named_data takes
     losses=('contrastive', 'triplet'),  # Names of arms: see arm_fields
     seeds=3,                            # How many, or a list of them
     margin=1.,                          # One for all, or one per arm: see parse_margin
@@ -519,7 +519,7 @@ def compare(
     "Train losses under the same conditions over paired seeds, and write tables and a report"
     where = Where(data_dir, download, device, jobs, show)
     with at_work('preparing the data', show):
-        configs = plan(datasets, losses, seeds, margin, where=where, **fields)
+        configs = plan(_named(datasets, say or noop), losses, seeds, margin, where=where, **fields)
     _told_apart(configs)
     if say: say(run_text(configs, where))
     runs = Compared(run_all(configs, out, fresh, where=where))
@@ -559,6 +559,39 @@ def own_data(
         say(found_text(d))
         names.append(register_data(d, disjoint=few))
     return names
+
+# %% ../nbs/15_experiments.ipynb #f7eb54f1
+def _batches(dl):
+    "All samples of a loader, in order"
+    batches = list(every_sample(dl))
+    x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
+    return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
+
+def named_data(
+    data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
+    say=print    # Called with what was found
+)->str:          # A name for plan
+    "What a caller has, under a name"
+    if isinstance(data, (str, Path)):
+        if data in DATASETS: return data
+        path = Path(data).expanduser()
+        if path.is_dir(): return own_data(path, say=say)[0]
+        if path.is_file(): return own_data(None, path, say=say)[0]
+        return check_choice(str(data), DATASETS, 'data set')
+    if hasattr(data, 'to_parquet'):
+        with tempfile.TemporaryDirectory() as d:
+            data.to_parquet(path := Path(d)/'table.parquet', index=False)
+            name = own_data(None, path, say=say)[0]
+        DATASETS[name] = replace(DATASETS[name], origin=())       # the file is gone: a record must not point to it
+        return name
+    if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
+    if not isinstance(data, LabelledData): data = array_data(*data)
+    return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
+
+def _named(datasets, say):
+    "A list of names of one thing, or of several names"
+    several = isinstance(datasets, (list, tuple)) and all(isinstance(d, (str, Path)) for d in datasets)
+    return [named_data(d, say) for d in (datasets if several else [datasets])]
 
 # %% ../nbs/15_experiments.ipynb #e5b00008
 STEPS = 20_000    # Most steps of all runs together, unless the epochs are given
@@ -628,7 +661,8 @@ def frozen_data(
     model = make_model('vit', data.in_shape, checkpoint=checkpoint)
     net, network = model.layers[0].net, backbone_name(checkpoint)
     x, n, checkpoint = torch.cat([data.x, data.x_test]), len(data.x), str(checkpoint)
-    z = frozen_features(model, x, cache=cache, device=device or default_device(), notify=notify)
+    with at_work('computing the features of the frozen network'):
+        z = frozen_features(model, x, cache=cache, device=device or default_device(), notify=notify)
     shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
     how = dict(checkpoint=checkpoint, checkpoint_weights=weights_hash(net), pictures=list(data.in_shape))
     origin = data._then('frozen_data', checkpoint=checkpoint)

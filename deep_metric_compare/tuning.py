@@ -174,7 +174,7 @@ def _baselines(study, seeds, measure, run):
         if r.outcome == 'finished' and r.history[measure[c]].isna().all():
             raise UserError(f'{deciding()[measure[c]].name} cannot be measured on validation data of '
                             f'{data_label(c.dataset)}, expected more samples or classes: '
-                            f'let another measure decide, one of {", ".join(deciding())}')
+                            f'let another measure decide, one of {", ".join(m for m in deciding() if m != measure[c])}')
         scores.setdefault((u, r.arm), []).append(_best([r], measure[c])[1])
     means = {u: {} for u in units}
     for (u, arm), v in scores.items(): means[u][arm] = sum(v)/len(v)
