@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'BASE_MODELS', 'UNTRAINED', 'AVERAGES', 'ALONE', 'MEASURING', 'TRAVELS', 'REGISTERS', 'STEPS',
-           'arm_fields', 'parse_margin', 'check_settings', 'parts_of', 'plan', 'split_text', 'loss_text', 'run_text',
-           'run_all', 'check_jobs', 'write_tables', 'write_results', 'compare', 'found_text', 'own_data', 'named_data',
+           'arm_fields', 'parse_margin', 'check_settings', 'parts_of', 'plan', 'found_text', 'own_data', 'named_data',
+           'split_text', 'loss_text', 'run_text', 'run_all', 'check_jobs', 'write_tables', 'write_results', 'compare',
            'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data', 'picture_size', 'retrieval_task',
            'train_retrieval', 'data_of', 'drawn_anew', 'evaluate', 'find_data', 'model_of', 'prepare', 'run_one',
            'run_together', 'together', 'Where']
@@ -192,6 +192,72 @@ def plan(
     trained = {c.dataset: c for c in out if c.epochs}
     for c in trained.values(): prepare(c, where).model
     return out
+
+# %% ../nbs/15_experiments.ipynb #e5b00002
+def found_text(
+    data  # LabelledData
+)->str:   # Some lines
+    "What was found in data: as it was read, then its classes with their counts"
+    y = torch.cat([data.y, data.y_test])
+    count = Counter(y[y >= 0].tolist())
+    called = dict(enumerate(data.names or ()))
+    names = [f'{called.get(c, c)} {k}' for c, k in sorted(count.items())]
+    return f'Found in {data.name}:\n{data.found}\nclasses: {_some(names, 20)}'
+
+def own_data(
+    folder=None,     # Folder with a folder of pictures per class
+    embeddings=None, # A .npz, .csv or .parquet file of vectors and labels
+    label:str=None,  # Name of the labels in that file; None: found by its usual names
+    size:int=None,   # Pixels per side of pictures; None: as folder_data chooses
+    say=print,       # Called with what was found
+    vectors:str=None,# Columns or arrays of that file that are the vector, such as 'e*'; None: the only ones that can be
+    level:int=1,     # How deep in the folder those lie that are classes
+    groups:str=None  # What samples of one source share: a pattern for names of pictures, or a column of the file
+)->list:             # Names for compare
+    "Read data of one's own, say what was found, and give each a name"
+    data = [folder_data(folder, size, level=level, groups=groups)] if folder else []
+    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors, groups=groups))
+    note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
+    names = []
+    for d in data:
+        few = d.class_disjoint and not d.laid_out
+        if few: d = replace(d, found=d.found + note)
+        say(found_text(d))
+        names.append(register_data(d, disjoint=few))
+    return names
+
+# %% ../nbs/15_experiments.ipynb #f7eb54f1
+def _batches(dl):
+    "All samples of a loader, in order"
+    batches = list(every_sample(dl))
+    x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
+    return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
+
+def named_data(
+    data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
+    say=print    # Called with what was found
+)->str:          # A name for plan
+    "What a caller has, under a name"
+    if isinstance(data, (str, Path)):
+        if data in DATASETS: return data
+        path = Path(data).expanduser()
+        if path.is_dir(): return own_data(path, say=say)[0]
+        if path.is_file(): return own_data(None, path, say=say)[0]
+        return check_choice(str(data), DATASETS, 'data set')
+    if hasattr(data, 'to_parquet'):
+        with tempfile.TemporaryDirectory() as d:
+            data.to_parquet(path := Path(d)/'table.parquet', index=False)
+            name = own_data(None, path, say=say)[0]
+        DATASETS[name] = replace(DATASETS[name], origin=())       # the file is gone: a record must not point to it
+        return name
+    if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
+    if not isinstance(data, LabelledData): data = array_data(*data)
+    return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
+
+def _named(datasets, say):
+    "A list of names of one thing, or of several names"
+    several = isinstance(datasets, (list, tuple)) and all(isinstance(d, (str, Path)) for d in datasets)
+    return [named_data(d, say) for d in (datasets if several else [datasets])]
 
 # %% ../nbs/15_experiments.ipynb #c2968bb8
 def split_text(
@@ -526,72 +592,6 @@ def compare(
     with at_work('writing the tables and the report', show):
         write_results(runs, out, command=command)
     return runs
-
-# %% ../nbs/15_experiments.ipynb #e5b00002
-def found_text(
-    data  # LabelledData
-)->str:   # Some lines
-    "What was found in data: as it was read, then its classes with their counts"
-    y = torch.cat([data.y, data.y_test])
-    count = Counter(y[y >= 0].tolist())
-    called = dict(enumerate(data.names or ()))
-    names = [f'{called.get(c, c)} {k}' for c, k in sorted(count.items())]
-    return f'Found in {data.name}:\n{data.found}\nclasses: {_some(names, 20)}'
-
-def own_data(
-    folder=None,     # Folder with a folder of pictures per class
-    embeddings=None, # A .npz, .csv or .parquet file of vectors and labels
-    label:str=None,  # Name of the labels in that file; None: found by its usual names
-    size:int=None,   # Pixels per side of pictures; None: as folder_data chooses
-    say=print,       # Called with what was found
-    vectors:str=None,# Columns or arrays of that file that are the vector, such as 'e*'; None: the only ones that can be
-    level:int=1,     # How deep in the folder those lie that are classes
-    groups:str=None  # What samples of one source share: a pattern for names of pictures, or a column of the file
-)->list:             # Names for compare
-    "Read data of one's own, say what was found, and give each a name"
-    data = [folder_data(folder, size, level=level, groups=groups)] if folder else []
-    if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors, groups=groups))
-    note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
-    names = []
-    for d in data:
-        few = d.class_disjoint and not d.laid_out
-        if few: d = replace(d, found=d.found + note)
-        say(found_text(d))
-        names.append(register_data(d, disjoint=few))
-    return names
-
-# %% ../nbs/15_experiments.ipynb #f7eb54f1
-def _batches(dl):
-    "All samples of a loader, in order"
-    batches = list(every_sample(dl))
-    x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
-    return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
-
-def named_data(
-    data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
-    say=print    # Called with what was found
-)->str:          # A name for plan
-    "What a caller has, under a name"
-    if isinstance(data, (str, Path)):
-        if data in DATASETS: return data
-        path = Path(data).expanduser()
-        if path.is_dir(): return own_data(path, say=say)[0]
-        if path.is_file(): return own_data(None, path, say=say)[0]
-        return check_choice(str(data), DATASETS, 'data set')
-    if hasattr(data, 'to_parquet'):
-        with tempfile.TemporaryDirectory() as d:
-            data.to_parquet(path := Path(d)/'table.parquet', index=False)
-            name = own_data(None, path, say=say)[0]
-        DATASETS[name] = replace(DATASETS[name], origin=())       # the file is gone: a record must not point to it
-        return name
-    if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
-    if not isinstance(data, LabelledData): data = array_data(*data)
-    return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
-
-def _named(datasets, say):
-    "A list of names of one thing, or of several names"
-    several = isinstance(datasets, (list, tuple)) and all(isinstance(d, (str, Path)) for d in datasets)
-    return [named_data(d, say) for d in (datasets if several else [datasets])]
 
 # %% ../nbs/15_experiments.ipynb #e5b00008
 STEPS = 20_000    # Most steps of all runs together, unless the epochs are given
