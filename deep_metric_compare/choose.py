@@ -236,7 +236,7 @@ def _division_text(c, data, in_turn):
     if c.half is not None: return ', either half of them with every other seed'
     if _holds_out_anew(c): return ', made anew for each seed'
     if in_turn:
-        return ', each third of the data with every third seed, in settings tuned for it (those of the first are shown)'
+        return ', each third of the data with every third seed, in settings tuned for it'
     could = dataset_of(c.dataset).draws == 'thirds' and not c.train_size
     if could: return ', one third of the data; with more --minutes each is held out in turn'
     return ', on this test set' if data.laid_out else ', of one division of the data'
@@ -281,7 +281,8 @@ def _at_best(d, arm):
     rows = d.settings[d.settings.arm == arm]
     at_edge = lambda r: f', a {margin_name(arm)} at the edge of what was tried' if getattr(r, 'edge', False) else ''
     texts = [*dict.fromkeys(setting_text(r) + at_edge(r) for r in rows.itertuples())]
-    return ' and, in the other half of the classes, '.join(texts if draws_classes(d.dataset) else texts[:1])
+    if draws_classes(d.dataset): return ' and, in the other half of the classes, '.join(texts)
+    return texts[0] + ', with the first third held out'*(len(texts) > 1)
 
 def _lead(d):
     "From which epoch on the arm ahead is ahead on validation data"
