@@ -55,7 +55,7 @@ def _finish(runs, out, more=()):
 def _print_claims(frame, judged):
     "What the runs say about the claims of the original study, a sentence per data set"
     from deep_metric_compare.claims import sentence
-    for d in dict.fromkeys(frame.dataset): print(_folded(sentence(frame, d, judged), _width()), '\n')
+    for d in dict.fromkeys(frame.dataset): _say(sentence(frame, d, judged))
 
 def _check_ends(runs):
     "Refuse to call it a success where runs diverged"
