@@ -212,8 +212,8 @@ def plot_activity(
     ratio = 'active terms / evaluated terms'
     fixed = {k for k, rs in arms.items() if rs[0].metrics.get('active_constant')}
     plot_history(runs, 'participation', a, 'effective share of the batch')
-    plot_history(runs, 'active_ratio', b, ratio,
-                 labels=lambda k: arm_label(k) + (' (by definition)' if k in fixed else ''))
+    # colours are told beside the first panel
+    plot_history(runs, 'active_ratio', b, ratio, labels=lambda k: f'{arm_label(k)} (by definition)'*(k in fixed))
     apart = [k for k in arms if k.startswith('contrastive') and k not in fixed]
     if apart:
         plot_history([r for k in apart for r in arms[k]], 'active_negative', b, ratio,
