@@ -298,7 +298,7 @@ def dmc_compare(
     about = _about(dmc_compare, folders, jobs=_jobs(effort.jobs))
     if not tune:
         if effort.tune: _say(f'{arms[0]} alone: nothing to tune against or decide, so it takes what is given')
-        with _loading(): from deep_metric_compare.experiments import compare
+        from deep_metric_compare.experiments import compare
         epochs = _budget(effort.epochs, folders, names, arms, seeds, **config)
         return _finish(compare(names, arms, seeds, epochs=epochs, **config, **about), folders.out)
     with _loading(): from deep_metric_compare.choose import choose_loss
