@@ -17,6 +17,7 @@ from fastcore.basics import patch
 
 # %% ../nbs/00_core.ipynb #f3bedb2b
 warnings.filterwarnings('ignore', message=r'.*torch\.jit\.script.*is deprecated.*')
+warnings.filterwarnings('ignore', message=r'\d+ tasks which were still being processed by the workers')
 
 # %% ../nbs/00_core.ipynb #96f65f2a
 class UserError(ValueError):
