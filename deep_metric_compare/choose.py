@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'FEW', 'LONGEST', 'STEPS', 'PILOT', 'STARTING', 'DIAGNOSED', 'GRIDS',
-           'GIVEN', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text', 'plot_decision', 'decision_finding',
-           'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
+           'GIVEN', 'DRAWING', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text', 'plot_decision',
+           'decision_finding', 'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math, time
 from collections import Counter
 from html import escape
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
@@ -21,21 +22,22 @@ from fastcore.basics import groupby, noop
 from .answer import MIN_ANSWER, decide, gap_of_parts, looks, spend, would_settle
 from .answer import _delta_text, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .core import at_work, write_whole
+from .core import write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import dataset_of
 from .embedder import write_best
-from .experiments import BASE_MODELS, check_settings, parts_of, plan
+from .experiments import BASE_MODELS, check_settings, expect, parts_of, plan
 from .experiments import run_all, run_text, write_results, _by_name, _named
-from .run import NOT_SCORED, STACKED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
+from .run import NOT_SCORED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
 from .run import scorer, together
 from .images import draws_classes, register_data
 from .losses import margin_name
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import Compared, verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
-from .tuning import TUNING_SEEDS, Tuned, all_tuned, measure_named, setting_text, tried_settings
-from .tuning import tune_arms, tuning_text, write_tuning
+from .learner import Display
+from .tuning import Tuned, all_tuned, measure_named, setting_text, tried_settings
+from .tuning import tune_arms, tuning_runs, tuning_text, write_tuning
 from .visualize import arm_styles, share_bars, styled
 from matplotlib.figure import Figure
 
@@ -607,16 +609,13 @@ def pace(
 def duration(
     step:float, score:float, measure:float,  # From pace
     steps:int, epochs:int,      # Of a run
-    settings:int,               # Tried for each loss
+    tried:int,                  # Runs of the tuning
     seeds:int,                  # Of the comparison
     losses:int=2,               # Arms
-    stacked:bool=False,         # Do all settings go through all seeds of the tuning?
-    units:int=1,                # Parts that are held out in turn, each tuned by itself
     jobs:int=1                  # Processes
 )->float:                       # Minutes
     "What tuning and training take, about"
-    tried = len(TUNING_SEEDS)*settings if stacked else settings + settings/2 + settings/4
-    training = losses*(steps*step + epochs*score)*(tried*units + DIAGNOSED*seeds)
+    training = (steps*step + epochs*score)*(tried + DIAGNOSED*losses*seeds)
     measuring = seeds*(losses + 3)*measure
     return (STARTING + (training + measuring)/max(1, jobs))/60
 
@@ -629,23 +628,21 @@ def _thirds(dataset, fields):
     "How many thirds of the data are held out in turn, each by as many seeds: 3, or 1 where data are divided otherwise"
     return 3 if len(parts_of(dataset, **fields)) == 3 else 1
 
-def _within(minutes, dataset, losses, seeds, most, given, fields, where):
+def _within(minutes, planned, seeds, most, given, fields, where):
     "What is done in some minutes: seeds at the last look, what is not tried, fields of plan; a sentence about it"
-    planned = plan(dataset, losses, 1, baselines=(), in_turn=True, where=where, **fields)
     c = planned[0]
+    dataset = c.dataset
     jobs = where.jobs if isinstance(where.jobs, int) else 1
-    about = dict(losses=len(losses), stacked=c.model in STACKED, jobs=jobs)
     cost = pace(c, where)
     steps = c.epochs*math.ceil(len(data_of(c, where).x)/c.batch_size)
-    def tried(less):
-        fixed = {*given, *less}
-        return max(len(tried_settings(replace(q, seed=0), fixed)) for q in planned)
+    def tried(less): return max(len(tried_settings(q, {*given, *less})) for q in planned)
     parts, thirds = len(parts_of(dataset, **fields)), _thirds(dataset, fields)
     ways = [(n, (), thirds) for n in sorted({most, seeds}, reverse=True)]
     ways += [(seeds, less, 1) for less in GRIDS if less or thirds > 1]
     def lasting(n, less, held):
         units = held if thirds > 1 else parts                       # halves of the classes are both needed
-        return duration(*cost, steps, c.epochs, tried(less), n*held, units=units, **about)
+        runs = units*sum(q.trained > 0 for q in tuning_runs(planned, {*given, *less}))
+        return duration(*cost, steps, c.epochs, runs, n*held, len(planned), jobs)
     lasts = [lasting(*way) for way in ways]
     short_enough = [i for i, t in enumerate(lasts) if t <= minutes]
     at = short_enough[0] if short_enough else len(ways) - 1
@@ -677,18 +674,19 @@ def _check_margins(margin, datasets, losses, on=''):
         raise UserError(f"margin{on} was {margin!r}, expected one for {' and '.join(without)} too, or none: then each "
                         "loss is tuned")
 
-def _run_once(seen, configs, out, fresh, **kwargs):
+def _run_once(seen, configs, out, fresh, where):
     "Make or read runs; where they are to be repeated, each once"
     again = [c for c in configs if fresh and c not in seen]
-    if again: run_all(again, out, True, **kwargs)
+    if again:
+        run_all(again, out, True, where=where)
+        expect(again, where)                # once more, for they are read below
     seen.update(configs)
-    return run_all(configs, out, **kwargs)
+    return run_all(configs, out, where=where)
 
-def _checked(dataset, losses, fields, where):
+def _checked(c, where):
     "What was found in data; refuse those whose held-out samples were trained on"
-    c = plan(dataset, losses, 1, baselines=(), in_turn=True, where=where, **fields)[0]
     p = prepare(c, where)
-    data = p.data
+    data, dataset = p.data, c.dataset
     by_class = bool(p.dls.train.k_per_class) or c.strategy == 'published'
     found = check_data(data, c.batch_size, by_class=by_class)
     units = data.y_test.unique() if data.class_disjoint else data.groups_test
@@ -703,41 +701,66 @@ def _checked(dataset, losses, fields, where):
                     'them as they are)')
 
 # %% ../nbs/15c_choose.ipynb #9e01836a
+def _look(dataset, losses, seeds, where, fields, chosen=None):
+    "The runs of a look at so many seeds"
+    return plan(dataset, losses, seeds, baselines=(*BASE_MODELS, 'lda'), chosen=chosen, in_turn=True, where=where,
+                **fields)
+
+def _ready(dataset, losses, seeds, most, minutes, given, epochs, say, where, fields):
+    "Check data and settle what is tried on them, about which a display is told: arguments of answer_on"
+    stage = partial(where.display.stage, head=data_label(dataset))
+    stage('reading')
+    fields = _budget(dataset, losses, epochs, say, fields, where)
+    ahead = _look(dataset, losses, seeds*_thirds(dataset, fields), where, fields)
+    study = list({(c.part, c.arm): c for c in ahead if c.loss != 'none'}.values())
+    stage('checking')
+    if note := checks_text(_checked(study[0], where)): say(note)
+    last = most
+    if minutes:
+        stage('measuring how fast this machine is')
+        planned = [c for c in study if c.part == study[0].part]
+        last, given, one_third, note = _within(minutes, planned, seeds, most, given, fields, where)
+        say(note)
+        if one_third:
+            fields, study = fields | one_third, planned
+            ahead = _look(dataset, losses, seeds, where, fields)
+    expect([*tuning_runs(study, given), *ahead], where)
+    return dict(fields, dataset=dataset, last=last, given=given, ahead=ahead)
+
+# %% ../nbs/15c_choose.ipynb #b528565a
 def answer_on(
     dataset:str,       # Name of a data set
     losses,            # Names of arms, two or more
     seeds:int=10,      # Paired seeds at the first look, for each third that is held out in turn
     most:int=None,     # At the last; None: twice as many
-    minutes:float=None, # About how long it may take: less is tried, or fewer seeds; None: as long as it does
+    last:int=None,     # At the last that there is time for; None: `most`
     given=(),          # Names from TUNED that are not tried
     decide:str='',     # What decides; '': see deciding_measure
     delta:float=.005,  # Smallest difference that matters
     say=noop,          # Called with what is about to be run, and what was chosen
     run=None,          # Function: configurations → runs, such as a partial of run_all
-    where:Where=Where(), # Where published data are
+    where:Where=Where(), # Where published data are; a display that it has expects the tuning and `ahead`
+    ahead=(),          # Runs that are expected after the tuning, as many as the first look has
     **fields           # Of plan: epochs, margin, further fields of RunConfig
 )->tuple:              # Runs, Tuned, Decision
     "Tune, train, decide"
     most = most or 2*seeds
-    if note := checks_text(_checked(dataset, losses, fields, where)): say(note)
-    last, fixed = most, given
-    if minutes:
-        with at_work('measuring how fast this machine is', where.show):
-            last, fixed, one_third, note = _within(minutes, dataset, losses, seeds, most, given, fields, where)
-        fields |= one_third
-        say(note)
+    last = last or most
     name, arms = data_label(dataset), ' and '.join(map(arm_label, losses))
+    display = where.display or Display(show=False)
     say(f"Tuning {arms} on validation data cut from the training data of {name}, for up to {fields['epochs']} epochs.")
     thirds = _thirds(dataset, fields)
-    tuned = tune_arms([dataset], losses, seeds*thirds, fixed, decide, run=run, where=where, **fields)
+    tuned = tune_arms([dataset], losses, seeds*thirds, given, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
+    expect(ahead, where, -1)
     at = [n*thirds for n in (looks(most, seeds) if seeds >= MIN_ANSWER else [seeds])]
     steps = list(zip(at, spend(at)))
     for (n, alpha), after in zip_longest(steps, steps[1:]):
-        configs = plan(dataset, losses, n, baselines=(*BASE_MODELS, 'lda'), chosen=tuned.fields, in_turn=True,
-                       where=where, **fields)
+        configs = _look(dataset, losses, n, where, fields, tuned.fields)
         if n == at[0]: say(run_text(configs, where))
+        expect(configs, where)
         runs = run(configs)
+        display.stage('deciding', name)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
         # the error stays divided as for `most`
         if not after or after[0] > last*thirds or not would_settle(decision.answer, *after): break
@@ -745,6 +768,22 @@ def answer_on(
     return runs, tuned, decision
 
 # %% ../nbs/15c_choose.ipynb #d8fb86bc
+DRAWING = 5000     # Milliseconds that tables, figures and the model of a data set take, about
+
+def _write(parts, out, command, where):
+    "Write tables, report, answer and models from the runs, settings and decisions of each data set"
+    tuned = all_tuned([t for _, t, _ in parts])
+    write_tuning(tuned, out)
+    runs = Compared(r for rs, *_ in parts for r in rs)
+    decisions = [d for *_, d in parts]
+    findings = [decision_finding(d, tuned) for d in decisions]
+    report = write_results(runs, out, 'Which loss on these data', command, findings)
+    found = Comparison(runs, decisions, tuned, report)
+    write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
+    found.best = write_best(found, out, command, where)
+    return found
+
+# %% ../nbs/15c_choose.ipynb #cbeb07d2
 def choose_loss(
     datasets=('toy', 'digits'),         # Names of data sets, or one of what named_data takes
     losses=('contrastive', 'triplet'),  # Names of arms: see arm_fields
@@ -770,26 +809,22 @@ def choose_loss(
     decide = measure_named(decide) if decide else ''
     check_range(delta, 'delta', 0, 1, open_low=True)
     if minutes is not None: check_range(minutes, 'minutes', 0, 10**5, open_low=True)
-    where = Where(data_dir, download, device, jobs, show)
-    datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
-    if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
-    if 'margin' in fields: _check_margins(fields['margin'], datasets, losses)
-    given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]
-    run = partial(_run_once, set(), out=out, fresh=fresh, where=where)
-    parts = []
-    for d in datasets:
-        with at_work(f'at work on {data_label(d)}', show):
-            mine = _budget(d, losses, epochs, say, fields, where)
-            each = minutes and minutes/len(datasets)
-            parts.append(answer_on(d, losses, seeds, most, each, given, decide, delta, say, run, where, **mine))
-    tuned = all_tuned([t for _, t, _ in parts])
-    write_tuning(tuned, out)
-    runs = Compared(r for rs, *_ in parts for r in rs)
-    decisions = [d for *_, d in parts]
-    with at_work('writing the tables, the report and the model', show):
-        report = write_results(runs, out, 'Which loss on these data', command,
-                               [decision_finding(d, tuned) for d in decisions])
-        found = Comparison(runs, decisions, tuned, report)
-        write_whole(out_folder(out)/'answer.txt', f'{found.answer}\n'.encode(errors='backslashreplace'))
-        found.best = write_best(found, out, command, where)
+    with closing(Display(show)) as display:
+        say = display.beside(say)
+        where = Where(data_dir, download, device, jobs, show, display=display)
+        display.stage('reading', 'the data')
+        datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
+        if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
+        if 'margin' in fields: _check_margins(fields['margin'], datasets, losses)
+        given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]
+        each = minutes and minutes/len(datasets)
+        drawing = DRAWING*len(datasets)
+        display.expect(drawing)
+        asked = [_ready(d, losses, seeds, most or 2*seeds, each, given, epochs, say, where, fields) for d in datasets]
+        run = partial(_run_once, set(), out=out, fresh=fresh, where=where)
+        common = dict(losses=losses, seeds=seeds, most=most, decide=decide, delta=delta, say=say, run=run, where=where)
+        parts = [answer_on(**common, **mine) for mine in asked]
+        display.stage('writing', 'tables, report and model')
+        found = _write(parts, out, command, where)
+        display.did(drawing)
     return found

@@ -453,42 +453,53 @@ class Checkpoint(Callback):
         if self.every: self.pause = max(self.every, 10*(self.began - start))
 
 # %% ../nbs/11_learner.ipynb #36dea412
-def _bar(desc, total, show):
+def _bar(show):
     "A bar of tqdm: off where nobody on stderr sees a line change; a widget of a notebook moves without a terminal"
     widget = tqdm.auto.tqdm.display is not tqdm.std.tqdm.display
     seen = widget or sys.stderr and not sys.stderr.closed and sys.stderr.isatty()
     # what matters stands first: a long name is cut off; 80 columns where a terminal does not know how wide it is
     bar, width = ('{bar}', None) if widget else ('{bar:12}', shutil.get_terminal_size().columns - 1)
     line = f'{{percentage:3.0f}}%|{bar}| {{remaining}} left{{postfix}}, {{desc}}'
-    return tqdm.auto.tqdm(desc=desc, total=max(total, 1), disable=not (show and seen), leave=False, smoothing=0,
+    return tqdm.auto.tqdm(total=1, disable=not (show and seen), leave=False, smoothing=0,
                           miniters=0, ncols=width, nrows=20, bar_format=line)
 
 # %% ../nbs/11_learner.ipynb #c91c0aa1
 class Display:
-    "One bar for all runs: which is running, what it does, how long is left; without a terminal, a line for each run"
+    "One bar for all work: which run, what it does, how long is left; without a terminal, a line for each run"
     def __init__(self,
-        total:int,      # Epochs of all runs together, one more for each to measure it
-        runs:int,       # How many runs
         show:bool=True  # Is anything shown?
     ):
-        store_attr('runs,show', run=0, doing='')
-        self.head = '1 run' if runs == 1 else f'{runs} runs'
-        self.bar = _bar(self.head, total, show)
+        store_attr('show', total=0., runs=0, run=0, head='', doing='', left=0.)
+        self.bar = _bar(show)
         self.watched = contextlib.ExitStack()
+    def expect(self,
+        work,        # In any unit, the same for all; negative: it need not be done
+        runs:int=0   # How many runs that is
+    ):
+        "There is so much to do besides what was expected before"
+        self.total, self.runs = self.total + work, self.runs + runs
+        total = max(self.total, 1)
+        # time is counted from when there is something to count
+        if not self.bar.n: self.bar.reset(total)
+        self.bar.total = total
     def begin(self,
         name,              # What is running
         n:int=1,           # How many runs at once
         doing='preparing', # What comes first
-        seconds:float=0.   # It began so long ago
+        seconds:float=0.,  # It began so long ago
+        work:float=0.      # Of all that was expected
     ):
         "One run starts, or several side by side"
-        self.n, self.run, self.began = n, self.run + n, time.time() - seconds
+        self.left, self.run, self.began = work, self.run + n, time.time() - seconds
         which = f'run {self.run}' if n == 1 else f'runs {self.run - n + 1}–{self.run}'
-        self.head = f'{which} of {self.runs}: {name}'
-        self.stage(doing)
+        self.stage(doing, f'{which} of {self.runs}: {name}')
         self.bar.refresh()
-    def stage(self, s): # What is done from now on, in words
+    def stage(self,
+        s,        # What is done from now on, in words
+        head=None # Of what, such as a run; None: as before
+    ):
         "Name it; what lasts is named again"
+        if head is not None: self.head = head
         if self.show and not self.doing: self.watched.enter_context(patiently(self._lasts, self._again))
         self.doing, self.since = s, time.time()
         self.bar.set_description_str(self.head, refresh=False)
@@ -498,17 +509,23 @@ class Display:
     def _again(self, note):
         if self.bar.disable: tell(f'still {self.head}: {note}')
         else: self.bar.set_postfix_str(note)
-    def epoch(self, n:int=1): # Of how many runs at once
-        "An epoch is done"
-        self.bar.update(n)
+    def did(self, work): # Of what is running
+        "A part of it is done"
+        self.left -= work
+        self.bar.update(work)
     def end(self, note:str=''): # To add to the line
-        "A run is finished, and measured, which counts as an epoch"
-        self.epoch(self.n)
+        "A run is finished, and measured"
+        self.did(self.left)
         if self.show and self.bar.disable: tell(f'{self.head}{note}, {time.time() - self.began:.1f} s')
-    def say(self, s  # A sentence that should stay on the screen
-           ):
+    def say(self,
+        s,        # A sentence that should stay on the screen
+        how=tell  # What writes it
+    ):
         "Write a line above the bar"
-        with self.bar.external_write_mode(sys.stderr): tell(s)
+        with self.bar.external_write_mode(sys.stderr): how(s)
+    def beside(self, how=None): # What writes, or None
+        "The same for a function that writes something of its own"
+        return partial(self.say, how=how or noop)
     def close(self):
         "Remove the bar"
         self.watched.close()
@@ -519,15 +536,15 @@ class ShowProgress(Callback):
     "Tell a `Display` about every epoch"
     order = 60
     def __init__(self,
-        display,   # A Display
-        n:int=1    # How many runs train at once
+        display,        # A Display
+        each:float=0.   # Work of an epoch
     ): store_attr()
     def before_epoch(self):
         "Say which"
         self.display.stage(f'epoch {self.epoch + 1} of {self.n_epoch}')
     def after_epoch(self):
         "Count it"
-        self.display.epoch(self.n)
+        self.display.did(self.each)
     def after_fit(self):
         "What comes next is no epoch"
         self.display.stage('measuring')

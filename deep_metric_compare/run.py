@@ -49,6 +49,7 @@ class Where:
     jobs:int=1              # Processes that train at once, or a Dask cluster: see check_jobs
     show:bool=True          # Show progress on stderr?
     notify:callable=field(default=warnings.warn, repr=False)  # Called with a sentence when something should be known
+    display:object=field(default=None, repr=False, compare=False)  # A Display that expects the runs; None: one is made
 
 # %% ../nbs/14b_run.ipynb #80b7641e
 _DATA_FIELDS = ('dataset', 'n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RATES', 'TUNING_SEEDS', 'TUNED', 'UNIT', 'SHORT', 'SETTING', 'FLAT', 'margin_values', 'tried_weightings',
            'tried_settings', 'on_validation', 'tuning_configs', 'measure_named', 'deciding_measure', 'Tuned',
-           'tune_arms', 'all_tuned', 'write_tuning', 'setting_text', 'tuning_text']
+           'tuning_runs', 'tune_arms', 'all_tuned', 'write_tuning', 'setting_text', 'tuning_text']
 
 # %% ../nbs/15a_tuning.ipynb #d15t0002
 from dataclasses import dataclass, replace
@@ -145,6 +145,10 @@ def _rounds(config, seeds):
     "The seeds of each round: all at once where runs are stacked, else one after another"
     return [list(seeds)] if config.model in STACKED else [[s] for s in seeds]
 
+def _go_on(settings):
+    "The better half of settings, the best of which come first"
+    return settings[:(len(settings) + 1)//2]
+
 def _try(study, settings, seeds, measure, run):
     "Runs of every setting of every arm, by the setting; those that fall behind have fewer"
     made = {c: {s: [] for s in settings[c]} for c in study}
@@ -156,20 +160,24 @@ def _try(study, settings, seeds, measure, run):
         for (c, s, _), r in zip(asked, runs): made[c][s].append(r)
         for c in study:
             def score(s): return _best(made[c][s], measure[c])[1]
-            order = sorted(left[c], key=score, reverse=True)
-            left[c] = order[:(len(order) + 1)//2]
+            left[c] = _go_on(sorted(left[c], key=score, reverse=True))
     return made
 
 # %% ../nbs/15a_tuning.ipynb #48c2505a
-def _baselines(study, seeds, measure, run):
-    "What each model scores untrained: (data set, part) → arm → score"
+def _without_loss(study, seeds, measure):
+    "The runs of each model untrained, as pairs of (data set, part) and a configuration"
     units = {(c.dataset, c.part): c for c in study}
     plain = dict(epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3)
     models = lambda c: [replace(c, model=m or c.model, **plain) for m in (*BASE_MODELS, 'lda')]
-    asked = [(u, b, s) for u, c in units.items() for b in models(c) for s in seeds]
-    runs = run([on_validation(b, s, measure[units[u]]) for u, b, s in asked])
+    return [(u, on_validation(b, s, measure[c])) for u, c in units.items() for b in models(c) for s in seeds]
+
+def _baselines(study, seeds, measure, run):
+    "What each model scores untrained: (data set, part) → arm → score"
+    units = {(c.dataset, c.part): c for c in study}
+    asked = _without_loss(study, seeds, measure)
+    runs = run([c for _, c in asked])
     scores = {}
-    for (u, *_), r in zip(asked, runs):
+    for (u, _), r in zip(asked, runs):
         c = units[u]
         if r.outcome == 'finished' and r.history[measure[c]].isna().all():
             raise UserError(f'{deciding()[measure[c]].name} cannot be measured on validation data of '
@@ -198,6 +206,26 @@ def _settled(study, made, base, measure):
     return Tuned(fields, best, pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True))
 
 # %% ../nbs/15a_tuning.ipynb #73828942
+def _study(datasets, losses, seeds, where, fields):
+    "What is tuned: a run for each data set, part and arm"
+    planned = plan(datasets, losses, seeds, baselines=(), in_turn=True, where=where, **fields)
+    return list({(c.dataset, c.part, c.arm): c for c in planned}.values())
+
+def tuning_runs(
+    study,              # A trained run of each data set, part and arm
+    given=(),           # Names from TUNED that are not tried
+    n:int=3,            # Margins per arm
+    seeds=TUNING_SEEDS  # Seeds of the tuning
+)->list:                # Configurations
+    "Runs as many as tuning makes, and alike: which settings go on after a round is not known before"
+    runs = [c for _, c in _without_loss(study, seeds, dict.fromkeys(study, ''))]
+    for c in study:
+        left = tried_settings(c, given, n)
+        for now in _rounds(c, seeds):
+            runs += [on_validation(s, t) for s in left for t in now]
+            left = _go_on(left)
+    return runs
+
 def tune_arms(
     datasets,           # Names of data sets
     losses,             # Names of arms
@@ -211,8 +239,7 @@ def tune_arms(
     **fields            # Further arguments of plan: margin, fields of RunConfig
 )->Tuned:
     "Choose margin, weighting, learning rate and epoch of each arm, and the best baseline, on validation data"
-    planned = plan(datasets, losses, study_seeds, baselines=(), in_turn=True, where=where, **fields)
-    study = list({(c.dataset, c.part, c.arm): c for c in planned}.values())
+    study = _study(datasets, losses, study_seeds, where, fields)
     measure = {c: deciding_measure(c, decide, where) for c in study}
     settings = {c: tried_settings(c, given, n) for c in study}
     base = _baselines(study, seeds, measure, run)
