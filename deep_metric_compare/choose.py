@@ -752,14 +752,15 @@ def answer_on(
     thirds = _thirds(dataset, fields)
     tuned = tune_arms([dataset], losses, seeds*thirds, given, decide, run=run, where=where, **fields)
     say(tuning_text(tuned))
-    expect(ahead, where, -1)
     at = [n*thirds for n in (looks(most, seeds) if seeds >= MIN_ANSWER else [seeds])]
     steps = list(zip(at, spend(at)))
     for (n, alpha), after in zip_longest(steps, steps[1:]):
         configs = _look(dataset, losses, n, where, fields, tuned.fields)
         if n == at[0]: say(run_text(configs, where))
         expect(configs, where)
-        runs = run(configs)
+        # in their place; they were of all epochs, these stop where validation says
+        expect(ahead, where, -1)
+        runs, ahead = run(configs), ()
         display.stage('deciding', name)
         decision = decide_on(runs, tuned, tuned.table.measure.iloc[0], delta, alpha, where)
         # the error stays divided as for `most`

@@ -469,7 +469,7 @@ class Display:
     def __init__(self,
         show:bool=True  # Is anything shown?
     ):
-        store_attr('show', total=0., runs=0, run=0, head='', doing='', left=0.)
+        store_attr('show', total=0., done=0., left=0., runs=0, run=0, head='', doing='')
         self.bar = _bar(show)
         self.watched = contextlib.ExitStack()
     def expect(self,
@@ -478,10 +478,13 @@ class Display:
     ):
         "There is so much to do besides what was expected before"
         self.total, self.runs = self.total + work, self.runs + runs
-        total = max(self.total, 1)
         # time is counted from when there is something to count
-        if not self.bar.n: self.bar.reset(total)
-        self.bar.total = total
+        if not self.done: self.bar.reset()
+        self._moved()
+    def _moved(self):
+        "The bar shows which share of all is done, so that it can fall back where there is more to do"
+        share = min(1., self.done/max(self.total, 1e-9))
+        self.bar.update(share - self.bar.n)
     def begin(self,
         name,              # What is running
         n:int=1,           # How many runs at once
@@ -494,42 +497,55 @@ class Display:
         which = f'run {self.run}' if n == 1 else f'runs {self.run - n + 1}–{self.run}'
         self.stage(doing, f'{which} of {self.runs}: {name}')
         self.bar.refresh()
-    def stage(self,
-        s,        # What is done from now on, in words
-        head=None # Of what, such as a run; None: as before
-    ):
-        "Name it; what lasts is named again"
-        if head is not None: self.head = head
-        if self.show and not self.doing: self.watched.enter_context(patiently(self._lasts, self._again))
-        self.doing, self.since = s, time.time()
-        self.bar.set_description_str(self.head, refresh=False)
-        self.bar.set_postfix_str(s, refresh=False)
-        self.bar.update(0)
-    def _lasts(self): return f'{self.doing}, {time.time() - self.since:.0f} s'
-    def _again(self, note):
-        if self.bar.disable: tell(f'still {self.head}: {note}')
-        else: self.bar.set_postfix_str(note)
     def did(self, work): # Of what is running
         "A part of it is done"
-        self.left -= work
-        self.bar.update(work)
+        self.left, self.done = self.left - work, self.done + work
+        self._moved()
     def end(self, note:str=''): # To add to the line
         "A run is finished, and measured"
         self.did(self.left)
         if self.show and self.bar.disable: tell(f'{self.head}{note}, {time.time() - self.began:.1f} s')
-    def say(self,
-        s,        # A sentence that should stay on the screen
-        how=tell  # What writes it
-    ):
-        "Write a line above the bar"
-        with self.bar.external_write_mode(sys.stderr): how(s)
-    def beside(self, how=None): # What writes, or None
-        "The same for a function that writes something of its own"
-        return partial(self.say, how=how or noop)
     def close(self):
         "Remove the bar"
         self.watched.close()
         self.bar.close()
+
+# %% ../nbs/11_learner.ipynb #0bcd13ac
+@patch
+def stage(self:Display,
+    s,        # What is done from now on, in words
+    head=None # Of what, such as a run; None: as before
+):
+    "Name it; what lasts is named again"
+    if head is not None: self.head = head
+    if self.show and not self.doing: self.watched.enter_context(patiently(self._lasts, self._again))
+    self.doing, self.since = s, time.time()
+    self.bar.set_description_str(self.head, refresh=False)
+    self.bar.set_postfix_str(s, refresh=False)
+    self.bar.update(0)
+
+@patch
+def _lasts(self:Display): return f'{self.doing}, {time.time() - self.since:.0f} s'
+
+@patch
+def _again(self:Display, note):
+    if self.bar.disable: tell(f'still {self.head}: {note}')
+    else: self.bar.set_postfix_str(note)
+
+@patch
+def say(self:Display,
+    s,        # A sentence that should stay on the screen
+    how=tell  # What writes it
+):
+    "Write a line above the bar"
+    with self.bar.external_write_mode(sys.stderr): how(s)
+
+@patch
+def beside(self:Display,
+    how=None # What writes; None: nothing
+)->callable:
+    "A function of a sentence that writes it above the bar in its own way"
+    return partial(self.say, how=how or noop)
 
 # %% ../nbs/11_learner.ipynb #539cd1e0
 class ShowProgress(Callback):
