@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENOUGH', 'FACTS', 'VERIFY', 'EPOCHS', 'SAMPLES', 'FEW', 'LONGEST', 'STEPS', 'PILOT', 'STARTING', 'DIAGNOSED', 'GRIDS',
-           'GIVEN', 'DRAWING', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text', 'plot_decision',
-           'decision_finding', 'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
+           'GIVEN', 'scores_by_arm', 'Decision', 'decide_on', 'decision_text', 'plot_decision', 'decision_finding',
+           'Comparison', 'affordable', 'pace', 'duration', 'answer_on', 'choose_loss']
 
 # %% ../nbs/15c_choose.ipynb #a19f6fda
 import math, time
@@ -26,7 +26,7 @@ from .core import write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import dataset_of
 from .embedder import write_best
-from .experiments import BASE_MODELS, check_settings, expect, parts_of, plan
+from .experiments import BASE_MODELS, DRAWING, check_settings, expect, parts_of, plan
 from .experiments import run_all, run_text, write_results, _by_name, _named
 from .run import NOT_SCORED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
 from .run import scorer, together
@@ -769,8 +769,6 @@ def answer_on(
     return runs, tuned, decision
 
 # %% ../nbs/15c_choose.ipynb #d8fb86bc
-DRAWING = 5000     # Milliseconds that tables, figures and the model of a data set take, about
-
 def _write(parts, out, command, where):
     "Write tables, report, answer and models from the runs, settings and decisions of each data set"
     tuned = all_tuned([t for _, t, _ in parts])
