@@ -365,7 +365,7 @@ def _check_content(done, where):
         raise UserError(f'{done[c].path} holds a run {what} now stands for: repeat it with --fresh (fresh=True), name '
                         'another folder with --out (out=), or give what has changed another name')
 
-# %% ../nbs/15_experiments.ipynb #aa5b14a2
+# %% ../nbs/15_experiments.ipynb #4da9716c
 MEASURING = 100    # Milliseconds that measuring a run at its end takes, about, and steps that take as long
 DRAWING = 5000     # Milliseconds that tables and figures of a data set take, about
 
@@ -396,14 +396,14 @@ def expect(
     where.display.expect(times*sum(costs.values()), times*len(costs))
 
 @contextmanager
-def _shown(configs, todo, where):
-    "The display of some runs: one of their own, or one that expects them all and is told which are there"
+def _shown(configs, costs, where):
+    "The display of some runs: one of their own, or one that expects them all and is told which need not be made"
     if where.display:
-        expect([c for c in configs if c not in todo], where, -1)
+        expect([c for c in configs if c not in costs], where, -1)
         yield where.display
         return
     with closing(Display(where.show)) as d:
-        expect(todo, replace(where, display=d))
+        d.expect(sum(costs.values()), len(costs))
         yield d
 
 # %% ../nbs/15_experiments.ipynb #1108fcdd
@@ -425,11 +425,12 @@ def run_all(
     _check_content(done, where)
     many = isinstance(jobs, str) or jobs > 1
     spread = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
-    with _shown(configs, todo, where) as d:
+    costs = work(todo, where)
+    with _shown(configs, costs, where) as d:
         say = store.say = d.say if show else where.notify
         where = replace(where, notify=say)
         if todo: d.stage('preparing', f'{len(todo)} run{"s"*(len(todo) > 1)}')
-        groups, costs = _to_make(configs, todo, stack, where), work(todo, where)
+        groups = _to_make(configs, todo, stack, where)
         made = _spread(groups, out, fresh, where) if many and _worth(groups, where) else None
         if made: d.stage(spread)
         for group in groups:

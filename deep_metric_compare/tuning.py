@@ -206,11 +206,6 @@ def _settled(study, made, base, measure):
     return Tuned(fields, best, pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True))
 
 # %% ../nbs/15a_tuning.ipynb #73828942
-def _study(datasets, losses, seeds, where, fields):
-    "What is tuned: a run for each data set, part and arm"
-    planned = plan(datasets, losses, seeds, baselines=(), in_turn=True, where=where, **fields)
-    return list({(c.dataset, c.part, c.arm): c for c in planned}.values())
-
 def tuning_runs(
     study,              # A trained run of each data set, part and arm
     given=(),           # Names from TUNED that are not tried
@@ -239,7 +234,8 @@ def tune_arms(
     **fields            # Further arguments of plan: margin, fields of RunConfig
 )->Tuned:
     "Choose margin, weighting, learning rate and epoch of each arm, and the best baseline, on validation data"
-    study = _study(datasets, losses, study_seeds, where, fields)
+    planned = plan(datasets, losses, study_seeds, baselines=(), in_turn=True, where=where, **fields)
+    study = list({(c.dataset, c.part, c.arm): c for c in planned}.values())
     measure = {c: deciding_measure(c, decide, where) for c in study}
     settings = {c: tried_settings(c, given, n) for c in study}
     base = _baselines(study, seeds, measure, run)
