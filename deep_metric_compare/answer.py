@@ -99,18 +99,18 @@ def _by_group(d, groups):
 # %% ../nbs/12b_answer.ipynb #62495de8
 def gap_of_parts(
     d,            # (S,) by seed, or (S, I) by seed and test item, NaN for items of other parts
-    held=None,    # (S): the part of the classes or items that each seed holds out; None: all hold out the same
+    part=None,    # (S): the part of the classes or items that each seed holds out; None: all hold out the same
     groups=None   # (I): as for gap_of_items
 )->Gap:
     "The gap of two arms whose seeds take turns in what they hold out"
     d = np.asarray(d, float)
-    which = np.zeros(len(d)) if held is None else np.asarray(held)
+    which = np.zeros(len(d)) if part is None else np.asarray(part)
     kinds = [d[which == h] for h in np.unique(which)]
     if min(map(len, kinds)) < 2:                              # one seed has no interval
         return Gap(float(np.mean([np.nanmean(k) for k in kinds])), math.inf, 0., len(d), 1.)
-    if held is None:
+    if part is None:
         return gap_of_scores(d) if d.ndim == 1 else gap_of_items(d, groups)
-    each = [_gap_of_part(part, groups) for part in kinds]
+    each = [_gap_of_part(k, groups) for k in kinds]
     k, n = len(each), sum(g.n for g in each)
     error2 = [g.error**2/k**2 for g in each]
     parts = sum(e**2/g.df for e, g in zip(error2, each))

@@ -112,13 +112,13 @@ class Checked:
     unequal:float    # Largest class of the held-out data over the smallest
     positives:float  # Per anchor in a batch
     doubtful:float   # Share of training labels that their neighbours contradict
-    held:int         # Held-out samples that were looked at
+    looked_at:int    # Held-out samples that were compared with training samples
     columns:float    # Spread of the widest column over that of the middle one
     @property
     def copied(self):
         "Is too much of the held-out data in the training data for any answer?"
         share = self.exact + self.near
-        return share > MOST_COPIES and share*self.held >= FEW_COPIES
+        return share > MOST_COPIES and share*self.looked_at >= FEW_COPIES
 
 def check_data(
     data:LabelledData,   # With arrays as inputs

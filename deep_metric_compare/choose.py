@@ -96,19 +96,19 @@ def scores_by_arm(
     c = runs[0].config
     one_arm = arms[runs[0].arm]
     parts = {r.config.part: r.config for r in one_arm}
-    held = np.array([r.config.part for r in one_arm]) if len(parts) > 1 else None
+    part = np.array([r.config.part for r in one_arm]) if len(parts) > 1 else None
     known = not _holds_out_anew(c) and _told(runs, measure)
     items = _by_item(arms, measure) if known else None
     if items is None:
         ends = {a: np.array([_end(r, measure) for r in rs]) for a, rs in arms.items()}
-        return ends, partial(gap_of_parts, held=held)
+        return ends, partial(gap_of_parts, part=part)
     scores, which = items
     together = None
     if data_of(c, where).class_disjoint: together = which.label.values
     elif data_of(c, where).groups_test is not None:
         of_part = {p: data_of(one, where).groups_test.numpy() for p, one in parts.items()}
         together = np.array([of_part[p][row] for p, row in zip(which.part, which.row)])
-    return scores, partial(gap_of_parts, held=held, groups=together)
+    return scores, partial(gap_of_parts, part=part, groups=together)
 
 # %% ../nbs/15c_choose.ipynb #7df1202b
 @dataclass
@@ -639,24 +639,24 @@ def _within(minutes, planned, seeds, most, given, fields, where):
     parts, thirds = len(parts_of(dataset, **fields)), _thirds(dataset, fields)
     ways = [(n, (), thirds) for n in sorted({most, seeds}, reverse=True)]
     ways += [(seeds, less, 1) for less in GRIDS if less or thirds > 1]
-    def lasting(n, less, held):
-        units = held if thirds > 1 else parts                       # halves of the classes are both needed
+    def lasting(n, less, turns):
+        units = turns if thirds > 1 else parts                      # halves of the classes are both needed
         runs = units*sum(q.trained > 0 for q in tuning_runs(planned, {*given, *less}))
-        return duration(*cost, steps, c.epochs, runs, n*held, len(planned), jobs)
+        return duration(*cost, steps, c.epochs, runs, n*turns, len(planned), jobs)
     lasts = [lasting(*way) for way in ways]
     short_enough = [i for i, t in enumerate(lasts) if t <= minutes]
     at = short_enough[0] if short_enough else len(ways) - 1
-    (n, less, held), takes = ways[at], lasts[at]
+    (n, less, turns), takes = ways[at], lasts[at]
     settings = f'{GRIDS[less]} ({tried(less)} per loss)'
     in_turn = ' for each third of the data, held out in turn'*(thirds > 1)
     note = f'{data_label(dataset)}: about {_minutes(takes)} for {settings} and up to {n} seeds'
-    if held > 1: note += in_turn
+    if turns > 1: note += in_turn
     if takes > minutes:
         note += f', more than {minutes:g} (--minutes), since fewer seeds and settings decide nothing'
     note += '.'
     if at:
         note += f' {_minutes(lasts[0])} would do for all settings and up to {most} seeds{in_turn} (--minutes).'
-    return n, [*given, *less], dict(third=0) if held < thirds else {}, note
+    return n, [*given, *less], dict(third=0) if turns < thirds else {}, note
 
 # %% ../nbs/15c_choose.ipynb #5f68c94e
 # what is not tried where one of these is given

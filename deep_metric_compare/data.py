@@ -163,12 +163,12 @@ def toy_data(
                         'in their covariances: use fewer of either')
     seed = c.seed if c.data_seed is None else c.data_seed
     asked = check_range(c.samples_per_class_test, 'samples_per_class_test', 1, whole=True)
-    held = min(asked, HELD_OUT//c.n_classes)
+    per_class = min(asked, HELD_OUT//c.n_classes)
     split = f'same clusters, drawn after the training points, data seed {seed}'
-    if held < asked: split += f', {held} per class instead of {asked}'
+    if per_class < asked: split += f', {per_class} per class instead of {asked}'
     x, y, clean, *test = make_clusters(
         n_classes=c.n_classes, samples_per_class=c.samples_per_class, dim=c.dim, mode_spread=c.mode_spread,
-        overlap_prob=c.overlap_prob, outlier_frac=c.outlier_frac, seed=seed, samples_per_class_test=held)
+        overlap_prob=c.overlap_prob, outlier_frac=c.outlier_frac, seed=seed, samples_per_class_test=per_class)
     return LabelledData('toy', *treat_outliers(x, y, clean, c.outliers), *test, split=split, source='synthetic')
 
 # %% ../nbs/08_data.ipynb #e08606ad

@@ -219,7 +219,7 @@ def _select(self:PairLoss, emb, labels):
     d = _distances(self.strategy, emb)
     return select_triplets(self.strategy, labels, d, emb.shape[-1], self.generator, replicas=True)
 
-def _held(labels):
+def _candidates(labels):
     "Triplets a batch holds, and anchors without a positive or without a negative, each (…)"
     n = class_sizes(labels, replicas=True)
     each = (n - 1)*(labels.shape[-1] - n)
@@ -268,7 +268,7 @@ def _listed_pairs(self:ContrastiveLoss, emb, labels):
     else: pairs = distinct_pairs(self._select(emb, labels), labels.shape[-1])
     i, j, chosen = pairs
     own = self.strategy in ('random', 'published')           # a pair for each anchor; a triplet needs both partners
-    skipped = (~chosen).sum(-1) if own else _held(labels)[1]
+    skipped = (~chosen).sum(-1) if own else _candidates(labels)[1]
     same = labels.gather(-1, i) == labels.gather(-1, j)
     return _between(emb, i, j, 'sqeuclidean'), same, chosen, skipped
 
@@ -304,7 +304,7 @@ def terms(self:ContrastiveLoss,
         pos, neg, skipped = (pull, n_pos, n_pos), (push, active, n_neg), torch.zeros_like(n_pos)
     else: pos, neg, skipped = self._sides(emb, labels)
     both = [p + n for p, n in zip(pos, neg)]
-    pos, neg, both = (Terms(*t, held, t[-1]) for t, held in ((pos, n_pos), (neg, n_neg), (both, n_pos + n_neg)))
+    pos, neg, both = (Terms(*t, n, t[-1]) for t, n in ((pos, n_pos), (neg, n_neg), (both, n_pos + n_neg)))
     both.skipped, both.positive, both.negative = skipped, pos, neg
     return both
 
@@ -337,12 +337,12 @@ def _evaluated(self:TripletLoss, emb, labels):
     return *triplet_terms(ap, an, _per(self.margin, ap)), chosen
 
 @patch
-def _listed(self:TripletLoss, emb, labels, held, lone):
+def _listed(self:TripletLoss, emb, labels, candidates, lone):
     v, active, chosen = self._evaluated(emb, labels)
     n = chosen.sum(-1)
     total = _wide(torch.where(chosen, v, 0)).sum(-1)
     if self.strategy == 'published': lone = (~chosen).sum(-1)
-    return Terms(total, (active & chosen).sum(-1), n, held, 2*n, lone)
+    return Terms(total, (active & chosen).sum(-1), n, candidates, 2*n, lone)
 
 @patch
 def terms(self:TripletLoss,
@@ -351,13 +351,13 @@ def terms(self:TripletLoss,
 )->Terms:       # Of all triplets the strategy selects
     "What the loss evaluates on a batch"
     emb, labels = self._batch(emb, labels)
-    (held, lone), B = _held(labels), labels.shape[-1]
-    if self.strategy not in ('all', 'semi-hard'): return self._listed(emb, labels, held, lone)
+    (candidates, lone), B = _candidates(labels), labels.shape[-1]
+    if self.strategy not in ('all', 'semi-hard'): return self._listed(emb, labels, candidates, lone)
     semi_hard = self.strategy == 'semi-hard'
-    pairs = torch.full_like(held, B*(B - 1)//2)
-    if self.margin == 'soft': total, active = soft_total(emb, labels, self.distance), held
+    pairs = torch.full_like(candidates, B*(B - 1)//2)
+    if self.margin == 'soft': total, active = soft_total(emb, labels, self.distance), candidates
     else: total, active = triplet_sums(emb, labels, self.margin, self.distance, semi_hard)   # in one pass, see Kernels
-    return Terms(total, active, active if semi_hard else held, held, pairs, lone)
+    return Terms(total, active, active if semi_hard else candidates, candidates, pairs, lone)
 
 # %% ../nbs/03_losses.ipynb #273ebb89
 @patch

@@ -610,16 +610,16 @@ def _cut(n, below, met):
     c = int(met(*upto).argmax())
     return c, upto[:, c] - n[:, c], upto[:, c]
 
-def _crossing(pairs, held, met, entries):
+def _crossing(pairs, inside, met, entries):
     "The least distance v for which `met(negative, positive)` holds of the pairs with d ≤ v; how many have d < v, d ≤ v"
     shift, first, below = 63, 0, np.zeros(2, np.int64)
-    while shift and held > entries:
+    while shift and inside > entries:
         width = min(shift, 16)
         n = _cells(pairs, shift, first, width)
         c, below, upto = _cut(n, below, met)
         first = (first << width) + c
         shift = shift - width
-        held = n[:, c].sum()
+        inside = n[:, c].sum()
     if shift:
         here = lambda bits: bits >> shift == first
         left = [(b[here(b)], s[here(b)]) for b, s, *_ in pairs()]

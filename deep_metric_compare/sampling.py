@@ -40,12 +40,12 @@ def _cells(t, d, n):
 def _table_ranks(t, d, at_most):
     N, n = len(t), 8*t.shape[1]
     ct, cd = _cells(t, d, n)
-    held = torch.zeros(N, n + 1, dtype=torch.int32)
-    held.scatter_add_(1, ct, torch.ones_like(ct, dtype=torch.int32))
-    below = held.cumsum(1, dtype=torch.int32).sub_(held)
-    below.masked_fill_(held > 1, -2)                                    # not settled by one comparison
+    filled = torch.zeros(N, n + 1, dtype=torch.int32)
+    filled.scatter_add_(1, ct, torch.ones_like(ct, dtype=torch.int32))
+    below = filled.cumsum(1, dtype=torch.int32).sub_(filled)
+    below.masked_fill_(filled > 1, -2)                                  # not settled by one comparison
     edge = torch.full((N, n + 1), math.nan, dtype=t.dtype).scatter_(1, ct, t)
-    below[:, 0], edge[:, 0] = held[:, 0], math.nan                      # NaN, no threshold here: no comparison is true
+    below[:, 0], edge[:, 0] = filled[:, 0], math.nan                    # NaN, no threshold here: no comparison is true
     edge, r = edge.gather(1, cd), below.gather(1, cd)
     r += at_most(edge, d)
     at = (r.view(-1) < 0).nonzero()[:, 0]

@@ -288,10 +288,10 @@ def make_all(self:RunStore,
     "The finished runs of several configurations, each made under its lock and moved into place by one rename"
     path = lambda c, end='': self.root/f'{c.hash}{end}'
     done = {}
-    with ExitStack() as held:
+    with ExitStack() as locks:
         # in one order, so that two processes cannot wait for each other
         for h in sorted({c.hash for c in configs}):
-            held.enter_context(locked(self.root/f'.{h}.lock', self.say))
+            locks.enter_context(locked(self.root/f'.{h}.lock', self.say))
         for c in configs:
             _mend(path(c))
             if fresh or not (run := self.get(c)): continue
