@@ -366,7 +366,7 @@ def _check_content(done, where):
                         'another folder with --out (out=), or give what has changed another name')
 
 # %% ../nbs/15_experiments.ipynb #4da9716c
-MEASURING = 100    # Milliseconds that measuring a run at its end takes, about, and steps that take as long
+MEASURING = 100    # Milliseconds that measuring a run at its end takes, about
 DRAWING = 5000     # Milliseconds that tables and figures of a data set take, about
 
 def work(
@@ -431,7 +431,7 @@ def run_all(
         where = replace(where, notify=say)
         if todo: d.stage('preparing', f'{len(todo)} run{"s"*(len(todo) > 1)}')
         groups = _to_make(configs, todo, stack, where)
-        made = _spread(groups, out, fresh, where) if many and _worth(groups, where) else None
+        made = _spread(groups, out, fresh, where) if many and _worth(groups, costs, where) else None
         if made: d.stage(spread)
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
@@ -448,7 +448,7 @@ def run_all(
     return [done[c] for c in asked]
 
 # %% ../nbs/15_experiments.ipynb #3c069bd6
-ALONE = 2_000      # So many steps of training are not worth another process
+ALONE = 5_000      # So many milliseconds of a core are not worth other processes, which take seconds to start
 TRAVELS = 2**29    # Most bytes of data that are sent to another process; with larger ones this process works alone
 
 REGISTERS = dict(dataset=DATASETS, model=MODELS, loss=LOSSES, arm=ARMS)    # By what a configuration calls an entry
@@ -458,14 +458,10 @@ def _known(c, where):
     entries = {k: register.get(getattr(c, k)) for k, register in REGISTERS.items()}
     return c, entries, content_of(c, where), replace(where, notify=warnings.warn, display=None)
 
-def _worth(groups, where):
-    "Is there enough to do for processes that take seconds to start?"
-    first = [g[0] for g in groups]
-    inputs = [data_of(c, where).x for c in first]
-    steps = sum(c.trained*math.ceil(len(x)/c.batch_size) for c, x in zip(first, inputs))
-    steps += MEASURING*sum(map(len, groups))
-    large = max((x.nbytes for x in inputs), default=0)
-    return len(groups) > 1 and steps > ALONE and large < TRAVELS
+def _worth(groups, costs, where):
+    "Is there enough to do for several processes, on data that can be sent there?"
+    if len(groups) < 2 or sum(costs.values()) <= ALONE: return False
+    return max(data_of(g[0], where).x.nbytes for g in groups) < TRAVELS
 
 def _end_with(parent):
     "End this process when the one that started it is gone, killed for example; what is unfinished has its checkpoint"
