@@ -411,7 +411,7 @@ def dmc_audit(
     data_dir:str=None,     # Folder of published data (default: DMC_DATA, else ~/.fastai/data)
     jobs:int=0             # Processes, each at a task; 0: one per core
 ):
-    """Ask dmc_compare about some forty sets of data, and mark its answers by data it never saw
+    """Ask dmc_compare about more than fifty sets of data, and mark its answers by data it never saw
     (hours; goes on where it was stopped)"""
     _one_thread()
     with _loading(): from deep_metric_compare.audit import TASKS, audit, audit_counts, audit_text

@@ -691,7 +691,7 @@ def _check_collapse(self:OptimizationDiagnostics, r):
 @patch
 def summary(self:OptimizationDiagnostics,
     r:int=0  # Which replica
-)->dict:     # Measures of PROTOCOL's section on optimisation, numbers or None
+)->dict:     # Measures of optimisation: numbers, words, bools or None
     "The measures of a run so far"
     h = self.tables[r]
     ends = [(d['epoch'], d['probe_loss']) for d in h] or [(0, math.nan)]        # none: diverged before the first step
@@ -737,7 +737,7 @@ class GeometryHistory(_Watcher):
     _stateattrs = 'held_out', 'hard'     # not in a file
     def __init__(self,
         points:tuple=None,   # (inputs, labels); None: a class-balanced set of the validation data
-        every:int=1,         # Epochs between two measurements; the first and the last epoch are always measured
+        every:int=1,         # Epochs between two measurements; before training and after the last epoch there always is one
         size:int=256,        # Most points in that set
         loss:bool=True,      # Compute the loss over all pairs, `valid_loss`, too?
         seed=0,              # Its stream is (seed, 'evaluation'); a list has one for each replica

@@ -431,7 +431,7 @@ def run_all(
         where = replace(where, notify=say)
         if todo: d.stage('preparing', f'{len(todo)} run{"s"*(len(todo) > 1)}')
         groups = _to_make(configs, todo, stack, where)
-        made = _spread(groups, out, fresh, where) if many and _worth(groups, costs, where) else None
+        made = _spread(groups, costs, out, fresh, where) if many and _worth(groups, costs, where) else None
         if made: d.stage(spread)
         for group in groups:
             group, seconds = next(made) if made else (group, 0.)
@@ -558,10 +558,10 @@ def _on_cluster(groups, out, fresh, where):
             store.make_all(group, _put(files), fresh=fresh)
             yield group, seconds, said
 
-def _spread(groups, out, fresh, where):
+def _spread(groups, costs, out, fresh, where):
     "Make groups of runs elsewhere: yields each as it is done, and the seconds it took"
     # the longest first, so that none is left over
-    order = sorted(groups, key=lambda g: -sum(c.trained for c in g))
+    order = sorted(groups, key=lambda g: -sum(costs[c] for c in g))
     make, notes = _on_cluster if isinstance(where.jobs, str) else _in_processes, set()
     for group, seconds, said in make(order, out, fresh, where):
         for s in said:

@@ -52,8 +52,9 @@ def variance_shares(
     "The three parts of @eq-three"
     means = torch.stack([z[y == c].mean(0) for c in y.unique()])
     within = 1 - means.square().sum(1).mean()
-    offset = means.mean(0).square().sum()
-    return [float(v) for v in (within, 1 - within - offset, offset)]
+    center = means.mean(0)
+    between = (means - center).square().sum(1).mean()
+    return [float(v) for v in (within, between, center.square().sum())]
 
 # %% ../nbs/09a_explorer.ipynb #4aec3a6a
 def explorer_answer(
