@@ -573,7 +573,7 @@ def probe_path(self:OptimizationDiagnostics,
     labels = self.points[1][r].cpu()[self.watched[r]]
     return dict(probe_path=torch.stack(self.places[r]), probe_path_labels=labels)
 
-# %% ../nbs/10_diagnostics.ipynb #49dbf014
+# %% ../nbs/10_diagnostics.ipynb #32cc1e30
 @patch
 def _bury(self:OptimizationDiagnostics):
     "A replica that has diverged stays so; the fit ends when none is left"

@@ -22,7 +22,7 @@ def _split(x, halves):
 
 def by_half(
     x,           # Values, one per run along the last axis
-    halves=None  # Which half of the classes each run holds out; None: there are none
+    halves=None  # Which half of the classes, or third of the data, each run holds out; None: there are none
 )->tuple:        # Mean, standard error (NaN where there is none) and degrees of freedom
     "The mean over halves and its error: @eq-halves"
     x = np.asarray(x, float)
@@ -46,7 +46,7 @@ class Interval(namedtuple('Interval', 'mean half n missing')):
 def mean_interval(
     values,          # Numbers; None and NaN are missing values
     level:float=.95, # Share of such intervals that cover the true mean
-    halves=None      # Which half of the classes each run holds out; None: there are none
+    halves=None      # Which half of the classes, or third of the data, each run holds out; None: there are none
 )->Interval:         # Mean, half-width, number of values, number of missing values
     "Student's t interval of a mean"
     from scipy.special import stdtrit
@@ -134,7 +134,7 @@ def _effects(d, delta):
 def border_tests(
     d,            # Effects in the direction of the claim, one per seed along the last axis
     delta:float,  # Smallest effect of interest, in the units of `d`
-    halves=None   # Which half of the classes each run holds out; None: there are none
+    halves=None   # Which half of the classes, or third of the data, each run holds out; None: there are none
 )->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS; NaN where an effect is not finite
     "Student's t tests of the three words"
     from scipy.special import stdtr
@@ -160,7 +160,7 @@ def verdict(
     d,            # Differences of the pairs, one per seed (log ratios for scales); NaN where undefined
     delta:float,  # Smallest effect of interest, in the units of `d`
     sign:int=1,   # Direction of the claim
-    halves=None   # Which half of the classes each run holds out; None: there are none
+    halves=None   # Which half of the classes, or third of the data, each run holds out; None: there are none
 )->str:           # 'supported', 'contradicted', 'negligible', 'inconclusive' or 'no verdict'
     "Judge one claim on one measure, as if nothing else were judged"
     d = sign*np.asarray(d, float)
@@ -172,7 +172,7 @@ def verdict(
 def sign_tests(
     d,            # Effects or their bounds in the direction of the claim, one per seed along the last axis
     delta:float,  # Smallest effect of interest, in the units of `d`
-    halves=None   # Which half of the classes each run holds out; None: there are none
+    halves=None   # Which half of the classes, or third of the data, each run holds out; None: there are none
 )->np.ndarray:    # One-sided p-values (…, 3), in the order of WORDS; NaN where an effect is not finite
     "Exact sign tests of 'supported' and 'contradicted'; 'negligible' is never decided"
     from scipy.special import bdtrc
