@@ -190,7 +190,7 @@ class RunConfig:
     # A distance above 0 (embeddings lie on the unit sphere), linear:FROM:TO, cosine:FROM:TO or uniform:LOW:HIGH;
     # triplet also without one: soft
     margin:float|str = 1.
-    # Average over all terms of a batch (mean), over those above zero (active), or their sum
+    # Average over all terms of a batch (mean), over the active ones (of pairs all positives count), or their sum
     reduction:str = 'mean'
     # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     balance:bool = False
@@ -200,7 +200,8 @@ class RunConfig:
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
     batch_size:int = 64              # Samples per step
     lr:float = 1e-3                  # Learning rate of Adam; a backbone that is trained has a tenth of it
-    model:str = 'mlp'                # 'mlp', 'convnet' or 'identity' (the raw input)
+    # A name in MODELS: mlp, convnet, linear (a head alone), identity (the raw input), lda, or a registered backbone
+    model:str = 'mlp'
     embed_dim:int|None = None        # Dimension of the embedding; None: the model's own
     normalize:bool = True            # L2-normalise embeddings, in training and in evaluation alike?
     n_classes:int = 10               # Synthetic: classes
@@ -211,7 +212,8 @@ class RunConfig:
     overlap_prob:float = .1          # Synthetic: probability that a label is redrawn, 0 to 1
     outlier_frac:float = .05         # Synthetic: outliers per training point, 0 or more
     outliers:str = 'as_class'        # Outliers in training: 'as_class', 'drop' or 'negatives'
-    probe_size:int = 256             # Largest number of points in the probe, and in the held-out points of the history
+    # Most points of the probe (fixed training points on which the loss is followed), and of held-out points beside it
+    probe_size:int = 256
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
     train_size:int = 0               # Training samples, as many of each class, drawn anew for each seed; 0: all

@@ -566,8 +566,7 @@ def validation_split(
         if C < 4:
             raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes '
                             'that are held out from them, two to train on and two to tell apart: use more classes, '
-                            'leave '
-                            '--unseen out, or give the settings yourself (--tune False)')
+                            'leave --unseen out, or give the settings yourself (--tune False)')
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         a, b = _sides(torch.isin(y, held))
         what = f'all of {len(held)} of {C} classes'

@@ -49,7 +49,7 @@ def triplet_terms(
 class Terms:
     "What a loss evaluated on a batch; every field a 0-d tensor, or one number per replica"
     total:Tensor          # Sum of all terms; a term is what the loss sums over: an anchor, a pair, a triplet
-    active:Tensor         # Terms above zero, whole number
+    active:Tensor         # Terms with a force: triplets above zero, negatives within the margin, all positive pairs
     count:Tensor          # Terms evaluated, whole number
     candidates:Tensor     # Valid terms in the batch, whatever the strategy
     pairs:Tensor=None     # Pair distances the loss made use of
@@ -106,8 +106,7 @@ class PairLoss(nn.Module):
         self.generator = self.latest = self.value = self.replicas = None
         if self.margin == 'soft' and (strategy == 'semi-hard' or not self.soft):
             raise UserError(f"margin 'soft' with {type(self).__name__} and strategy '{strategy}': only the triplet "
-                            "loss "
-                            'has a soft form, and semi-hard needs a margin; give a number above 0')
+                            'loss has a soft form, and semi-hard needs a margin; give a number above 0')
     @property
     def margin(self):
         "The margin in force"
@@ -169,8 +168,7 @@ def _begin(self:PairLoss, emb, labels):
     if self.schedule.moves and torch.is_grad_enabled() and emb.requires_grad:
         if not self.moved:
             raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training "
-                            "batch: "
-                            'train with metric_learner, or set loss.margin = loss.schedule(share of training done) '
+                            'batch: train with metric_learner, or set loss.margin = loss.schedule(share of training done) '
                             'before each batch')
         self.moved = False
     if not self.looked: self._look(emb)

@@ -550,7 +550,7 @@ def knn_accuracy(
 FEW_PAIRS = 2**20    # Distances of all sets together, up to which asking once is faster
 
 def knn_accuracies(
-    train_emb,     # Embeddings (R, M, D) that vote
+    train_emb,     # Embeddings (R, M, D) that vote: tensors without NaN, checked before
     train_labels,  # Their labels (R, M); outliers (negative) vote too
     emb,           # Embeddings (R, N, D) to classify
     labels,        # Their true labels (R, N); negative ones are not scored
