@@ -643,14 +643,17 @@ def table_text(
     return '\n\n'.join([*blocks, notes])
 
 # %% ../nbs/12a_measures.ipynb #c12d0002
+def _is_figure(cell): return cell in ('', '–') or bool(re.match(r'[^\w(]*\d', cell))
+
 def markdown_table(
     head, # Titles of the columns
     rows  # Lists of cells
 )->str:   # In Markdown
-    "A table for a page"
+    "A table for a page: columns of figures are flush right, all others and the first flush left"
     cell = lambda v: ' '.join(str(v).split()).replace('|', '\\|')     # neither may end a cell or a line
-    lines = [' | '.join(map(cell, r)) for r in [head, ['---']*len(head), *rows]]
-    return '\n'.join(f'| {l} |' for l in lines)
+    rows = [[*map(cell, r)] for r in rows]
+    sides = ['---:' if rows and i and all(_is_figure(r[i]) for r in rows) else '---' for i in range(len(head))]
+    return '\n'.join(f"| {' | '.join(r)} |" for r in [map(cell, head), sides, *rows])
 
 def cell_text(
     frame:pd.DataFrame, # From runs_frame, one data set
