@@ -34,7 +34,8 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(given.split('=')[0], known, n=1, cutoff=.75)
             message = f'unknown option {given}'
             if near: message += f'; did you mean {near[0]}?'
-            if not given.startswith('-'): message = f"'{given}' stands without the name of an option, such as {known[0]}"
+            if not given.startswith('-'):
+                message = f"'{given}' stands without the name of an option, such as {known[0]}"
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 # %% ../nbs/00a_commands.ipynb #81a804aa

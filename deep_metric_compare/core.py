@@ -200,8 +200,7 @@ class RunConfig:
     epochs:int = 30                  # Passes over the training data; 0: the untrained network
     batch_size:int = 64              # Samples per step
     lr:float = 1e-3                  # Learning rate of Adam; a backbone that is trained has a tenth of it
-    # A name in MODELS: mlp, convnet, linear (a head alone), identity (the raw input), lda, or a registered backbone
-    model:str = 'mlp'
+    model:str = 'mlp'                # mlp, convnet, linear, identity (the raw input), lda, or a registered backbone
     embed_dim:int|None = None        # Dimension of the embedding; None: the model's own
     normalize:bool = True            # L2-normalise embeddings, in training and in evaluation alike?
     n_classes:int = 10               # Synthetic: classes
@@ -212,8 +211,7 @@ class RunConfig:
     overlap_prob:float = .1          # Synthetic: probability that a label is redrawn, 0 to 1
     outlier_frac:float = .05         # Synthetic: outliers per training point, 0 or more
     outliers:str = 'as_class'        # Outliers in training: 'as_class', 'drop' or 'negatives'
-    # Most points of the probe (fixed training points on which the loss is followed), and of held-out points beside it
-    probe_size:int = 256
+    probe_size:int = 256             # Most points of the probe (on which the loss is followed), and of held-out points
     geometry_every:int = 1           # Epochs between two measurements on held-out points
     k_per_class:int = 0              # Members of each class in a batch; 0: P×K only where classes are many
     train_size:int = 0               # Training samples, as many of each class, drawn anew for each seed; 0: all

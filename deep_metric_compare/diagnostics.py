@@ -737,7 +737,7 @@ class GeometryHistory(_Watcher):
     _stateattrs = 'held_out', 'hard'     # not in a file
     def __init__(self,
         points:tuple=None,   # (inputs, labels); None: a class-balanced set of the validation data
-        every:int=1,         # Epochs between two measurements; before training and after the last epoch there always is one
+        every:int=1,         # Epochs between two measurements; one before training and one at the end there always are
         size:int=256,        # Most points in that set
         loss:bool=True,      # Compute the loss over all pairs, `valid_loss`, too?
         seed=0,              # Its stream is (seed, 'evaluation'); a list has one for each replica
