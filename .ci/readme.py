@@ -22,7 +22,7 @@ def shown(out, opts, pictures):
         name = f"{opts['label']}.png"
         pictures[name] = base64.b64decode(data['image/png'])
         return f"![{opts['fig-alt']}](nbs/images/{name})" + (f"\n\n*{opts['fig-cap']}*" if 'fig-cap' in opts else '')
-    return data.get('text/markdown') or fence(data.get('text/plain', ''))
+    return data['text/markdown'] if 'text/markdown' in data else fence(data.get('text/plain', ''))
 
 def markdown(cell, pictures):
     "A cell as a reader of the page sees it"
@@ -51,7 +51,7 @@ def build():
     body = pypandoc.convert_text(body, 'gfm-raw_html', format='markdown-implicit_figures', extra_args=args)
     body = re.sub(r'^``` (\w+)$', r'```\1', body, flags=re.M).replace('\r', '').replace('\n# References', '\n## References')
     body = from_here(body)
-    left = re.findall(r'@(?:fig|eq|tbl|sec)-[\w-]+|\[TABLE\]|\(\*\*.*?\?\*\*\)', body)
+    left = re.findall(r'@(?:fig|eq|tbl|sec)-[\w-]+|\[TABLE\]|\(\*\*.*?\?\*\*\)|<IPython\S*', body)
     if left: sys.exit(f'README: only the site can show {left}')
     front = nb.frontmatter_
     return f"{NOTE}\n\n# {front['title']}\n\n{front.get('description', '')}\n\n{body.strip()}\n", pictures
