@@ -97,7 +97,7 @@ def sign_flip_test(
     exact = 2**n <= flips
     if exact: signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     else: signs = np.random.default_rng(seed).choice([-1, 1], (flips, n))
-    far = np.abs(signs@d) >= abs(d.sum())*(1 - 1e-12)
+    far = np.abs(signs@d) >= abs(d.sum()) - 1e-12*np.abs(d).sum()
     return float(far.mean() if exact else (far.sum() + 1)/(flips + 1))
 
 # %% ../nbs/12_stats.ipynb #8d09517e
