@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import groupby, noop
 from .answer import MIN_ANSWER, decide, gap_of_parts, looks, spend, would_settle
-from .answer import _delta_text, _points, _seeds_text, _what_helps
+from .answer import _delta_text, _places, _points, _seeds_text, _what_helps
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
 from .core import write_whole
 from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
@@ -357,12 +357,13 @@ def _gap_text(a):
     "How far the best is ahead, and how surely"
     gap = a.gap
     level = 1 - (2*a.alpha if a.word == 'Either' else a.alpha)
-    low, high = map(_points, gap.interval(level))
+    points = partial(_points, places=_places(a, level))
+    low, high = map(points, gap.interval(level))
     seeds = _seeds_text(gap.n)
     surely = f'{low} to {high}; {100*level:.3g} % interval, {seeds}'
     if math.isinf(gap.error): surely = f'{seeds}, too few for an interval'
     way = 'ahead' if gap.mean >= 0 else 'behind'
-    return f'{_points(abs(gap.mean))} points {way} ({surely})'
+    return f'{points(abs(gap.mean))} points {way} ({surely})'
 
 def _score_at_best(d, arm):
     "An arm that is not recommended, with its settings and score"
