@@ -72,6 +72,7 @@ def gap_of_items(
     if d.ndim != 2 or min(d.shape) < 2:
         raise UserError(f'differences have shape {d.shape}, expected (seeds, items), two or more of each')
     counted = bool((d == np.round(d)).all())                  # right or wrong, no shares
+    floor = counted/(d.shape[1] + 2)**2     # half an item each way: that none differs among few is no certainty
     if groups is not None: d = _by_group(d, np.asarray(groups))
     S, I = d.shape
     df_s, df_i, df_e = S - 1, I - 1, (S - 1)*(I - 1)
@@ -80,7 +81,6 @@ def gap_of_items(
     ms_s = I*((seeds - mean)**2).sum()/df_s
     ms_i = S*((items - mean)**2).sum()/df_i
     ms_e = (rest**2).sum()/df_e
-    floor = counted/(I + 2)**2          # half an item each way: that none differs among few is no certainty
     of_data = max((ms_i - ms_e)/(S*I), floor)
     error2 = ms_s/(S*I) + of_data
     parts = ms_s**2/df_s + ms_i**2/df_i + ms_e**2/df_e
