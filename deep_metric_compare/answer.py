@@ -221,14 +221,12 @@ def seeds_needed(
 MANY = 10**6    # Seeds: more make no difference
 
 def _with_seeds(gap, n):
-    "The gap after `n` seeds, if they vary as those seen do: the degrees of freedom of the data stay, those of seeds grow"
+    "The gap after `n` seeds, if they vary as those seen do; more seeds add no degrees of freedom to what the data leave"
     more = gap._replace(n=n)
     if not 0 < gap.error < math.inf: return more
-    whole = gap.error**4/gap.df
-    of_seeds = (gap.per_seed/gap.n)**2/(gap.n - 1)
-    of_data = min(max(whole - of_seeds, 0.), gap.of_data**2)
-    of_seeds = (whole - of_data)*(gap.n/n)**2*(gap.n - 1)/(n - 1)
-    return more._replace(df=more.error**4/(of_seeds + of_data))
+    of_data = gap.of_data**2
+    of_seeds = (gap.error**4 - of_data)*(gap.n/n)**2*(gap.n - 1)/(n - 1)
+    return more._replace(df=gap.df*more.error**4/(of_seeds + of_data))
 
 # %% ../nbs/12b_answer.ipynb #eec6a19e
 def would_settle(
