@@ -289,13 +289,14 @@ def tuning_text(
     which:str=None  # A data set; None: all
 )->str:             # A sentence per data set and part
     "What was chosen, and what is at the edge of its range or among equal scores"
-    lines, last = [], tuned.curves.epoch.max()
+    lines = []
+    last = tuned.curves.groupby('dataset').epoch.max()
     for (d, part), g in tuned.table.groupby(['dataset', 'part'], sort=False):
         if which not in (None, d): continue
         first = g.iloc[0]
         name = data_label(d)
         if tuned.table[tuned.table.dataset == d].part.any(): name += f', part {part} held out'
-        picked = g[g.chosen].assign(last=last)
+        picked = g[g.chosen].assign(last=last[d])
         chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in picked.iterrows()]
         tried = g.groupby('arm', sort=False).size()
         each = f'{tried.iloc[0]} settings each'
