@@ -795,6 +795,7 @@ def linear_predict(
     C:float=1.     # Inverse strength of the penalty
 )->torch.Tensor:   # A label for each (N)
     "The class that a logistic regression on standardised embeddings names: @eq-linear"
+    import warnings
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
     emb = _check_points(emb, 'embeddings')
@@ -809,7 +810,8 @@ def linear_predict(
         turned = np.linalg.qr(x.T)[0]      # the weights lie in the span of the points: fewer coordinates
         x, asked = x @ turned, asked @ turned
     newton = LogisticRegression(C=C, solver='newton-cg', tol=1e-6, max_iter=1000)
-    named = newton.fit(x, y).predict(asked)
+    # of many classes with few points each scikit-learn asks whether they are numbers to be predicted
+    with warnings.catch_warnings(action='ignore', category=UserWarning): named = newton.fit(x, y).predict(asked)
     return torch.from_numpy(named).to(emb.device)
 
 def linear_accuracy(
