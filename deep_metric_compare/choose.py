@@ -308,7 +308,7 @@ def _rising(d):
     "Losses whose scores still rise where training ends"
     last = d.curves.epoch.max()
     if not d.settings.epoch.any():
-        return 'On validation data no training helped: every loss stops at the untrained network.'
+        return 'On validation data no training helped: every loss stops at the untrained network, the same for all.'
     to_the_end = set(d.settings[d.settings.epoch == last].arm)
     rising = [arm_label(a) for a in d.settings.arm.unique() if a in to_the_end]
     if not rising: return ''
