@@ -221,7 +221,7 @@ def seeds_needed(
 MANY = 10**6    # Seeds: more make no difference
 
 def _with_seeds(gap, n):
-    "The gap after `n` seeds, if they vary as those seen do; more seeds add no degrees of freedom to what the data leave"
+    "The gap after `n` seeds, if they vary as those seen do; they add no degrees of freedom to what the data leave"
     more = gap._replace(n=n)
     if not 0 < gap.error < math.inf: return more
     of_data = gap.of_data**2
@@ -264,7 +264,8 @@ def answer_text(
     seen = f'{100*level:.3g} % interval {interval}, {_seeds_text(a.gap.n)}'
     if math.isinf(a.gap.error): seen = f'{_seeds_text(a.gap.n)}, too few for an interval'
     if a.word == 'Use':
-        return f'Use {a.best}: the score is {_points(a.gap.mean, places=places)} points above that of {a.other} ({seen}).'
+        lead = _points(a.gap.mean, places=places)
+        return f'Use {a.best}: the score is {lead} points above that of {a.other} ({seen}).'
     if a.word == 'Either':
         return f'Either: {a.best} and {a.other} differ by less than {delta} in the score ({seen}).'
     if a.word == 'Neither':
@@ -273,6 +274,7 @@ def answer_text(
     if low > 0: ahead = f'{a.best} is ahead, perhaps by less than {delta}'
     return f'Not decided: {ahead} in the score ({seen}). {_what_helps(a)}'
 
+# %% ../nbs/12b_answer.ipynb #a636a86c
 def _what_helps(a):
     "What would decide an open answer"
     from scipy.special import ndtri
@@ -280,9 +282,9 @@ def _what_helps(a):
     narrow = f'narrow the interval to ±{_delta_text(a.delta)}'
     if a.needed is None:
         few = 'More seeds would not settle it: the held-out data are too few'
-        stays = a.gap.of_data*ndtri(1 - a.alpha/2)**2           # of the square of half the width, with any number of seeds
-        times = math.ceil(stays/a.delta**2)                     # as many data narrow it
-        return f'{few}; {times} times as many would {narrow}.' if 1 < times <= 100 else f'{few}.'
+        stays = a.gap.of_data*ndtri(1 - a.alpha/2)**2     # of the square of half the width, if seeds are many
+        times = math.ceil(stays/a.delta**2)
+        return f'{few}; it takes at least {times} times as many to {narrow}.' if 1 < times <= 100 else f'{few}.'
     if a.needed <= a.gap.n:
         low, high = a.gap.interval(1 - a.alpha)
         inside = -a.delta < low and high < a.delta         # of two losses that would be an answer
