@@ -42,7 +42,9 @@ def _how_read(data):
     "How further files become inputs"
     how = {k: v for k, v in data.reading.items() if v is not None}
     shape = list(how.pop('pictures', data.in_shape))         # of the pictures that a frozen backbone was shown
-    if len(shape) != 3 or shape[0] not in (1, 3): return dict(kind='vectors', shape=shape, **how)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        if data.x.dtype == torch.uint8: how['white'] = 255          # the network divides bytes by it
+        return dict(kind='vectors', shape=shape, **how)
     steps = 'arrays of this shape, as they are' if 'as_given' in how else _steps(shape, how.get('white'))
     return dict(kind='pictures', shape=shape, steps=steps, **how)
 
@@ -294,7 +296,7 @@ def _of_arrays(embedder, path):
 def _of_rows(embedder, path):
     "Embeddings of the vectors or pictures in a file of arrays, and the class of each"
     x, classes = read_vectors(path, embedder.inputs.get('columns', ()), embedder.inputs.get('label'))
-    try: return embedder.of_inputs(_as_inputs(embedder, x)), classes
+    try: return embedder.of_inputs(_as_inputs(embedder, x, 'columns' in embedder.inputs)), classes
     except UserError as e: raise UserError(f'{path.name}: {e}') from None
 
 # %% ../nbs/15b_embedder.ipynb #e77929ea
@@ -321,7 +323,10 @@ def _trained_columns(embedder, table):
 def _as_vectors(embedder, x):
     "Vectors, checked; of a table the columns that training had"
     if hasattr(x, 'columns'): x = _trained_columns(embedder, x)
-    x = _check_x(plain_tensor(x, 'inputs'), 'given')
+    return _of_shape(embedder, _check_x(plain_tensor(x, 'inputs'), 'given'))
+
+def _of_shape(embedder, x):
+    "Refuse inputs of another shape than in training"
     if x.shape[1:] == embedder.shape: return x
     raise UserError(f'inputs of shape {tuple(x.shape)} were given, expected {_wanted(embedder)} as in training on '
                     f'{embedder.name}')
@@ -376,6 +381,20 @@ def _decimal(embedder, x):
     raise UserError(f'decimal pictures from {low:g} to {top:g} were given, expected brightness from 0 to 1: divide '
                     f'them {do}')
 
+def _parts_of_white(embedder, x, in_file):
+    "Numbers larger than bytes as training took those of its array; anything else as it is"
+    how = embedder.inputs
+    larger = x.dtype != torch.uint8 and (in_file or not x.is_floating_point())
+    if not larger or x.shape[1:] != embedder.shape or 'level' in how: return x      # a folder gave it bytes
+    if 'as_given' in how: return x.float()
+    white = how.get('white')
+    return x if white is None else x.float().clamp(max=white)/white
+
+def _as_seen(embedder, x, in_file):
+    "Numbers (N, c, h, w) as the network sees them"
+    x = _parts_of_white(embedder, x.detach().cpu(), in_file)
+    return _decimal(embedder, x) if x.is_floating_point() else _whole(embedder, x)
+
 def _is_image(x): return hasattr(x, 'getexif')
 
 def _each(embedder, pictures):
@@ -385,14 +404,14 @@ def _each(embedder, pictures):
         return _as_inputs(embedder, plain_tensor(p)[None])
     return torch.cat(list(map(one, pictures)))
 
-def _as_inputs(embedder, x):
-    "What a caller hands over, as the network takes it"
-    if not embedder.of_pictures: return _as_vectors(embedder, x)
+def _as_inputs(embedder, x, in_file=False):
+    "What a caller hands over, or a file of the kind that training read holds, as the network takes it"
+    if len(embedder.shape) != 3: return _as_vectors(embedder, x)
+    if not embedder.of_pictures: return _as_seen(embedder, _of_shape(embedder, plain_tensor(x)), in_file)
     if _is_image(x): x = [x]
     is_picture = lambda p: _is_image(p) or getattr(p, 'ndim', 0) in (2, 3)
     if isinstance(x, (list, tuple)) and x and all(map(is_picture, x)): return _each(embedder, x)
-    x = _channels_first(plain_tensor(x, 'pictures').detach().cpu(), embedder.shape)
-    return _decimal(embedder, x) if x.is_floating_point() else _whole(embedder, x)
+    return _as_seen(embedder, _channels_first(plain_tensor(x, 'pictures'), embedder.shape), in_file)
 
 # %% ../nbs/15b_embedder.ipynb #776a0c5f
 @patch
