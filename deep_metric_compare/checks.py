@@ -24,7 +24,9 @@ CHANCE = 1e-4                       # Share of samples that have so near a neigh
 FEW_COPIES = 3                      # Fewer than these may be chance, whatever their share
 MOST_COPIES = .01                   # Share of copies above which nothing is decided
 
-def _flat(x): return x.flatten(1).float()
+def _flat(x):
+    "Rows of numbers; of a table in float64: a column in other units must not round the others away in products"
+    return x.double() if x.ndim == 2 else x.flatten(1).float()
 
 def _some(n, most):
     "Which of `n` rows are looked at"
