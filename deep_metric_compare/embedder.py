@@ -303,7 +303,7 @@ def _of_rows(embedder, path):
 def _of_path(embedder, path):
     "Embeddings of a folder or file, all of it or an error"
     if _of_arrays(embedder, path): return _of_rows(embedder, path)[0]
-    z, _, bad = _of_files(embedder, list_pictures(path)[0])
+    z, _, bad = _of_files(embedder, list_pictures(path, embedder.inputs.get('level', 1))[0])
     for n, why in bad.items():
         raise UserError(f'{path/n if path.is_dir() else path} cannot be read ({why}), expected a picture: '
                         f'leave it out, or use embed_files, which does')
@@ -648,17 +648,26 @@ def write_vectors(
     out = _out_file(out)
     check_range(neighbours, 'neighbours', 0, whole=True)
     embedder = load_embedder(model)
+    _check_kept(out, path, neighbours)
     table = embed_files(embedder, path, say)
     files = {out: table_bytes(table, out.suffix.lower())}
     if neighbours:
         near = neighbour_table(table, neighbours)
-        beside = f'{out.stem}_neighbours'
-        files[out.with_name(f'{beside}.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
+        files[_beside(out, '.csv')] = near.to_csv(index=False, float_format='%.6g').encode()
         if not _of_arrays(embedder, Path(path)):
-            files[out.with_name(f'{beside}.html')] = neighbours_page(near, path, embedder).encode()
+            files[_beside(out, '.html')] = neighbours_page(near, path, embedder).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     for f, content in files.items(): write_whole(f, content)
     return [*files]
+
+def _beside(out, kind): return out.with_name(f'{out.stem}_neighbours{kind}')
+
+def _check_kept(out, path, neighbours):
+    "Refuse to write over the file that is read"
+    written = [out, _beside(out, '.csv')] if neighbours else [out]
+    if Path(path).expanduser().resolve() not in [f.resolve() for f in written]: return
+    raise UserError(f"'{path}' is read, and would be written over, expected another name for what is written: change "
+                    f"--out")
 
 def _out_file(out):
     "The file to write, refused before anything is read where it cannot be"
