@@ -13,14 +13,14 @@ __all__ = ['SETTINGS', 'BASE_MODELS', 'UNTRAINED', 'AVERAGES', 'MEASURING', 'DRA
 # %% ../nbs/15_experiments.ipynb #16483a89
 import math, os, signal, tempfile, threading, time, warnings
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 import torch
 from fastcore.basics import groupby, noop
 from .core import RunConfig, UserError, check_choice, check_range, out_folder
-from .core import at_work, plain_labels, plain_tensor, write_whole
+from .core import at_work, plain_labels, plain_tensor, printable, write_whole
 from .store import RunStore, locked
 from .data import DATASETS, FEW, ORIGINS, _some, alone_text, check_augment, dataset_of
 from .data import LabelledData, array_data, held_out_rows, load_data, regroup
@@ -228,10 +228,17 @@ def own_data(
 
 # %% ../nbs/15_experiments.ipynb #f7eb54f1
 def _batches(dl):
-    "All samples of a loader, in order"
-    batches = list(every_sample(dl))
+    "All samples of a loader, in order, as held-out ones are read: without what is drawn anew for each epoch"
+    as_held_out = getattr(dl.dataset, 'set_split_idx', nullcontext)
+    with as_held_out(1): batches = list(every_sample(dl))
     x = torch.cat([plain_tensor(b[0]).cpu() for b in batches])
     return x, torch.cat([plain_labels(b[1]).cpu() for b in batches])
+
+def _of_loaders(dls):
+    "What DataLoaders of fastai hold, with the names of the classes where they have some"
+    data = array_data(*(t for dl in dls.loaders[:2] for t in _batches(dl)))
+    vocab = getattr(dls, 'vocab', None)
+    return replace(data, names=tuple(map(printable, vocab))) if hasattr(vocab, 'o2i') else data
 
 def named_data(
     data,        # A name, a folder of pictures, a file of embeddings, a DataFrame, (inputs, labels), fastai DataLoaders
@@ -250,7 +257,7 @@ def named_data(
             name = own_data(None, path, say=say)[0]
         DATASETS[name] = replace(DATASETS[name], origin=())       # the file is gone: a record must not point to it
         return name
-    if hasattr(data, 'loaders'): data = [t for dl in data.loaders[:2] for t in _batches(dl)]
+    if hasattr(data, 'loaders'): data = _of_loaders(data)
     if not isinstance(data, LabelledData): data = array_data(*data)
     return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
 
