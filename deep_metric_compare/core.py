@@ -75,6 +75,8 @@ def _array(x, what):
     except (TypeError, ValueError, RuntimeError) as e:
         raise UserError(f'the {what} cannot be read as numbers ({e}): '
                         'give a tensor, an array, or lists of equal length') from None
+    if np.ma.is_masked(x):                                             # their numbers are anything
+        raise UserError(f'the {what} hold masked values, expected numbers: fill them in or leave them out')
     if a.dtype == object:                                              # numbers in a column of mixed type
         try: a = np.array(a.tolist())
         except (TypeError, ValueError): pass
