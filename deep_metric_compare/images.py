@@ -164,6 +164,13 @@ def _csv(path, **kwargs):
     try: return pd.read_csv(path, low_memory=False, **kwargs)
     except UnicodeDecodeError: return pd.read_csv(path, encoding='latin-1', low_memory=False, **kwargs)
 
+def _check_ends(df, path):
+    "Refuse rows that end in one comma more than their header: pandas would give each column the cells of the next"
+    import pandas as pd
+    if isinstance(df.index, pd.RangeIndex) or df.iloc[:, -1].notna().any(): return df
+    raise UserError(f"{path.name} has rows that end in a comma and a first line that does not, expected as many cells "
+                    "in each: take the commas away")
+
 def _columns(path):
     "What a file holds: name → array"
     kind = path.suffix.lower()
@@ -176,7 +183,7 @@ def _columns(path):
                             "together, with np.savez(file, embeddings=…, label=…)")
         return {n: a[n] for n in a.dtype.names}
     import pandas as pd
-    df = pd.read_parquet(path) if kind == '.parquet' else _csv(path)
+    df = pd.read_parquet(path) if kind == '.parquet' else _check_ends(_csv(path), path)
     return {str(n): _listed(df[n].to_numpy()) for n in df.columns}
 
 # %% ../nbs/08c_images.ipynb #594fd502
