@@ -622,7 +622,7 @@ def neighbours_page(
         return f'<figure><img src="{uris[name]}" alt="{label}"{frame}><figcaption>{label}</figcaption></figure>'
     def neighbour(name, distance, query):
         far = f', distance {distance:.3g}'
-        if classes[name] == classes[query]: return figure(name, far)
+        if classes[name] == classes[query] or '' in (classes[name], classes[query]): return figure(name, far)
         return figure(name, f', another class{far}', ' class="other"')
     def row(r):
         query = r['file']
