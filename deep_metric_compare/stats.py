@@ -92,12 +92,13 @@ def sign_flip_test(
 )->float:            # Two-sided p-value, exact where 2ⁿ <= flips; NaN where a pair has no finite difference
     "Share of sign patterns whose mean is at least as far from zero as the one observed"
     d = np.asarray(d, float)
-    if not np.isfinite(np.abs(d).sum()): return math.nan
+    with np.errstate(over='ignore'): size = np.abs(d).sum()
+    if not np.isfinite(size): return math.nan
     n = len(d)
     exact = 2**n <= flips
     if exact: signs = 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     else: signs = np.random.default_rng(seed).choice([-1, 1], (flips, n))
-    far = np.abs(signs@d) >= abs(d.sum()) - 1e-12*np.abs(d).sum()
+    far = np.abs(signs@d) >= abs(d.sum()) - 1e-12*size
     return float(far.mean() if exact else (far.sum() + 1)/(flips + 1))
 
 # %% ../nbs/12_stats.ipynb #8d09517e
