@@ -158,6 +158,7 @@ def _listed(a):
     elif not isinstance(a[0], (list, tuple, np.ndarray)): return a
     return np.stack([np.asarray(v, np.float64) for v in a])
 
+# %% ../nbs/08c_images.ipynb #9f1013e0
 def _csv(path, **kwargs):
     "A .csv file, in UTF-8 or else in Latin-1"
     import pandas as pd
