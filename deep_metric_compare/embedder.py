@@ -667,7 +667,7 @@ def _check_kept(out, path, neighbours):
     written = [out, _beside(out, '.csv')] if neighbours else [out]
     if Path(path).expanduser().resolve() not in [f.resolve() for f in written]: return
     raise UserError(f"'{path}' is read, and would be written over, expected another name for what is written: change "
-                    f"--out")
+                    "--out")
 
 def _out_file(out):
     "The file to write, refused before anything is read where it cannot be"

@@ -811,7 +811,9 @@ def linear_predict(
         x, asked = x @ turned, asked @ turned
     newton = LogisticRegression(C=C, solver='newton-cg', tol=1e-6, max_iter=1000)
     # of many classes with few points each scikit-learn asks whether they are numbers to be predicted
-    with warnings.catch_warnings(action='ignore', category=UserWarning): named = newton.fit(x, y).predict(asked)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', '.*could represent a regression problem')
+        named = newton.fit(x, y).predict(asked)
     return torch.from_numpy(named).to(emb.device)
 
 def linear_accuracy(
