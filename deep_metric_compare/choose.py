@@ -31,7 +31,7 @@ from .experiments import run_all, run_text, write_results, _by_name, _named
 from .run import NOT_SCORED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
 from .run import scorer, together
 from .images import draws_classes, register_data
-from .losses import margin_name
+from .losses import arguments_text, margin_name
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import Compared, verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
@@ -269,7 +269,8 @@ def _rests_on(runs, where):
     seeds = len({r.config.seed for r in runs})
     moved = f', pictures moved at random ({c.augment})' if c.augment else ''
     parts = {r.config.part: data_of(r.config, where) for r in runs}
-    training = f'strategy {c.strategy}, batches of {c.batch_size}{moved}'
+    given = {r.arm: f', {arm_label(r.arm)} with {arguments_text(r.config)}' for r in runs if r.config.loss_args}
+    training = f'strategy {c.strategy}, batches of {c.batch_size}{moved}' + ''.join(given.values())
     network = _network_text(c, backbone_of(runs[0]))
     division = _division_text(c, data, len(parts) > 1)
     return (f'{network}, {_samples_text(parts.values())}, {seeds} paired seeds, {training}; '

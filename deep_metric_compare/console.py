@@ -278,7 +278,7 @@ def _jobs(jobs):
 
 # %% ../nbs/16_console.ipynb #aabeb6c7
 @command
-@with_config('batch_size', 'train_size', 'strategy', 'augment', margin=None, reduction=None, balance=None, lr=None,
+@with_config('batch_size', 'train_size', 'strategy', 'augment', 'loss_args', margin=None, reduction=None, balance=None, lr=None,
              unset='tuned, else ', more=PER_LOSS)
 def dmc_compare(
     asked=DataOptions(),                         # What to compare on

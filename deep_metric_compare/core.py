@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PURPOSES', 'FORMAT', 'FORMAT_OF', 'PATIENCE', 'UserError', 'check_choice', 'check_range', 'printable', 'plain_tensor',
-           'plain_labels', 'fingerprint', 'stream_seed', 'stream', 'seeded', 'RunConfig', 'as_json', 'write_whole',
-           'write_json', 'discard', 'part_path', 'out_folder', 'tell', 'patiently', 'at_work']
+           'plain_labels', 'fingerprint', 'stream_seed', 'stream', 'seeded', 'loss_arguments', 'RunConfig', 'as_json',
+           'write_whole', 'write_json', 'discard', 'part_path', 'out_folder', 'tell', 'patiently', 'at_work']
 
 # %% ../nbs/00_core.ipynb #3a93147b
 import contextlib, difflib, glob, hashlib, json, math, numbers, os, shutil, sys, threading, time, typing, unicodedata
@@ -167,8 +167,30 @@ def seeded(
 FORMAT = 5           # Raise it whenever the same configuration would give other numbers
 FORMAT_OF = {'lda': 6}    # Of models that alone have changed since: runs of others stay what they are
 
+def loss_arguments(
+    given   # Text such as 'beta=2,kind=cosine', or a dict of such
+)->dict:    # Name → number, True, False, None or text, in the order of the names
+    "More arguments of a loss; of numbers that are equal, one"
+    items = given.items() if isinstance(given, dict) else [p.split('=', 1) for p in str(given).split(',') if p.strip()]
+    said = [tuple(str(o).strip() for o in item) for item in items]
+    names = [item[0] for item in said]
+    whole = all(len(item) == 2 and item[1] and not {',', '='} & {*item[1]} for item in said)
+    if not whole or not all(n.isidentifier() for n in names) or len({*names}) < len(names):
+        raise UserError(f'loss_args was {given!r}, expected name=value for each argument, each once, '
+                        'such as beta=2,kind=cosine')
+    return {name: _as_value(text) for name, text in sorted(said)}
+
+def _as_value(text):
+    "What a user means by a word"
+    known = {'True': True, 'False': False, 'None': None}
+    if text in known: return known[text]
+    try: number = float(text)
+    except ValueError: return text
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
 def _coerce(value, anno, name):
     "A field of a configuration as its annotation has it: of numbers that are equal, one"
+    if name == 'loss_args': return ','.join(f'{k}={v}' for k, v in loss_arguments(value).items())
     kinds = typing.get_args(anno) or (anno,)
     if any(k in kinds and isinstance(value, k) for k in (type(None), bool, str)):
         return value
@@ -225,6 +247,8 @@ class RunConfig:
     # Move the pictures that are trained on, anew in each epoch, the same for all losses: shift, or shift,flip to mirror
     # half of them too
     augment:str = ''
+    # More arguments of a loss of the user's own, such as beta=2,kind=cosine; each goes to the losses that take it
+    loss_args:str = ''
 
     def __post_init__(self):
         for f in fields(self):

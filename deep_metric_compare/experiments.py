@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from fastcore.basics import groupby, noop
-from .core import RunConfig, UserError, check_choice, check_range, out_folder
+from .core import RunConfig, UserError, check_choice, check_range, loss_arguments, out_folder
 from .core import at_work, plain_labels, plain_tensor, printable, write_whole
 from .store import RunStore, locked
 from .data import DATASETS, FEW, ORIGINS, _some, alone_text, check_augment, dataset_of
@@ -30,7 +30,7 @@ from .folders import cache_folder
 from .images import embeddings_data, register_data
 from .folders import folder_data
 from .learner import Display, ShowProgress
-from .losses import ARMS, LOSSES, arm_of, margin_name, margin_text
+from .losses import ARMS, LOSSES, arguments_text, arm_of, margin_name, margin_text, takes
 from .models import MODELS, VIT, backbone_name, every_sample, load_backbone, make_model
 from .backbones import made_by_code
 from .models import register_backbone, weights_hash
@@ -89,10 +89,19 @@ def _margins_on(dataset, margin, datasets, losses):
     return parse_margin(margin.get(dataset, 1.) if by_set else margin, losses)
 
 def _arm_of(name, margin, fields):
-    "Fields of a trained run; a weighting that its loss does not have is left out: equal runs have equal names"
+    "Fields of a trained run; what its loss does not take is left out: equal runs have equal names"
     own = arm_fields(name)
     unweighted = {} if own['loss'] == 'contrastive' else dict(balance=False)
-    return {**fields, **own, **unweighted, 'margin': margin}
+    more = loss_arguments(fields.get('loss_args', ''))
+    taken = {k: v for k, v in more.items() if takes(own['loss'], k)}
+    return {**fields, **own, **unweighted, 'margin': margin, 'loss_args': taken}
+
+def _check_taken(losses, more):
+    "Refuse an argument that no loss takes"
+    for k in more:
+        if not any(takes(l, k) for l in losses):
+            raise UserError(f"loss_args has '{k}', which no constructor of {', '.join(losses)} takes, expected an "
+                            'argument of at least one of these losses')
 
 def _check_moves(dataset, augment):
     "Refuse to move what is no picture; these data are in memory, or made in a moment"
@@ -144,6 +153,7 @@ def check_settings(
         margins = _margins_on(d, margin, datasets, losses)
         for l in losses: _checked_loss(RunConfig(**_arm_of(l, margins[l], common)))
     if fields.get('balance'): _check_balance(losses, fields.get('reduction'))
+    _check_taken(losses, loss_arguments(fields.get('loss_args', '')))
     return datasets, losses, seeds
 
 # %% ../nbs/15_experiments.ipynb #bec98c09
@@ -293,7 +303,7 @@ def loss_text(
     average = AVERAGES.get(c.reduction, c.reduction)
     weighting = '' if c.weighting == 'as the loss has it' else f'pulls and pushes {c.weighting}'
     moved = c.augment and f'pictures moved at random ({c.augment})'
-    about = margin_text(c.arm, c.margin), f'strategy {c.strategy}', average, weighting, moved
+    about = margin_text(c.arm, c.margin), arguments_text(c), f'strategy {c.strategy}', average, weighting, moved
     return f'{arm_label(c.arm)}: ' + ', '.join(filter(None, about))
 
 # %% ../nbs/15_experiments.ipynb #7a12c0d2

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['REDUCTIONS', 'LOSSES', 'ARMS', 'ARM_LABELS', 'contrastive_terms', 'triplet_terms', 'Terms', 'reduce_terms',
            'PairLoss', 'ContrastiveLoss', 'TripletLoss', 'pair_weights', 'Arm', 'register_arm', 'arm_of', 'takes',
-           'margin_name', 'margin_text', 'arm_label', 'make_loss', 'stackable', 'stack_losses']
+           'margin_name', 'margin_text', 'arm_label', 'make_loss', 'arguments_text', 'stackable', 'stack_losses']
 
 # %% ../nbs/03_losses.ipynb #6c18520b
 import copy, re, torch, warnings
 from dataclasses import dataclass, fields
 from inspect import signature
+from types import SimpleNamespace
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import UserError, check_choice, check_range, RunConfig
+from .core import UserError, check_choice, check_range, loss_arguments, RunConfig
 from .distances import DISTANCES, check_batch, pair_distances, pairwise_distances, safe_sqrt
 from .distances import _full, _wide
 from .sampling import STRATEGIES, all_triplets, class_sizes, count_triplets, distinct_pairs
@@ -91,6 +92,11 @@ class PairLoss(nn.Module):
     groups = 1         # How many rows the 'published' loader lays out for each anchor
     soft = False       # Has it a form without a margin?
     stackable = False  # Do its `terms` take replicas side by side, (R, B, D) and (R, B)? Each class says so for itself
+    says = SimpleNamespace(stackable=False)
+    def __init_subclass__(cls, **kwargs):
+        "Keep what a class says for itself: what equals that of its base is lost on its way to another process"
+        super().__init_subclass__(**kwargs)
+        cls.says = SimpleNamespace(stackable=vars(cls).get('stackable', False))
     def __init__(self,
         margin=1.,                    # A number above 0, or a schedule (see margin_schedule); 'soft' for triplets only
         strategy:str='all',           # One of STRATEGIES
@@ -519,7 +525,9 @@ def make_loss(
     known = {k: own for k, own in names.items() if takes(config.loss, own)}
     for k in names:
         if k not in known and k != 'balance': _check_default(config, k)    # plan drops a balance that a loss has not
-    loss = cls(**{own: getattr(config, k) for k, own in known.items()})
+    more = loss_arguments(config.loss_args)
+    for k in more: _check_argument(config.loss, k, names)
+    loss = cls(**{own: getattr(config, k) for k, own in known.items()}, **more)
     if getattr(loss, 'spec', config.margin) != config.margin:
         raise UserError(f"the loss '{config.loss}' does not hand its {parameter} on, expected super().__init__"
                         f'({parameter}, …) in its constructor: PairLoss moves, stacks and records it as `self.margin`')
@@ -533,15 +541,30 @@ def _check_default(config, k):
         raise UserError(f"{k} was {given!r} for the loss '{config.loss}', whose constructor does not take {k}: "
                         f'leave it at {default!r} for this loss')
 
+def _check_argument(loss, k, names):
+    "Refuse an argument that a setting of its own stands for, or that the loss has not"
+    setting = {own: name for name, own in names.items()}.get(k)
+    if setting: raise UserError(f"loss_args has '{k}', expected it as a setting of its own: {setting}=…")
+    if takes(loss, k): return
+    own = [p for p in signature(LOSSES[loss]).parameters if p not in names.values()]
+    raise UserError(f"loss_args has '{k}', which the constructor of the loss '{loss}' does not take, "
+                    f"expected {', '.join(own) or 'none: it has no arguments but the settings'}")
+
+def arguments_text(
+    config:RunConfig  # Of a run
+)->str:               # '' where none are given
+    "What a loss was given beside its settings, in words"
+    return ', '.join(f'{k} {v}' for k, v in loss_arguments(config.loss_args).items())
+
 # %% ../nbs/03_losses.ipynb #b30c0006
 def stackable(
     loss:nn.Module  # A loss
 )->bool:            # Can it be stacked?
     "Has it a form for replicas side by side? Not with a soft margin, distance-weighted draws or reduction 'none'"
-    declared = isinstance(loss, PairLoss) and vars(type(loss)).get('stackable', False)
+    own = type(loss)
+    declared = isinstance(loss, PairLoss) and vars(own).get('stackable', own.says.stackable)
     if not declared: return False
     return loss.schedule.start != 'soft' and loss.strategy != 'distance-weighted' and loss.reduction != 'none'
-
 def stack_losses(
     losses  # Losses that differ in margin only
 )->PairLoss:

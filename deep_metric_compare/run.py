@@ -125,6 +125,12 @@ def _does(v):
         return [_does(f.__code__), _does(f.__defaults__), _does(sorted((f.__kwdefaults__ or {}).items()))]
     return f if isinstance(f, (int, float, str)) else None
 
+def _own(c):
+    "What a class has of its own: not what it shares with its base, which is lost on the way to another process"
+    if not isinstance(c, type): return dict(call=c)
+    def inherited(name): return next((vars(b)[name] for b in c.__mro__[1:] if name in vars(b)), None)
+    return {k: v for k, v in sorted(vars(c).items()) if v is not inherited(k)}
+
 def loss_code(
     config:RunConfig  # Names the loss
 )->str:               # None of a loss of this package, or of one that is not known here
@@ -134,8 +140,7 @@ def loss_code(
     if not config.epochs or loss is None or not theirs(loss): return None
     found = []
     for c in filter(theirs, getattr(loss, '__mro__', [loss])):
-        own = vars(c) if isinstance(c, type) else dict(call=c)
-        for name, v in sorted(own.items()):
+        for name, v in _own(c).items():
             about = name.startswith('__') and not callable(getattr(v, '__func__', v))         # its place, its words
             if not about and (does := _does(v)) is not None: found.append((name, does))
     python = '{}.{}'.format(*sys.version_info)          # each has instructions of its own

@@ -167,7 +167,8 @@ def _try(study, settings, seeds, measure, run):
 def _without_loss(study, seeds, measure):
     "The runs of each model untrained, as pairs of (data set, part) and a configuration"
     units = {(c.dataset, c.part): c for c in study}
-    plain = dict(epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3)
+    plain = dict(epochs=0, loss='none', margin=1., reduction='mean', balance=False, distance='euclidean', lr=1e-3,
+                 loss_args='')
     models = lambda c: [replace(c, model=m or c.model, **plain) for m in (*BASE_MODELS, 'lda')]
     return [(u, on_validation(b, s, measure[c])) for u, c in units.items() for b in models(c) for s in seeds]
 
