@@ -244,8 +244,7 @@ class RunConfig:
     third:int = 0                    # Data that were divided here: which third of them is held out, 0, 1 or 2
     stop:int|None = None             # Train only so many of the epochs, as validation chose; 0: none; None: all of them
     scored:str = ''                  # Record this one measure after each epoch and nothing else; '': everything
-    # Move the pictures that are trained on, anew in each epoch, the same for all losses: shift, or shift,flip to mirror
-    # half of them too
+    # Move pictures in training, anew in each epoch, alike for all losses: shift, or shift,flip to mirror half of them
     augment:str = ''
     # More arguments of a loss of the user's own, such as beta=2,kind=cosine; each goes to the losses that take it
     loss_args:str = ''
