@@ -10,6 +10,7 @@ __all__ = ['Claim', 'CLAIMS', 'TRIPLETS', 'UNPAIRED', 'FOUND', 'verdicts', 'over
 import math
 from collections import namedtuple
 from functools import cached_property
+from html import escape
 import numpy as np, pandas as pd
 from fastcore.basics import groupby
 from .core import UserError, check_choice
@@ -316,7 +317,22 @@ def verdict_text(
 
 # %% ../nbs/12c_claims.ipynb #151d0f75
 class Compared(list):
-    "The runs of a comparison with their table and its verdicts, each worked out when it is first asked for"
+    "The runs of a comparison at given settings, and what follows from them, worked out when it is first asked for"
+    report = None    # Where the report is, once it is written
+    @property
+    def runs(self):
+        "The runs as a plain list"
+        return list(self)
+    @property
+    def answer(self):
+        "What was found, a sentence per data set; which loss to use is a question of tuning, see choose_loss"
+        return '\n\n'.join(sentence(self.table, d, self.verdicts) for d in dict.fromkeys(self.table.dataset))
+    def __repr__(self): return self.answer if self else 'no runs'
+    def _repr_html_(self):
+        "The sentences, and where the report is"
+        lines = ''.join(f'<p>{escape(line)}</p>' for line in repr(self).splitlines() if line)
+        path = escape(str(self.report))
+        return lines + (f'<p>Report: <a href="{path}">{path}</a></p>' if self.report else '')
     @cached_property
     def table(self):
         "A row per run"

@@ -646,7 +646,7 @@ def compare(
         display.expect(drawing)
         runs = Compared(run_all(configs, out, fresh, where=where))
         display.stage('writing', 'tables and report')
-        write_results(runs, out, command=command)
+        runs.report = write_results(runs, out, command=command)
         display.did(drawing)
     return runs
 
