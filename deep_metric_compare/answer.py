@@ -8,7 +8,7 @@ __all__ = ['MIN_ANSWER', 'Gap', 'gap_of_scores', 'gap_of_items', 'gap_of_parts',
 
 # %% ../nbs/12b_answer.ipynb #1943c19a
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 import numpy as np
 from .core import UserError, check_range
@@ -160,6 +160,7 @@ class Answer:
     delta:float         # The smallest difference that matters
     alpha:float         # Level of this look
     needed:int=None     # Seeds at which half the interval is no wider than `delta`; None: no number is enough
+    level:tuple=()      # For 'Either': the losses shown to be as good as `best`
     def __str__(self): return answer_text(self)
 
 # %% ../nbs/12b_answer.ipynb #b1c51d65
@@ -192,14 +193,18 @@ def decide(
     pairs = len(scores)*(len(scores) - 1)//2
     ahead = [g.p_above(delta) for g in lead.values()]
     untested = [1.]*(pairs - len(rest))
-    corrected = holm(ahead + untested)[:len(rest)]
-    if max(corrected) < alpha/2: return answer('Use', rest[0])
-    alike = max(_p_alike(g, delta) for g in lead.values())
-    if alike < alpha: return answer('Either', rest[0])
+    corrected = dict(zip(rest, holm(ahead + untested)))
+    near = [k for k in rest if corrected[k] >= alpha/2]
+    if not near: return answer('Use', rest[0])
+    # where some are behind and some are level, either can be wrong
+    strict = alpha if near == rest else alpha/2
+    undecided = [k for k in near if _p_alike(lead[k], delta) >= strict]
+    if not undecided: return replace(answer('Either', near[0], strict), level=tuple(near))
     # the loss that keeps it open, at the level it is tested at; a corrected p of 1 may stand for more
-    last = max(range(len(rest)), key=lambda i: (corrected[i], ahead[i]))
-    times = max(corrected[last]/ahead[last], 1 + len(untested))
-    return answer('Not decided', rest[last], alpha/times)
+    p = dict(zip(rest, ahead))
+    last = max(undecided, key=lambda k: (corrected[k], p[k]))
+    times = max(corrected[last]/p[last], 1 + len(untested))
+    return answer('Not decided', last, alpha/times)
 
 def _p_alike(gap, delta):
     "p of the hypothesis that two arms differ by `delta` or more: of two one-sided tests the larger"
@@ -286,9 +291,6 @@ def _what_helps(a):
         times = math.ceil(stays/a.delta**2)
         return f'{few}; it takes at least {times} times as many to {narrow}.' if 1 < times <= 100 else f'{few}.'
     if a.needed <= a.gap.n:
-        low, high = a.gap.interval(1 - a.alpha)
-        inside = -a.delta < low and high < a.delta         # of two losses that would be an answer
-        if inside: return f'These two differ by less than {_delta_text(a.delta)}, not all losses do.'
         return f'The interval is as narrow as ±{_delta_text(a.delta)} and lies across the border.'
     text = f'About {a.needed} seeds would {narrow}'
     if would_settle(a, a.needed, a.alpha): return f'{text}.'
@@ -302,10 +304,10 @@ def is_wrong(
     base=None     # True score of the baseline
 )->bool:
     "Is an answer false, given the truth?"
-    others = [v for k, v in true.items() if k != a.best]
-    ahead = true[a.best] - max(others)
+    ahead = {k: true[a.best] - v for k, v in true.items() if k != a.best}
     limit = a.delta + 1e-9            # at δ itself 'Either' is right and 'Use' is not
-    if a.word == 'Use': return ahead <= limit
-    if a.word == 'Either': return abs(ahead) > limit
+    level = a.level if a.word == 'Either' else ()
+    if a.word in ('Use', 'Either'):
+        return any(abs(v) > limit if k in level else v <= limit for k, v in ahead.items())
     if a.word == 'Neither': return max(true.values()) - base > limit
     return False

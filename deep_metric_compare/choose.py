@@ -382,9 +382,11 @@ def _verdict_line(d, a):
     both = f'{first}, {_score_at_best(d, a.other)}: {_gap_text(a)}.'
     if a.word == 'Use': return f'Use {both}'
     if a.word == 'Either':
-        further = [arm_label(l) for l in d.settings.arm.unique() if l not in (a.best, a.other)]
+        further = [arm_label(l) for l in a.level if l != a.other]
         too = f', as does {" or ".join(further)} from {arm_label(a.best)}' if further else ''
-        return f'Either: they differ by less than {delta}{too}. {both}'
+        behind = [arm_label(l) for l in d.settings.arm.unique() if l not in (a.best, *a.level)]
+        not_so = f'; {" and ".join(behind)} is behind by more' if behind else ''
+        return f'Either: they differ by less than {delta}{too}{not_so}. {both}'
     return f'Not decided. {both} {_what_helps(a)}'
 
 def _without_line(d):
