@@ -141,8 +141,8 @@ def _key(files, *more):
     "A name made of the names, sizes and times of files; ctime sees changed permissions too"
     facts = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
              for n, f in files.items() if f.exists() and (s := f.stat())]
-    # 4: raise it when pictures are decoded otherwise
-    return fingerprint(repr((4, facts, more)))[:16]
+    # 5: raise it when pictures are decoded otherwise
+    return fingerprint(repr((5, facts, more)))[:16]
 
 def _store(path, tensors, text):
     from safetensors.torch import save
@@ -219,8 +219,9 @@ def _parts(dirs):
     tops = {d.lower(): f'{d}/' for d in dirs if '/' not in d}
     holds = lambda n: n in tops and any(d.startswith(tops[n]) for d in dirs)
     pick = lambda *names: [tops[n] for n in names if holds(n)][:1]
-    train, test = pick('train', 'training'), pick('test', 'testing', 'valid', 'validation', 'val')
-    return tuple(train + test) if train and (test or len(tops) == 1) else ('',)
+    of_train, of_test = ('train', 'training'), ('test', 'testing', 'valid', 'validation', 'val')
+    train, test = pick(*of_train), pick(*of_test)
+    return tuple(train + test) if train and (test or {*tops} <= {*of_train, *of_test}) else ('',)
 
 def _class_of(name, part, level=1):
     "The folders below `part` that a file lies in, as many as `level`; None: it lies in fewer"
