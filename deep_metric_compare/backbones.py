@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIT', 'checkpoint_folder', 'made_by_code', 'backbone_name', 'load_backbone', 'tiny_checkpoint', 'to_pixels',
-           'ClsToken', 'FeatureNet', 'load_made']
+           'ClsToken', 'check_takes', 'FeatureNet', 'load_made']
 
 # %% ../nbs/06a_backbones.ipynb #b5114da9
 import difflib, math, os, re, sys
@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, reduce
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 import torch, torch.nn as nn
 from .core import UserError, fingerprint, seeded, stream
 
@@ -162,6 +162,20 @@ class ClsToken(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), fast:
             return self.net(pixel_values=x).last_hidden_state[:, 0].float()   # (B, T, H) → (B, H)
 
+# %% ../nbs/06a_backbones.ipynb #d0e29363
+def check_takes(
+    net,        # A transformer, of load_backbone
+    how:dict,   # Settings of its image processor
+    checkpoint  # What it is called, for the message
+):
+    "Refuse a transformer that does not take what its own image processor makes of a picture"
+    pixels = to_pixels(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), how)
+    try: ClsToken(net)(pixels)
+    except Exception as e:
+        raise UserError(f"checkpoint '{checkpoint}' holds a {type(net).__name__} that does not take pictures of shape "
+                        f"{tuple(pixels.shape[1:])}, which its image processor makes ({_first_line(e)}): put its "
+                        "preprocessor_config.json right, or choose another checkpoint") from e
+
 # %% ../nbs/06a_backbones.ipynb #514cec18
 class _Config(SimpleNamespace):
     def to_dict(self): return vars(self)
@@ -265,8 +279,31 @@ def _numbers_of(net, key, n, name):
     kind = 'a number' if key == 'mean' else 'a positive number'
     raise UserError(f"backbone '{name}' has an attribute {key} of {str(given)[:60]!r}, expected {kind} or {n} of them")
 
+_seen = {}    # By the id of a module's spec, which is another after a reload: the spec, the sum of its file
+
+def _as_imported(m):
+    "A fingerprint of a module's file as it was when it was first seen here: an edit counts once it is imported"
+    spec = m.__spec__ or m
+    if id(spec) not in _seen: _seen[id(spec)] = spec, fingerprint(Path(m.__file__).read_bytes())
+    return _seen[id(spec)][1]
+
+def _code(module, net):
+    "A fingerprint of the files in which a function and what its network is made of stand; None: in no file"
+    todo, found = [module, *(type(m).__module__ for m in net.modules())], {}
+    while todo:
+        name = todo.pop() or ''                        # of what a string was made into there is none
+        top, m = name.split('.')[0], sys.modules.get(name)
+        file = Path(getattr(m, '__file__', None) or '')
+        theirs = {'site-packages', 'dist-packages'} & {*file.parts} or top in sys.stdlib_module_names
+        if name in found or not file.is_file() or theirs and top != module.split('.')[0]: continue
+        found[name] = _as_imported(m)
+        for v in [*vars(m).values()]:
+            if isinstance(v, ModuleType): todo.append(v.__name__)
+            else: todo.append((v if isinstance(v, (type, FunctionType)) else type(v)).__module__)
+    return fingerprint(repr(sorted(found.items()))) if found else None
+
 def _call(name):
-    "What a function returns, and the file in which it stands"
+    "What a function returns, and the fingerprint of its code"
     module, attr = name.split(':')
     if os.getcwd() not in sys.path: sys.path.append(os.getcwd())       # that of a command does not hold it
     try:
@@ -279,16 +316,15 @@ def _call(name):
     except Exception as e:
         raise UserError(f"backbone '{name}' failed when it was called without arguments ({_first_line(e)}): expected "
                         f"a function that returns a torch module") from e
-    if isinstance(net, nn.Module): return net, getattr(there, '__file__', None)
+    if isinstance(net, nn.Module): return net, _code(module, net)
     raise UserError(f"backbone '{name}' returned a {type(net).__name__}, expected a torch module from pictures "
                     f"(B, 3, H, W) to features (B, D)")
 
 # %% ../nbs/06a_backbones.ipynb #9fad421c
 def _of_callable(name):
-    net, file = _call(name)
+    net, code = _call(name)
     size, mean, std = (_numbers_of(net, k, n, name) for k, n in (('size', 2), ('mean', 3), ('std', 3)))
     size = size and dict(zip(('height', 'width'), map(int, size)))
-    code = fingerprint(Path(file).read_bytes()) if file else None
     how = _steps(size, mean=mean or (0, 0, 0), std=std or (1, 1, 1))
     return FeatureNet(net, name, size and size.values(), code=code), how
 

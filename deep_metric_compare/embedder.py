@@ -240,7 +240,7 @@ def _networks(about):
     inputs = about['inputs']
     model = make_model(build.pop('name'), tuple(build.pop('in_shape')), **build)
     if 'checkpoint' not in inputs: return model, None
-    frozen = make_model('vit', tuple(inputs['shape']), checkpoint=inputs['checkpoint'])
+    frozen = make_model('vit', tuple(inputs['shape']), checkpoint=inputs['checkpoint'], how=inputs.get('prepared'))
     if inputs.get('checkpoint_weights') in (None, weights_hash(frozen.layers[0].net)): return model, frozen
     raise UserError(f"the backbone '{inputs['checkpoint']}' has other weights here than when this model was trained: "
                     f"bring those of then, or train again")

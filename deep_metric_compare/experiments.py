@@ -721,7 +721,8 @@ def frozen_data(
     with at_work('computing the features of the frozen network'):
         z = frozen_features(model, x, cache=cache, device=device or default_device(), notify=notify)
     shown = dict(pictures=_small(data.x), pictures_test=_small(data.x_test))
-    how = dict(checkpoint=checkpoint, checkpoint_weights=weights_hash(net), pictures=list(data.in_shape))
+    how = dict(checkpoint=checkpoint, checkpoint_weights=weights_hash(net), prepared=model.how,
+               pictures=list(data.in_shape))
     origin = data._then('frozen_data', checkpoint=checkpoint)
     return replace(data, name=f'{data.name}+{network}', x=z[:n], x_test=z[n:], backbone=network,
                    reading=data.reading | how, origin=origin, **shown)

@@ -6,11 +6,11 @@
 __all__ = ['tensor_hash', 'features_key', 'frozen_features']
 
 # %% ../nbs/07b_features.ipynb #141a9e6f
-import json, warnings
+import warnings
 from pathlib import Path
 import torch
 from .core import UserError, fingerprint, write_whole
-from .models import eval_mode, weights_hash
+from .models import backbone_hash, eval_mode
 
 # %% ../nbs/07b_features.ipynb #258edb40
 def tensor_hash(
@@ -27,9 +27,7 @@ def features_key(
 )->str:           # sha256, 64 hexadecimal digits
     "What the features of these images depend on"
     cls = model.layers[0]
-    config = {k: v for k, v in cls.net.config.to_dict().items() if k not in ('_name_or_path', 'transformers_version')}
-    parts = weights_hash(cls.net), config, cls.bf16, model.how, key or tensor_hash(x)
-    return fingerprint(json.dumps(parts, sort_keys=True, default=str))
+    return backbone_hash(cls.net, model.how, cls.bf16, key or tensor_hash(x))
 
 # %% ../nbs/07b_features.ipynb #1b66edbe
 def _read(path):

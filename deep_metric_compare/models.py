@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'l2_normalize', 'as_input', 'Embedder', 'MLP', 'ConvNetEmbedder', 'ViTEmbedder', 'vit_splitter',
-           'param_groups', 'RawInput', 'Discriminant', 'make_model', 'weights_hash', 'register_backbone', 'eval_mode',
-           'every_sample', 'embed', 'Replicas']
+           'param_groups', 'RawInput', 'Discriminant', 'make_model', 'weights_hash', 'backbone_hash',
+           'register_backbone', 'eval_mode', 'every_sample', 'embed', 'Replicas']
 
 # %% ../nbs/07_models.ipynb #bf0da41a
-import copy, math
+import copy, json, math
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, torch, torch.nn as nn, torch.utils.data
-from .backbones import VIT, ClsToken, backbone_name, load_backbone, to_pixels
+from .backbones import VIT, ClsToken, FeatureNet, backbone_name, check_takes, load_backbone
+from .backbones import to_pixels
 from .core import UserError, check_choice, check_range, fingerprint, plain_labels, plain_tensor
 from .core import seeded, stream
 
@@ -133,15 +134,17 @@ class ViTEmbedder(Embedder):
         normalize:bool=True,     # Divide embeddings by their length?
         revision:str=None,       # Branch, tag or commit of a named checkpoint
         gradient_checkpointing:bool=False, # Save memory by computing layers twice? Needs freeze=False
-        bf16:bool=False          # Let the transformer compute in bfloat16?
+        bf16:bool=False,         # Let the transformer compute in bfloat16?
+        how:dict=None            # How pictures are prepared, as for to_pixels; None: as the checkpoint says
     ):
-        net, how = load_backbone(checkpoint, revision)
+        net, own = load_backbone(checkpoint, revision)
         if gradient_checkpointing and not freeze:     # by its new name, or the one before
             enable = getattr(net, 'activation_checkpointing_enable', None) or net.gradient_checkpointing_enable
             enable(dict(use_reentrant=False))
+        if not isinstance(net, FeatureNet): check_takes(net, own, checkpoint)      # that has been asked
         layers = nn.Sequential(ClsToken(net, freeze, bf16), nn.Linear(net.config.hidden_size, embed_dim))
         super().__init__(layers, ('1 or 3', 'height', 'width'), embed_dim, normalize)
-        self.how = how
+        self.how = how or own
         self.checkpoint = str(checkpoint)
         self.revision = revision
     def check(self, x  # Inputs
@@ -299,15 +302,25 @@ def weights_hash(
     return fingerprint(*parts)
 
 # %% ../nbs/07_models.ipynb #c7a10002
+def backbone_hash(
+    net,        # A backbone, of load_backbone
+    how:dict,   # How its pictures are prepared
+    *more       # What else matters
+)->str:         # sha256, 64 hexadecimal digits
+    "A fingerprint of all that the features of a picture depend on: weights, architecture, preparation"
+    config = {k: v for k, v in net.config.to_dict().items() if k not in ('_name_or_path', 'transformers_version')}
+    return fingerprint(json.dumps((weights_hash(net), config, how, *more), sort_keys=True, default=str))
+
 def register_backbone(
     checkpoint:str=VIT, # A folder, the name of a checkpoint, timm:NAME or module:callable
     **kwargs            # Of ViTEmbedder, such as `freeze` and `bf16`
 )->str:                 # A name for make_model, such as 'vit-free:1f0c3a9be2d4'
-    "Give a vision transformer a name made of what its weights are"
-    weights = weights_hash(load_backbone(checkpoint)[0])[:12]
+    "Give a vision transformer a name made of what it is"
+    net, how = load_backbone(checkpoint, kwargs.get('revision'))
+    what = backbone_hash(net, how, bool(kwargs.get('bf16')))[:12]
     free = '' if kwargs.get('freeze', True) else '-free'
-    name = f'{backbone_name(checkpoint)}{free}:{weights}'
-    MODELS[name] = partial(_vit, checkpoint=checkpoint, **kwargs)
+    name = f'{backbone_name(checkpoint)}{free}:{what}'
+    MODELS[name] = partial(_vit, checkpoint=checkpoint, **dict(how=how) | kwargs)
     return name
 
 # %% ../nbs/07_models.ipynb #0b16773b
