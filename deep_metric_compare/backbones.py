@@ -279,6 +279,7 @@ def _numbers_of(net, key, n, name):
     kind = 'a number' if key == 'mean' else 'a positive number'
     raise UserError(f"backbone '{name}' has an attribute {key} of {str(given)[:60]!r}, expected {kind} or {n} of them")
 
+# %% ../nbs/06a_backbones.ipynb #d6b9985d
 _seen = {}    # By the id of a module's spec, which is another after a reload: the spec, the sum of its file
 
 def _as_imported(m):
