@@ -47,17 +47,19 @@ CLAIMS = [Claim(*c) for c in (    # sign +1: triplet is claimed to have more
 TRIPLETS = 'triplet', 'triplet-sq'
 
 # %% ../nbs/12c_claims.ipynb #5aeae1d2
-def _bounded(g, m):
-    "Values of measure `m`; where one was not reached its bound, the reading after the last, and which these are"
-    v = _values(g, m)
-    may_be_late = m in g and measure_of(m).absent == 'late'
-    late = np.isnan(v) & _alive(g) & may_be_late
-    return np.where(late, g.epochs + 1, v), late
+def _bounded(x, y, m):
+    "Values of measure `m` of pairs of runs, and in which one was not reached: there the reading after the epochs that both ran"
+    alive = _alive(x) & _alive(y)        # a run that diverged has no end values, whatever it measured on the way
+    u, v = (np.where(alive, _values(g, m), np.nan) for g in (x, y))
+    both = np.minimum(x.epochs, y.epochs).to_numpy()
+    may_be_late = m in x and measure_of(m).absent == 'late'
+    late = (np.isnan(u) | np.isnan(v)) & alive & (both > 0) & may_be_late
+    return *(np.where(late, np.fmin(w, both + 1), w) for w in (u, v)), late
 
 def _evidence(x, y, m, c):
     "What pairs of runs say about claim `c` on measure `m`: a row of the table, and the p-values of the three words"
-    (u, late_u), (v, late_v) = _bounded(x, m), _bounded(y, m)
-    d, parts, late = _contrast(u, v, m), _parts(x), late_u | late_v
+    u, v, late = _bounded(x, y, m)
+    d, parts = _contrast(u, v, m), _parts(x)
     seen = np.where(late, np.nan, d)
     row = dict(measure=m, compare=measure_of(m).compare, **_estimate(seen, m, x),
                n=np.isfinite(seen).sum(), missing=np.isnan(d).sum(), late=late.sum(),
@@ -80,7 +82,7 @@ def _unjudged(x, y, c, rows):
     absent = [measure_of(m).name for m in c.measures if not known(m)]
     if not len(x): return 'not measured', UNPAIRED
     if len(absent) == len(c.measures): return 'not measured', f'{_join(absent)} not in the records'
-    if x.epochs.min() < c.epochs: return 'no verdict', f'fewer than {c.epochs} epochs'
+    if min(x.epochs.min(), y.epochs.min()) < c.epochs: return 'no verdict', f'fewer than {c.epochs} epochs'
     if len(x) < MIN_SEEDS: return 'no verdict', f'fewer than {MIN_SEEDS} seeds'
     halves = _halves(x)
     if halves is not None and min((halves == 0).sum(), (halves == 1).sum()) < MIN_SEEDS//2:
