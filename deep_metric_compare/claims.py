@@ -17,6 +17,7 @@ from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, runs_frame, summarise
 from .measures import _alive, _backbone, _by_dataset, _contrast, _estimate, _estimate_text, _halves
+from .measures import _spread_over
 from .measures import _parts
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs, _values
 from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
@@ -48,7 +49,7 @@ TRIPLETS = 'triplet', 'triplet-sq'
 
 # %% ../nbs/12c_claims.ipynb #5aeae1d2
 def _bounded(x, y, m):
-    "Values of measure `m` of pairs of runs, and in which one was not reached: there the reading after the epochs that both ran"
+    "Measure `m` of pairs of runs, and which pairs did not reach it: there, at most the reading after epochs of both"
     alive = _alive(x) & _alive(y)        # a run that diverged has no end values, whatever it measured on the way
     u, v = (np.where(alive, _values(g, m), np.nan) for g in (x, y))
     both = np.minimum(x.epochs, y.epochs).to_numpy()
@@ -294,7 +295,7 @@ def sentence(
     base, *others = losses
     found = [_contrast_clause(g, a, base) for a in others] or [_alone_clause(g, base)]
     n = min(n for _, n in found)
-    many = f' over {n} seeds (95 % intervals over seeds alone)'
+    many = f' over {n} seeds (95 % intervals over {_spread_over(g)})'
     over = {0: '', 1: ' on one seed, which has no interval'}.get(n, many)
     judged = verdicts(frame) if judged is None else judged
     judged = judged[judged.dataset == dataset]

@@ -343,9 +343,11 @@ def summarise(
             values = np.where(alive, _values(g, m), np.nan)
             i, over = mean_interval(values, halves=parts), math.nan
             absent = measure_of(m).absent if m in g and a not in BASELINES else ''
-            lost = int(np.isnan(values[alive]).sum()) if absent else 0
+            late = np.isnan(values) & alive & (g.epochs > 0).to_numpy() if absent else np.zeros(len(g), bool)
+            lost = int(late.sum())
+            if absent: i = i._replace(missing=lost)
             if lost: i = Interval(math.nan, math.nan, i.n, lost)
-            if lost and absent == 'late': over = int(g.epochs.max())
+            if lost and absent == 'late': over = int(g.epochs[late].min())    # what holds for each of them
             rows.append(dict(dataset=d, arm=a, measure=m, **i._asdict(), over=over))
     return pd.DataFrame(rows)
 
@@ -543,6 +545,15 @@ def _outcome_clauses(g):
             n = (o == word).sum()
             if n:
                 yield f'{n} of {len(o)} {arm_label(a)} runs {word}{note}'
+        untrained = 0 if a in BASELINES or 'epochs' not in g else (g[g.arm == a].epochs == 0).sum()
+        if untrained:
+            yield (f'{untrained} of {len(o)} {arm_label(a)} runs stop at the untrained network, which has no values '
+                   'of training')
+
+def _spread_over(frame):
+    "What intervals are over, in words"
+    in_turn = any(_parts(g) is not None for _, g in _by_dataset(frame))
+    return 'seeds and what is held out in turn' if in_turn else 'seeds alone'
 
 def table_notes(
     frame:pd.DataFrame, # From runs_frame
@@ -554,7 +565,7 @@ def table_notes(
     kinds = {r['kind'] for r in rows}
     first = _join(dict.fromkeys(arm_label(arm_order(g.arm)[0]) for _, g in _by_dataset(frame)))
     if any('±' in t for t in text):
-        notes.append('± is half of the 95 % interval of the mean over seeds alone (Student t).')
+        notes.append(f'± is half of the 95 % interval of the mean over {_spread_over(frame)} (Student t).')
     if 'pair' in kinds:
         notes.append(f"Paired with {first}, seed by seed: × is a ratio (geometric mean), + or − a difference"
                      + (', with its 95 % interval below.' if 'interval' in kinds else '.'))
