@@ -35,6 +35,8 @@ from .losses import arguments_text, margin_name
 from .report import SHARES_CAPTION, Finding, embed_figure, panel
 from .claims import Compared, verdicts
 from .measures import BASELINES, arm_label, backbone_of, data_label, deciding, runs_frame
+from .measures import _join, _parts
+from .stats import mean_interval
 from .learner import Display
 from .tuning import Tuned, all_tuned, measure_named, setting_text, tried_settings
 from .tuning import tune_arms, tuning_runs, tuning_text, write_tuning
@@ -164,13 +166,13 @@ def _over_classes(runs, measure):
 
 # %% ../nbs/15c_choose.ipynb #716cf3c1
 def _facts(runs, arms):
-    "Arm → name → mean over seeds, of the further measures that runs have"
+    "Arm → name → mean over seeds as in the table, of the further measures that runs have"
     frame = runs_frame(runs)
     known = [k for k in (*FACTS, *VERIFY) if k in frame]
     facts = {}
     for a in arms:
         own = frame[frame.arm == a]
-        facts[a] = {k: own[k].mean() for k in known}
+        facts[a] = {k: mean_interval(own[k], halves=_parts(own)).mean for k in known}
     return facts
 
 def _baseline(tuned, dataset):
@@ -295,6 +297,7 @@ def _lead(d):
     since = gap[gap.index > behind[-1]] if len(behind) else gap
     how = 'ahead' if (since > 0).all() else 'ahead or level'
     ahead = f'On validation data {arm_label(a)} is {how}'
+    if (gap == 0).all(): return f'On validation data {arm_label(a)} and {arm_label(b)} are level after every epoch.'
     if not len(behind): return f'{ahead} after every epoch.'
     stop = d.settings[d.settings.arm == a].epoch.max()
     last = behind[-1]
@@ -314,7 +317,7 @@ def _rising(d):
     rising = [arm_label(a) for a in d.settings.arm.unique() if a in to_the_end]
     if not rising: return ''
     verb = 'rises' if len(rising) == 1 else 'rise'
-    return (f"{' and '.join(rising)} still {verb} at the last epoch ({last}): longer training may change this "
+    return (f"{_join(rising)} still {verb} at the last epoch ({last}): longer training may change this "
             '(--epochs).')
 
 # %% ../nbs/15c_choose.ipynb #d9645758
@@ -426,7 +429,7 @@ def _draw_seeds(ax, d):
     ax.axvspan(-delta, delta, color='.9', lw=0)
     ax.axvline(0, color='.5', lw=.8)
     ax.plot(x, y, 'o', ms=5, mfc='none', mec=arm_styles([a])[a]['color'])
-    if math.isfinite(low): ax.plot([low, high], [.08, .08], color='k', lw=2, solid_capstyle='butt')
+    if math.isfinite(gap.error): ax.plot([low, high], [.08, .08], color='k', lw=2, solid_capstyle='butt')
     ax.plot(100*gap.mean, .08, 'kD', ms=5)
     title = f'{arm_label(a)} minus {arm_label(b)}, each seed'
     ax.set(yticks=[], ylim=(0, 1), xlabel='points', title=title)
@@ -435,7 +438,7 @@ def _draw_seeds(ax, d):
 def _lead_by_epoch(d):
     "How far the first loss is ahead of the second after each epoch on validation data (E): epoch → difference"
     mean = d.curves.groupby(['arm', 'epoch']).score.mean().unstack(0)
-    return mean[d.between.best] - mean[d.between.other]
+    return (mean[d.between.best] - mean[d.between.other]).round(12)     # level is level, whatever was summed first
 
 def _draw_epochs(ax, d):
     "The difference of the two losses after each epoch, and the epochs that were chosen"
@@ -532,7 +535,8 @@ class Comparison(Sequence):
         shown = []
         for d, figure in zip(self.decisions, self.figures):
             lines = '<br>'.join(map(escape, str(d).splitlines()))
-            shown.append(f'<p>{lines}</p><img alt="" src="{embed_figure(figure)}">')
+            alt = escape(' '.join(_captions(d)))
+            shown.append(f'<p>{lines}</p><img alt="{alt}" src="{embed_figure(figure)}">')
         path = escape(str(self.report))
         return ''.join(shown) + f'<p>Report: <a href="{path}">{path}</a></p>'
 

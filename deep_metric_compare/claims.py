@@ -20,7 +20,8 @@ from .measures import _alive, _backbone, _by_dataset, _contrast, _estimate, _est
 from .measures import _spread_over
 from .measures import _parts
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs, _values
-from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, sign_flip_test, sign_tests
+from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, mean_interval, sign_flip_test
+from .stats import sign_tests
 
 # %% ../nbs/12c_claims.ipynb #8a4c83b0
 Claim = namedtuple('Claim', 'id text opposite alike measures sign delta epochs')
@@ -187,7 +188,10 @@ def _end_means(g, measures):
     "A row per arm: means over the runs that did not diverge; NaN where one of these has no value"
     alive = g[_alive(g)]
     arms = arm_order(g.arm)
-    return pd.DataFrame([alive[alive.arm == a][measures].mean(skipna=False) for a in arms], arms)
+    def mean(own, m):
+        i = mean_interval(own[m], halves=_parts(own))
+        return math.nan if i.missing else i.mean
+    return pd.DataFrame([[mean(alive[alive.arm == a], m) for m in measures] for a in arms], arms, measures)
 
 def _not_beaten(g, mean, losses, measures):
     "The baselines that no loss beats, in words, with the measures for which that holds"

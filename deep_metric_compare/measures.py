@@ -22,8 +22,8 @@ from .losses import ARMS, ARM_LABELS, arm_label
 from .stats import Interval, _exp, mean_interval
 
 # %% ../nbs/12a_measures.ipynb #f0869b54
-HELD_OUT, TRAINING = 'On held-out points, with clean labels', 'During training'
-RETRIEVAL = 'Classification and retrieval, held-out points, clean labels'
+HELD_OUT, TRAINING = 'On held-out points, with clean labels where known', 'During training'
+RETRIEVAL = 'Classification and retrieval, held-out points, clean labels where known'
 SPEED, GROUPS_OF_POINTS = 'How fast, and for which points', 'Gradient per point, by group of points'
 VERIFY, GEOMETRY, COST = 'Same or different, at one threshold for all classes', 'Further geometry', 'What it cost'
 EPOCHS = 'epochs'
@@ -91,7 +91,7 @@ def deciding()->dict:    # What scores on validation data call it → Measure
 # %% ../nbs/12a_measures.ipynb #79de370d
 _SHARES = ('Embeddings have length 1. Their mean squared length is the sum of three parts: the variance within '
            'classes, (C−1)/(2C) times the mean squared distance between class means, and the squared length of the '
-           'mean of all class means. Shares of that sum, on held-out points with clean labels.')
+           'mean of all class means. Shares of that sum, on held-out points.')
 _m = partial(register_measure, group=HELD_OUT, tables=('main',))
 _m('test/share_within', 'share of variance within classes', 'within', meaning=_SHARES)
 _m('test/share_between', 'share of variance between classes', 'between', meaning=_SHARES)

@@ -90,20 +90,28 @@ def _trained(runs):
     "Those of a loss; all where no loss was trained"
     return _of_losses(runs) or list(runs)
 
+# settings of clusters that are made, which say nothing of other data
+_MADE = 'n_classes samples_per_class samples_per_class_test dim mode_spread overlap_prob outlier_frac'.split()
+
+def _matters(f, runs):
+    "Does a field of RunConfig say something of these runs?"
+    return f.name not in _MADE or any(r.config.dataset == 'toy' or getattr(r.config, f.name) != f.default for r in runs)
+
 def config_rows(
     runs  # Finished runs
 )->list:  # (setting, value) pairs
     "The configuration of the trained runs, setting by setting, and how they weigh pulls against pushes"
     trained = _trained(runs)
     def row(name): return name, _vary(trained, lambda r: getattr(r.config, name))
-    rows = [_margins(trained) if f.name == 'margin' else row(f.name) for f in fields(RunConfig)]
+    names = [f.name for f in fields(RunConfig) if _matters(f, trained)]
+    rows = [_margins(trained) if name == 'margin' else row(name) for name in names]
     return rows + [('pull : push', _vary(trained, lambda r: r.config.weighting))]
 
 # %% ../nbs/14_report.ipynb #cdb61e62
 def _data_rows(about):
     "A description as (what, value) pairs"
     for k, v in about.items():
-        if k in ('name', 'names') or v in (None, '', []): continue
+        if k in ('name', 'names') or v in (None, '', [], 0): continue    # none known is not none
         yield k.replace('_', ' '), f'{v:,}' if isinstance(v, int) else v
 
 def data_rows(
@@ -205,9 +213,10 @@ def _draw_seeds(ax, runs, losses):
     "Paired differences at the end: a ring per seed, mean and interval"
     ax.axvline(0, color='.5', lw=.8)
     base, *others = losses
+    part = {r.config.seed: r.config.part for r in runs}
     for i, (a, gaps) in enumerate(_paired(runs, losses, _end_score).items()):
         x = np.array(list(gaps.values()))
-        m = mean_interval(x)
+        m = mean_interval(x, halves=[part[s] for s in gaps])
         half = None if np.isnan(m.half) else m.half
         y = i + np.linspace(-.3, .1, len(x))
         color = arm_styles(losses)[a]['color']
@@ -238,6 +247,10 @@ def _draw_shares(ax, runs):
 SHARES_CAPTION = ('Shares of the squared length of held-out embeddings: within classes (strong), between classes, '
                   'and in an offset common to all (faint).')
 
+def _differ(runs, losses, value):
+    "Is there a difference of two losses to draw?"
+    return any(np.isfinite(v).any() for gaps in _paired(runs, losses, value).values() for v in gaps.values())
+
 def first_look(
     runs,       # Finished runs on one data set
     text:str    # What was found, in words
@@ -251,8 +264,10 @@ def first_look(
                  'mean, the bar its 95 % interval.')
         epochs = (f'The same in Recall@1 after each epoch, on a fixed sample of at most {runs[0].config.probe_size} '
                   'held-out points: the mean, and single seeds behind it.')
-        drawn = [(panel(lambda ax: _draw_seeds(ax, runs, losses)), seeds)]
-        if any(len(_curve(r)) for r in runs):
+        drawn = []
+        if _differ(runs, losses, _end_score):
+            drawn.append((panel(lambda ax: _draw_seeds(ax, runs, losses)), seeds))
+        if _differ(runs, losses, _curve):
             drawn.append((panel(lambda ax: _draw_epochs(ax, runs, losses)), epochs))
         panels = drawn + panels
     return Finding(runs[0].config.dataset, text, panels)

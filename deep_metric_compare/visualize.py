@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import matplotlib as mpl, matplotlib.patches, matplotlib.patheffects, matplotlib.ticker, matplotlib.pyplot as plt
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from fastcore.basics import groupby, patch
 from .core import UserError, check_choice, write_whole
 from .losses import ARMS
@@ -166,11 +167,14 @@ def plot_history(
             ax.plot(e, f(m).T, color=c['color'], lw=.6, alpha=.35)
             ax.fill_between(e, low, high, color=c['color'], alpha=.16, lw=0)
         label = literal(labels(a)) if labels else None
-        ax.plot(e, mean, label=label, **c)
+        lone = st['marker'] if len(e) == 1 else None       # a line of one epoch is nothing to see
+        ax.plot(e, mean, label=label, marker=lone, **c)
     if log: ax.set_yscale('log')
     else: _from_zero(ax)
     ax.set(xlabel='epoch', ylabel=ylabel or column.replace('_', ' '))
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator('auto', integer=True))
+    seen = {x for l in ax.lines for x in l.get_xdata()}
+    if len(seen) == 1: ax.set_xlim(min(seen) - 1, min(seen) + 1)
     if not ax.lines:
         ax.text(.5, .5, 'not measured', transform=ax.transAxes, ha='center', color='.5')
     if labels and ax.get_legend_handles_labels()[0]:
@@ -279,7 +283,8 @@ def _bar(ax, k, shares, color):
 
 def _mean_at_end(runs, measure):
     values = [r.metrics.get(f'test/{measure}') for r in runs]
-    return mean_interval(values).mean
+    parts = [r.config.part for r in runs]                # as in the table: halves or thirds count alike
+    return mean_interval(values, halves=parts).mean
 
 def mean_shares(
     runs   # Runs of one data set
@@ -334,6 +339,7 @@ def plot_shares(
 
 # %% ../nbs/13_visualize.ipynb #32d8a0fb
 _VARIANCE = 'intra_variance'    # column of `Run.per_class`
+_NAMED = 25                     # most classes that are named on the axis and have an interval
 
 def _class_variances(runs):
     "A row per class, a column per run that did not diverge; None where all did"
@@ -356,7 +362,7 @@ def plot_class_variance(
         return ax
     order = next(iter(tab.values())).mean(axis=1).sort_values().index
     styles = arm_styles(arms)
-    many = len(order) > 25
+    many = len(order) > _NAMED
     size = 3 if many else 6
     for k, (a, t) in enumerate(tab.items()):
         color, marker = styles[a]['color'], styles[a]['marker']
@@ -470,10 +476,16 @@ _FRAMES = {True: dict(edgecolor='#00704A', linestyle='-'),
            False: dict(edgecolor='#C8102E', linestyle=(0, (1.6, 1)))}
 
 def _class_name(run, c, most=14):
-    "A class's name, without its middle where it is long; its number where it has none that the font can write"
-    s = str(class_names(run).get(c, c))
-    if any(ord(k) >= 0x530 for k in s): s = f'class {c}'
-    return literal(clip(s, most))
+    "A class's name, without its middle where it is long; its number where the font has none or others look alike"
+    names = class_names(run)
+    s = clip(names.get(c, c), most)
+    alike = [clip(n, most) for n in names.values()].count(s) > 1
+    if alike or any(ord(k) >= 0x530 for k in s if k != '…'): s = f'class {c}'
+    return literal(s)
+
+def _fitting(text, size, width):
+    "A font size, at most `size`, at which a text is at most so wide, in points"
+    return size*min(1, width/max(1, TextPath((0, 0), text, size=size).get_extents().width))
 
 def _tile(ax, picture, x, y, right=None):
     "One picture in a square of .9, with a frame if it is right or wrong"
@@ -502,7 +514,8 @@ def _neighbour_rows(ax, run):
     rows = zip(e['queries'].tolist(), e['near'].tolist())
     for r, (q, near) in enumerate(rows):
         _tile(ax, pics[q], 0, r)
-        write(-.12, r + .45, _class_name(run, y[q]), fontsize=7, ha='right', va='center')
+        name = _class_name(run, y[q])
+        write(-.12, r + .45, name, fontsize=_fitting(name, 7, 56), ha='right', va='center')
         for k, i in enumerate(near):
             _tile(ax, pics[i], 1.25 + k, r, y[i] == y[q])
     top = len(e['queries']) + .55
@@ -510,11 +523,12 @@ def _neighbour_rows(ax, run):
     for k, pair in enumerate(e['hard'].tolist()):
         for x, i in zip((2.1*k, 2.1*k + .98), pair):
             _tile(ax, pics[i], x, top)
-            write(x + .45, top + 1.02, _class_name(run, y[i], 10), fontsize=5.5, ha='center', va='top')
+            name = _class_name(run, y[i], 10)
+            write(x + .45, top + 1.02, name, fontsize=_fitting(name, 5.5, 32), ha='center', va='top')
     last = top + 1.95
     spread = e['spread'].tolist()
     name = _class_name(run, y[spread[0]])
-    write(0, last - .08, f'most spread out: {name}, from its mean outwards')
+    write(0, last - .08, f'most spread out: {name}')
     for k, i in enumerate(spread):
         _tile(ax, pics[i], 1.05*k, last)
     ax.set(xlim=(-1.75, 6.25), ylim=(last + 1, -.5))
@@ -635,7 +649,14 @@ def _several(runs): return max(map(len, _trained(runs).values())) > 1
 def _lines(runs):
     "What the lines of a chart are"
     if not _several(runs): return ' One seed.'
-    return f' Lines: means over {_seeds(runs)}; bands: 95 % intervals; thin lines: single seeds.'
+    lasting = ', of those that train so long' if _uneven(runs) else ''
+    return f' Lines: means over {_seeds(runs)}{lasting}; bands: 95 % intervals; thin lines: single seeds.'
+
+def _uneven(runs):
+    "Do the runs of a loss end at different epochs?"
+    return any(len({r.config.trained for r in rs}) > 1 for rs in _trained(runs).values())
+
+def _many(runs): return len({c for r in _of_losses(runs) for c in r.per_class.get('label', ()) if c >= 0}) > _NAMED
 
 def _measured(run, column): return column in run.history and run.history[column].notna().any()
 
@@ -704,15 +725,16 @@ register_figure(
 register_figure(
     'shares', plot_shares, _has('share_within'),
     lambda rs: 'Shares of variance within classes, between classes and in the offset of the common mean on '
-               'held-out points with clean labels: over the epochs (a fixed sample of at most '
-               f'{rs[0].config.probe_size}) and at the end (all), means over {_seeds(rs)}.',
+               'held-out points: over the epochs (a fixed sample of at most '
+               f'{rs[0].config.probe_size}{", and those runs that train so long" if _uneven(rs) else ""}) and at '
+               f'the end (all), means over {_seeds(rs)}.',
     lambda rs: 'Stacked areas over the epochs and stacked bars at the end. The share within classes '
                f"{_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}.")
 register_figure(
     'class-variance', plot_class_variance, lambda rs: any(_VARIANCE in r.per_class for r in _of_losses(rs)),
     lambda rs: 'Variance within each class on held-out points at the end of training'
-               + (f': means over {_seeds(rs)} with 95 % intervals, single seeds small.' if _several(rs)
-                  else ', one seed.'),
+               + (f': means over {_seeds(rs)}{"" if _many(rs) else " with 95 % intervals"}, single seeds faint.'
+                  if _several(rs) else ', one seed.'),
     lambda rs: f'One point per class and loss. The mean over classes is {_class_means(rs)}.', 'classes')
 register_figure(
     'tsne', plot_tsne, lambda rs: any('test' in r.embeddings for r in _of_losses(rs)),
