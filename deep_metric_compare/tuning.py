@@ -300,7 +300,7 @@ def tuning_text(
         picked = g[g.chosen].assign(last=last[d])
         chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in picked.iterrows()]
         tried = g.groupby('arm', sort=False).size()
-        each = f'{tried.iloc[0]} setting{"s"*(tried.iloc[0] > 1)} each'
+        each = f'{tried.iloc[0]} setting{"" if tried.iloc[0] == 1 else "s"} each'
         if tried.nunique() > 1: each = ', '.join(f'{arm_label(a)} {n}' for a, n in tried.items()) + ' settings'
         seeds = int(g['count'].max())
         measure = deciding()[first.measure].name
