@@ -815,6 +815,7 @@ def choose_loss(
     say = say or noop
     decide = measure_named(decide) if decide else ''
     check_range(delta, 'delta', 0, 1, open_low=True)
+    seeds = int(check_range(seeds, 'seeds', 1, 10_000, whole=True))
     if minutes is not None: check_range(minutes, 'minutes', 0, 10**5, open_low=True)
     with closing(Display(show)) as display:
         say = display.beside(say)

@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 import torch
 from fastcore.basics import groupby, noop
@@ -117,6 +118,13 @@ def _listed(what, given):
     if len(set(names)) == len(names): return names
     raise UserError(f"{what} were {', '.join(map(str, names))}, expected each of them once")
 
+def _seeds(given):
+    "Seeds as a list of whole numbers, in whatever form they or their number were given"
+    if isinstance(given, Real): given = range(int(check_range(given, 'seeds', 1, 10_000, whole=True)))
+    try: given = [s.item() if hasattr(s, 'item') else s for s in given]
+    except TypeError: raise UserError(f'seeds was {given!r}, expected how many, or a list of them') from None
+    return [int(check_range(s, 'each of the seeds', whole=True)) for s in given]
+
 def _check_balance(losses, reduction):
     "Refuse to balance what is balanced, or has no averages"
     if not any(arm_of(l).loss == 'contrastive' for l in losses):
@@ -139,8 +147,7 @@ def check_settings(
         raise UserError(f"distance was '{fields['distance']}', expected it in the name of a loss, such as "
                         "contrastive-sq")
     for k in fields: check_choice(k, SETTINGS, 'setting')
-    if isinstance(seeds, (int, float)): seeds = range(check_range(seeds, 'seeds', 1, 10_000, whole=True))
-    datasets, losses, seeds = _listed('datasets', datasets), _listed('losses', losses), _listed('seeds', seeds)
+    datasets, losses, seeds = _listed('datasets', datasets), _listed('losses', losses), _listed('seeds', _seeds(seeds))
     for what, names in dict(losses=losses, seeds=seeds).items():
         if not names: raise UserError(f'no {what} were given, expected at least one')
     in_memory = [d for d in datasets if not dataset_of(d).megabytes]
@@ -374,9 +381,9 @@ def _differs(then, now):
 def _check_content(done, where):
     "Refuse finished runs on other data, or with another loss, than their name stands for now"
     for c in sorted(done, key=lambda c: c.seed):                       # data are shared by runs of a seed
-        now, code = content_of(c, where), loss_code(c)
+        then, code = done[c].pairing.get('content'), loss_code(c)
         what = ''
-        if done[c].pairing.get('content', now) != now: what = f"on other data than '{c.dataset}'"
+        if then and content_of(c, where) != then: what = f"on other data than '{c.dataset}'"
         if _differs(done[c].environment.get('loss_code'), code): what = f"with another loss than '{c.loss}'"
         if not what: continue
         raise UserError(f'{done[c].path} holds a run {what} now stands for: repeat it with --fresh (fresh=True), name '
@@ -445,7 +452,7 @@ def run_all(
     costs = work(todo, where)
     with _shown(configs, costs, where) as d:
         say = store.say = d.say if show else where.notify
-        where = replace(where, notify=say)
+        where = replace(where, notify=say, display=d)
         if todo: d.stage('preparing', f'{len(todo)} run{"s"*(len(todo) > 1)}')
         groups = _to_make(configs, todo, stack, where)
         made = _spread(groups, costs, out, fresh, where) if many and _worth(groups, costs, where) else None
@@ -558,6 +565,16 @@ def check_jobs(
                                                     "dask:tcp://HOST:PORT") from None
 
 # %% ../nbs/15_experiments.ipynb #7a5d2e15
+_caller = [None]    # The display of the call that the processes work for
+
+def _begin_anew(where):
+    "End processes that an earlier call began: they have its folder, its variables and its code"
+    if where.display is _caller[0]: return
+    from joblib.externals.loky import get_reusable_executor
+    get_reusable_executor().shutdown()
+    if _local_cluster.cache_info().currsize: _local_cluster().restart()
+    _caller[0] = where.display
+
 def _in_processes(groups, out, fresh, where):
     "Make groups of runs in several processes of this machine: yields what _in_worker returns"
     from joblib import Parallel, delayed
@@ -579,6 +596,7 @@ def _spread(groups, costs, out, fresh, where):
     "Make groups of runs elsewhere: yields each as it is done, and the seconds it took"
     # the longest first, so that none is left over
     order = sorted(groups, key=lambda g: -sum(costs[c] for c in g))
+    _begin_anew(where)
     make, notes = _on_cluster if isinstance(where.jobs, str) else _in_processes, set()
     for group, seconds, said in make(order, out, fresh, where):
         for s in said:
