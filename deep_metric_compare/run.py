@@ -10,6 +10,7 @@ __all__ = ['CHECKPOINT_EVERY', 'MEASURED', 'GALLERY', 'NUMBERS', 'NOT_SCORED', '
 
 # %% ../nbs/14b_run.ipynb #7a11c0d2
 import dis, math, os, re, sys, time, warnings
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from inspect import unwrap
@@ -25,7 +26,7 @@ from .data import AUGMENTS, DATASETS, LabelledData, _check_batch, alone_text, da
 from .data import metric_dls, replica_dls, training_sample, validation_split
 from .diagnostics import Diverged, balanced_subset, sample_groups
 from .geometry import class_geometry
-from .published import ImageFiles, decoded
+from .published import ImageFiles, data_folder, decoded
 from .images import data_hash, draws_classes, read_again
 from .learner import Checkpoint, metric_learner, read_checkpoint, resume, scoring_learner
 from .losses import LOSSES, make_loss, margin_name, stack_losses, stackable
@@ -96,33 +97,64 @@ def data_of(
     c = RunConfig(**{k: getattr(config, k) for k in _DATA_FIELDS}, **seeds)
     load = dataset_of(c.dataset).load
     if c.dataset in ('toy', 'digits'): return _little(c, Where(), load)
-    return _large(c, Where(where.data_dir, where.download), load)
+    return _large(c, Where(str(data_folder(where.data_dir)), where.download), load)
 
 # %% ../nbs/14b_run.ipynb #fae89d16
 _contents = WeakKeyDictionary()     # of data that runs share
+
+@lru_cache(maxsize=None)
+def _copy_of(name, folder, load):
+    "Which copy of published data lies in a folder: there are some whose pictures were compressed once more"
+    return data_hash(data_of(RunConfig(dataset=name), Where(str(folder))))
 
 def content_of(
     config:RunConfig,    # Names the data set and its arguments
     where:Where=Where()  # Where published data are
 )->str:                  # None: their name is enough
-    "A fingerprint of data that somebody has registered under a name which does not say what is in them"
+    "A fingerprint of data whose name does not say what is in them: somebody has registered or downloaded them"
     name = config.dataset
     if name not in DATASETS or re.search(':[0-9a-f]{12}$', name): return None     # a finished run needs no data
     load = DATASETS[name].load
-    if str(getattr(load, 'func', load).__module__).startswith('deep_metric_compare.'): return None
+    ours = str(getattr(load, 'func', load).__module__).startswith('deep_metric_compare.')
+    if ours: return _copy_of(name, data_folder(where.data_dir), load) if DATASETS[name].megabytes else None
     data = data_of(config, where)
     if data not in _contents: _contents[data] = data_hash(data)
     return _contents[data]
 
 # %% ../nbs/14b_run.ipynb #2acb6ad1
-def _does(v):
-    "What a function does, by its instructions and defaults, without its words; a plain value; None for others"
-    if isinstance(v, property): return _does(v.fget)
-    if isinstance(v, (tuple, list)): return [*map(_does, v)]
+def _names(code):
+    "Names that a function reads from around it, and names that it sets there; with the functions inside it"
+    names = dict(LOAD_GLOBAL=set(), STORE_GLOBAL=set(), STORE_DEREF=set())
+    for i in dis.get_instructions(code): names.get(i.opname, set()).add(i.argval)
+    read, *written = names.values()
+    written = set().union(*written)
+    for inner in code.co_consts:
+        if not hasattr(inner, 'co_code'): continue
+        more = _names(inner)
+        read, written = read | more[0], written | more[1]
+    return read, written
+
+def _around(f, seen):
+    "What a function reads: plain values and functions of its own file, or of the function in which it stands"
+    read, written = _names(f.__code__)
+    found = {n: f.__globals__[n] for n in read if n in f.__globals__}
+    for n, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
+        with suppress(ValueError): found[n] = cell.cell_contents          # an empty one raises
+    def own(v):
+        made_here = getattr(v, '__module__', None) == f.__module__ and hasattr(v, '__code__')
+        return made_here or isinstance(v, (int, float, str, tuple))
+    # what it sets itself is another with each call
+    return [(n, _does(v, seen)) for n, v in sorted(found.items()) if n not in written and own(v)]
+
+def _does(v, seen=()):
+    "What a function does, by its instructions, defaults and what it reads, without its words; a plain value; else None"
+    if isinstance(v, property): return _does(v.fget, seen)
+    if isinstance(v, (tuple, list)): return [_does(o, seen) for o in v]
     f = unwrap(getattr(v, '__func__', v))
     if hasattr(f, 'co_code'): return [(i.opname, _does(i.argval)) for i in dis.get_instructions(f)]
-    if hasattr(f, '__code__'):
-        return [_does(f.__code__), _does(f.__defaults__), _does(sorted((f.__kwdefaults__ or {}).items()))]
+    if hasattr(f, '__code__') and f.__code__ not in seen:
+        defaults = f.__defaults__, sorted((f.__kwdefaults__ or {}).items())
+        return [_does(f.__code__), *map(_does, defaults), _around(f, (*seen, f.__code__))]
     return f if isinstance(f, (int, float, str)) else None
 
 def _own(c):
@@ -143,7 +175,7 @@ def loss_code(
         for name, v in _own(c).items():
             about = name.startswith('__') and not callable(getattr(v, '__func__', v))         # its place, its words
             if not about and (does := _does(v)) is not None: found.append((name, does))
-    python = '{}.{}'.format(*sys.version_info)          # each has instructions of its own
+    python = '{}.{}+'.format(*sys.version_info)         # each has instructions of its own; +: with what they read
     return f'{python}:{fingerprint(repr(found))[:12]}'
 
 # %% ../nbs/14b_run.ipynb #f50e0f9e
