@@ -39,10 +39,13 @@ _READERS = {'.json': _dict, '.csv': _table, '.safetensors': _tensors}
 class _Files:
     "The files of a record, compared with their list"
     def __init__(self, path):
-        self.path, self.files = Path(path), {}
+        self.path, self.files = Path(path).absolute(), {}
         if not self._older(): self.files = self._list()
         for file in _FILES.values(): self._check(file)
     def _damaged(self, what): return UserError(f'the finished run {self.path} {what}: {_ADVICE}')
+    def _gone(self):
+        return UserError(f'{self.path} is not there, expected the folder of a finished run: open it where it is now, '
+                         'if it was moved')
     def _older(self):
         "Was it written before there were lists of files?"
         return not (self.path/'files.json').exists() and self._read('environment.json').get('format') in (1, 2, 3)
@@ -54,6 +57,7 @@ class _Files:
     def _check(self, file):
         "Is a file there, and as long as it was?"
         p = self.path/file
+        if not self.path.is_dir(): raise self._gone()
         if not p.is_file() or not p.stat().st_size: raise self._damaged(f'lacks {file}')
         if file in self.files and p.stat().st_size != self.files[file][0]:
             raise self._damaged(f'has another {file} than was written')
