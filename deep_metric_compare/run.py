@@ -157,6 +157,7 @@ def _does(v, seen=()):
         return [_does(f.__code__), *map(_does, defaults), _around(f, (*seen, f.__code__))]
     return f if isinstance(f, (int, float, str)) else None
 
+# %% ../nbs/14b_run.ipynb #7607bc29
 def _own(c):
     "What a class has of its own: not what it shares with its base, which is lost on the way to another process"
     if not isinstance(c, type): return dict(call=c)
