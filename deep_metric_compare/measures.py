@@ -696,11 +696,13 @@ def table_runs(
 )->list:                       # Of objects that have what figures read of a run, except weights and embeddings
     "The rows of a table, as runs"
     about = dict(description=dict(backbone=_backbone(frame)))
+    parts = _parts(frame)
+    part = dict.fromkeys(frame.index, 0) if parts is None else dict(zip(frame.index, parts))
     def one(r):
         h = pd.DataFrame(dict(epoch=[0]))
         if history is not None:
             h = history[(history.arm == r.arm) & (history.seed == r.seed)].drop(columns=['arm', 'seed'])
-        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about,
-                               config=SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy),
+        config = SimpleNamespace(dataset=r.dataset, seed=r.seed, strategy=r.strategy, part=part[r.name])
+        return SimpleNamespace(arm=r.arm, outcome=r.outcome, pairing=about, config=config,
                                metrics=r.to_dict(), history=h.reset_index(drop=True))
     return [one(r) for _, r in frame.iterrows()]

@@ -578,7 +578,7 @@ def plot_diagnostics(
         raise UserError('the Learner has no diagnostics to plot; fit it with cbs=OptimizationDiagnostics(), or make it '
                         'with metric_learner')
     h = pd.DataFrame(rows)
-    config = SimpleNamespace(dataset='', seed=0)
+    config = SimpleNamespace(dataset='', seed=0, part=0)
     run = SimpleNamespace(arm=_loss_name(self.loss_func), config=config, history=h, metrics={}, outcome='finished')
     needs = {plot_loss: 'probe_loss', plot_activity: 'participation', plot_steps: 'grad_norm',
              plot_shares: 'share_within'}
