@@ -153,12 +153,12 @@ def check_settings(
     in_memory = [d for d in datasets if not dataset_of(d).megabytes]
     if fields.get('augment'):
         for d in in_memory: _check_moves(d, fields['augment'])
-    if (e := fields.get('epochs', 1)) < 1:
-        raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     common = dict(fields, model=fields.get('model') or 'mlp')
     for d in datasets or [None]:
         margins = _margins_on(d, margin, datasets, losses)
         for l in losses: _checked_loss(RunConfig(**_arm_of(l, margins[l], common)))
+    if (e := fields.get('epochs', 1)) < 1:
+        raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     if fields.get('balance'): _check_balance(losses, fields.get('reduction'))
     _check_taken(losses, loss_arguments(fields.get('loss_args', '')))
     return datasets, losses, seeds

@@ -383,7 +383,7 @@ def tuning_table(
     t = finding.tried.sort_values([*upwards], ascending=[*upwards.values()], kind='stable')
     heads = dict(part='part held out', **TRIED) if t.part.any() else TRIED
     t = t.assign(margin=[_margin_cell(r.arm, r.margin) for r in t.itertuples()])
-    write = dict(arm=arm_label, mean=fmt, min=fmt, max=fmt)
+    write = dict(part=lambda p: str(p + 1), arm=arm_label, mean=fmt, min=fmt, max=fmt)
     def cells(r): return [write.get(k, str)(r[k]) for k in heads]
     rows = [dict(chosen=r.chosen, cells=cells(r)) for _, r in t.iterrows()]
     return dict(text=finding.tuning, heads=list(heads.values()), rows=rows)

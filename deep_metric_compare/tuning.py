@@ -285,6 +285,10 @@ def _chosen_text(r, g):
         notes.append(alike)
     return f"{arm_label(r.arm)} {setting_text(r)} ({'; '.join(notes)})"
 
+def _part_text(dataset, part):
+    which = 'first', 'second', 'third'
+    return f"the {which[part]} {'half of the classes' if draws_classes(dataset) else 'third'}"
+
 def tuning_text(
     tuned:Tuned,    # From tune_arms
     which:str=None  # A data set; None: all
@@ -296,7 +300,7 @@ def tuning_text(
         if which not in (None, d): continue
         first = g.iloc[0]
         name = data_label(d)
-        if tuned.table[tuned.table.dataset == d].part.any(): name += f', part {part} held out'
+        if tuned.table[tuned.table.dataset == d].part.any(): name += f', {_part_text(d, part)} held out'
         picked = g[g.chosen].assign(last=last[d])
         chosen = [_chosen_text(r, g[g.arm == r.arm]) for _, r in picked.iterrows()]
         tried = g.groupby('arm', sort=False).size()
