@@ -17,8 +17,7 @@ from .core import UserError, check_choice
 from .measures import BASELINES, HALVES, arm_label, arm_order, data_label, fmt, measure_of
 from .measures import paired_differences, runs_frame, summarise
 from .measures import _alive, _backbone, _by_dataset, _contrast, _estimate, _estimate_text, _halves
-from .measures import _spread_over
-from .measures import _parts
+from .measures import _parts, _spread_over
 from .measures import _join, _losses, _outcome_clauses, _pair_cells, _pair_text, _pairs, _values
 from .stats import MIN_SEEDS, WORDS, border_tests, judge, holm, mean_interval, sign_flip_test
 from .stats import sign_tests

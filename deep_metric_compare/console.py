@@ -278,8 +278,8 @@ def _jobs(jobs):
 
 # %% ../nbs/16_console.ipynb #aabeb6c7
 @command
-@with_config('batch_size', 'train_size', 'strategy', 'augment', 'loss_args', margin=None, reduction=None, balance=None, lr=None,
-             unset='tuned, else ', more=PER_LOSS)
+@with_config('batch_size', 'train_size', 'strategy', 'augment', 'loss_args', margin=None, reduction=None, balance=None,
+             lr=None, unset='tuned, else ', more=PER_LOSS)
 def dmc_compare(
     asked=DataOptions(),                         # What to compare on
     effort=EffortOptions(),                      # Which losses, how much to spend, what decides

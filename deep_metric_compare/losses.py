@@ -565,6 +565,7 @@ def stackable(
     declared = isinstance(loss, PairLoss) and vars(own).get('stackable', own.says.stackable)
     if not declared: return False
     return loss.schedule.start != 'soft' and loss.strategy != 'distance-weighted' and loss.reduction != 'none'
+
 def stack_losses(
     losses  # Losses that differ in margin only
 )->PairLoss:
