@@ -1,6 +1,8 @@
 # Two commands are enough: `make demo` to see it work, `make test` to check it. Both make .venv when it is not ready.
 PYTHON ?= python3
 BIN := .venv/bin
+NEEDED = Python >= 3.11 is needed and $(PYTHON)
+OTHER = name another, as in make PYTHON=python3.12 $(MAKECMDGOALS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test bench sync docs
@@ -20,14 +22,15 @@ sync: .venv/.ready  ## After editing notebooks: clean them, export the modules, 
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export && $(BIN)/python .ci/readme.py
 
 docs: .venv/.ready  ## Build the site into _docs (needs Quarto)
-	@command -v quarto >/dev/null || { echo "make docs needs Quarto, which is not installed here; every other command works without it" >&2; exit 1; }
+	@command -v quarto >/dev/null || { echo "make docs needs Quarto, which is not installed here;" \
+		"every other command works without it" >&2; exit 1; }
 	@touch README.md && $(BIN)/nbdev_docs
 
-# A set-up that was cut short is made again over itself. A package whose record is missing was cut in half, though pip takes
-# it for installed: its metadata goes first, so that it is installed anew.
+# A set-up that was cut short is made again over itself. A package whose record is missing was cut in half, though pip
+# takes it for installed: its metadata goes first, so that it is installed anew.
 .venv/.ready: settings.ini setup.py
-	@command -v $(PYTHON) >/dev/null || { echo "Python >= 3.11 is needed and $(PYTHON) was not found: name one, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python >= 3.11 is needed and $(PYTHON) is %d.%d: name a newer one, as in make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version_info[:2])'
+	@command -v $(PYTHON) >/dev/null || { echo "$(NEEDED) was not found: $(OTHER)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(NEEDED) is %d.%d: $(OTHER)" % sys.version_info[:2])'
 	@echo "Setting up .venv (some minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@find .venv/lib -maxdepth 3 -name '*.dist-info' ! -exec test -e '{}/RECORD' \; -exec rm -r '{}' +

@@ -89,7 +89,8 @@ def answers_in_time(b, what):
               f'with what the losses say {answered[49]:.0f} and {answered[94]:.0f} ms')
         if answered[94] <= LIMIT: return
         time.sleep(5)
-    slow = f'95 of 100 drags took up to {seen[94]:.0f} ms, {answered[94]:.0f} ms with what the losses say; the aim is {LIMIT}'
+    slow = (f'95 of 100 drags took up to {seen[94]:.0f} ms, {answered[94]:.0f} ms with what the losses say; '
+            f'the aim is {LIMIT}')
     if seen[94] > LIMIT or answered[94] > BUSY*LIMIT: raise AssertionError(slow)
     print(f'SLOW: {slow}')
 

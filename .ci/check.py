@@ -1,7 +1,9 @@
-"""Run every notebook's tests and the project's checks: `python .ci/check.py [NAME ...]`, a name being a notebook's path or a check's.
+"""Run every notebook's tests and the project's checks: `python .ci/check.py [NAME ...]`, a name being a notebook's path
+or a check's.
 
-Prints a line `PASS name` or `FAIL name` for each, what went wrong above it, and the counts last. A check is a function that
-yields (or returns) its complaints, one sentence each; none means it passed. Each notebook and each heavy check runs in processes of its own."""
+Prints a line `PASS name` or `FAIL name` for each, what went wrong above it, and the counts last. A check is a function
+that yields (or returns) its complaints, one sentence each; none means it passed. Each notebook and each heavy check
+runs in processes of its own."""
 import ast, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from configparser import ConfigParser
@@ -16,17 +18,22 @@ LIGHT = 'distances sampling kernels losses synthetic metrics geometry'.split()
 HEAVY = 'fastai transformers pandas scipy sklearn matplotlib'.split()
 CHECKS = []
 
-def check(f): CHECKS.append(f); return f
+def check(f):
+    CHECKS.append(f)
+    return f
 
 class Failed(Exception): "A command a check relies on failed; its output is the message."
 
 def sh(*cmd, cwd=ROOT):
     "Output of a command, which must succeed"
-    r = subprocess.run([str(c) for c in cmd], cwd=cwd, env=ENV, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    r = subprocess.run([str(c) for c in cmd], cwd=cwd, env=ENV, text=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if r.returncode: raise Failed(r.stdout)
     return r.stdout
 
 def py(code, *args, cwd=ROOT): return sh(sys.executable, '-c', code, *args, cwd=cwd)
+
+def read(path): return Path(path).read_text(encoding='utf-8')
 
 # ---- What is there ----
 @cache
@@ -40,15 +47,16 @@ def notebooks(): return sorted(NBS.glob('[0-9i]*.ipynb'))
 
 @cache
 def cells(nb):
-    "The cells of a notebook, with `src`, Quarto's options `opts`, nbdev's `directives`, and whether a reader of the page sees them"
-    res = json.loads(nb.read_text(encoding='utf-8'))['cells']
+    "The cells of a notebook, with `src`, Quarto's options `opts`, nbdev's `directives`, and whether a reader sees them"
+    res = json.loads(read(nb))['cells']
     for i, c in enumerate(res):
         c['src'] = ''.join(c['source'])
         c['where'] = f'{nb.name}, cell {i}'
         lines = re.findall(r'^#\|\s*(.+)$', c['src'], flags=re.M) if c['cell_type'] == 'code' else []
         c['opts'] = dict(re.match(r'([\w-]+)\s*:\s*(.*)', l).groups() for l in lines if re.match(r'[\w-]+\s*:', l))
         c['directives'] = {l.split()[0] for l in lines if ':' not in l}
-        c['shown'] = not c['directives'] & {'hide', 'export', 'exporti', 'default_exp'} and c['opts'].get('include') != 'false'
+        hidden = c['directives'] & {'hide', 'export', 'exporti', 'default_exp'}
+        c['shown'] = not hidden and c['opts'].get('include') != 'false'
     return res
 
 def code_cells(): return [c for nb in notebooks() for c in cells(nb) if c['cell_type'] == 'code']
@@ -69,6 +77,11 @@ def module_of(nb):
     m = re.search(r'^#\|\s*default_exp\s+(\S+)', '\n'.join(c['src'] for c in cells(nb)), flags=re.M)
     return m and m[1]
 
+def exported(f):
+    "The public names of a module"
+    found = re.search(r'^__all__ = (\[.*?\])', read(f), flags=re.M | re.S)
+    return set(ast.literal_eval(found[1])) if found else set()
+
 def number(nb): return re.match(r'\d*[a-z]*(?=_)|', nb.name)[0] or 'z'   # index reads everything
 
 def copy_tree(to):
@@ -87,30 +100,40 @@ def notebooks_and_modules_agree():
         sh(BIN/'nbdev_export', cwd=tmp)
         for new in sorted([*Path(tmp, 'nbs').glob('*.ipynb'), *Path(tmp, LIB.name).rglob('*.py')]):
             name = new.relative_to(tmp)
-            if not (ROOT/name).exists() or not filecmp.cmp(ROOT/name, new, shallow=False): yield f'{name} changes when cleaned and exported: run make sync'
+            same = (ROOT/name).exists() and filecmp.cmp(ROOT/name, new, shallow=False)
+            if not same: yield f'{name} changes when cleaned and exported: run make sync'
         made = {module_of(nb) for nb in notebooks()} | {'__init__', '_modidx'}
         for f in files():
-            if f.parent == LIB and f.suffix == '.py' and f.stem not in made: yield f'{f.relative_to(ROOT)} comes from no notebook'
+            ours = f.parent == LIB and f.suffix == '.py'
+            if ours and f.stem not in made: yield f'{f.relative_to(ROOT)} comes from no notebook'
 
 @check
 def readme_is_the_index(): sh(sys.executable, ROOT/'.ci/readme.py', '--check')
+
+PROCESS = """from nbdev.quarto import refresh_quarto_yml
+from nbdev.serve import proc_nbs
+refresh_quarto_yml()
+proc_nbs(n_workers=0)"""
 
 @check
 def pages_can_be_processed():
     with tempfile.TemporaryDirectory() as tmp:
         copy_tree(tmp)
-        out = py('from nbdev.quarto import refresh_quarto_yml; from nbdev.serve import proc_nbs; refresh_quarto_yml(); proc_nbs(n_workers=0)', cwd=tmp)
+        out = py(PROCESS, cwd=tmp)
         if 'imports and other code' in out: yield out
-        if not filecmp.cmp(NBS/'nbdev.yml', Path(tmp, 'nbs/nbdev.yml'), shallow=False): yield 'nbs/nbdev.yml is not what settings.ini says'
+        same = filecmp.cmp(NBS/'nbdev.yml', Path(tmp, 'nbs/nbdev.yml'), shallow=False)
+        if not same: yield 'nbs/nbdev.yml is not what settings.ini says'
 
 @check
 def sidebar_lists_the_pages():
-    site = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))
-    listed = [p for e in site['website']['sidebar']['contents'] for p in (e['contents'] if isinstance(e, dict) else [e])]
+    entries = yaml.safe_load(read(ROOT/'_quarto.yml'))['website']['sidebar']['contents']
+    listed = [p for e in entries for p in (e['contents'] if isinstance(e, dict) else [e])]
     there = [nb.name for nb in notebooks()]
     yield from (f'_quarto.yml lists {p}, which is not there' for p in listed if p not in there)
     yield from (f'_quarto.yml does not list {p}' for p in there if p not in listed)
-    if os.path.islink(NBS/'_quarto.yml') < 1 or os.readlink(NBS/'_quarto.yml') != '../_quarto.yml': yield 'nbs/_quarto.yml is not a link to ../_quarto.yml'
+    link = NBS/'_quarto.yml'
+    linked = link.is_symlink() and os.readlink(link) == '../_quarto.yml'
+    if not linked: yield f'nbs/{link.name} is not a link to ../{link.name}'
 
 # ---- Pages ----
 @check
@@ -122,17 +145,19 @@ def cell_options_are_yaml():
 
 @check
 def references_resolve():
-    keys = re.findall(r'^@\w+\{([^,\s]+),', (NBS/'references.bib').read_text(encoding='utf-8'), flags=re.M)
+    keys = re.findall(r'^@\w+\{([^,\s]+),', read(NBS/'references.bib'), flags=re.M)
     yield from (f'references.bib has {k} twice' for k in sorted(set(keys)) if keys.count(k) > 1)
     for nb in notebooks():
         text = prose(nb)
         labels = re.findall(r'\{#((?:fig|eq|tbl|sec|lst)-[\w-]+)', text)
         labels += [c['opts']['label'] for c in cells(nb) if c['shown'] and 'label' in c['opts']]
         yield from (f'{nb.name} has the label {l} twice' for l in sorted(set(labels)) if labels.count(l) > 1)
-        docs = ''.join(c['src'] for c in cells(nb) if 'export' in c['directives'])     # docstrings are shown on the page
-        for ref in re.findall(r'(?<![\w@\\])@([A-Za-z][\w:-]*\w)', text) + re.findall(r'@((?:fig|eq|tbl)-[\w-]+)', docs):
-            known = labels if re.match('(fig|eq|tbl|sec|lst)-', ref) else keys
-            if ref not in known: yield f'{nb.name}: @{ref} is defined nowhere {"on this page" if known is labels else "in references.bib"}'
+        docs = ''.join(c['src'] for c in cells(nb) if 'export' in c['directives'])    # docstrings are on the page
+        refs = re.findall(r'(?<![\w@\\])@([A-Za-z][\w:-]*\w)', text) + re.findall(r'@((?:fig|eq|tbl)-[\w-]+)', docs)
+        for ref in refs:
+            of_page = re.match('(fig|eq|tbl|sec|lst)-', ref)
+            known, place = (labels, 'on this page') if of_page else (keys, 'in references.bib')
+            if ref not in known: yield f'{nb.name}: @{ref} is defined nowhere {place}'
 
 @check
 def figures_say_what_they_show():
@@ -143,17 +168,21 @@ def figures_say_what_they_show():
             missing = [k for k in ('label', 'fig-cap', 'fig-alt') if not c['opts'].get(k)]
             if missing: yield f"{c['where']}: a figure without {', '.join(missing)}"
             elif not label.startswith('fig-'): yield f"{c['where']}: the label {label} should begin with fig-"
-        if label.startswith('fig-') and not picture: yield f"{c['where']}: {label} has no stored picture; run the notebook and store its outputs"
+        if label.startswith('fig-') and not picture:
+            yield f"{c['where']}: {label} has no stored picture; run the notebook and store its outputs"
 
 @check
 def stored_outputs_are_presentable():
-    bad = re.compile(r'\w*Warning:|site-packages|Traceback \(most recent|(?<![\w./:~-])/(?:root|home|Users|work|tmp|opt|usr|var)/\S*')
+    local = r'(?<![\w./:~-])/(?:root|home|Users|work|tmp|opt|usr|var)/\S*'
+    bad = re.compile(r'\w*Warning:|site-packages|Traceback \(most recent|' + local)
     for c in code_cells():
         if any(o['output_type'] == 'error' for o in c['outputs']): yield f"{c['where']}: a stored error"
-        data = [v for o in c['outputs'] for k, v in [('text', o.get('text', '')), *o.get('data', {}).items()] if k.startswith('text')]
-        for m in set(bad.findall('\n'.join(''.join(v) for v in data))): yield f"{c['where']}: an output with {m!r}"
+        outputs = [dict(o.get('data', {}), text=o.get('text', '')) for o in c['outputs']]
+        texts = [''.join(v) for o in outputs for k, v in o.items() if k.startswith('text')]
+        for m in set(bad.findall('\n'.join(texts))): yield f"{c['where']}: an output with {m!r}"
 
-COLUMN, CHAR, PAD = 678, 8.1, 12     # the text column of a page in pixels; a character of a table, and the padding of a cell, as the style sheet sets them
+# In pixels, as the style sheet sets them: the text column of a page, a character of a table, the padding of a cell
+COLUMN, CHAR, PAD = 678, 8.1, 12
 
 def table_width(md):
     "Pixels that a Markdown table takes at the least, once its cells have broken their text at blanks and hyphens"
@@ -165,8 +194,8 @@ def table_width(md):
 
 @check
 def pages_fit_their_column():
-    "Tables and figures no wider than the text, outputs no longer than a screen, and nothing that makes a page load scripts"
-    shrinks = re.search(r'main img \{[^}]*max-width: 100%; height: auto', (NBS/'styles.css').read_text(encoding='utf-8'))
+    "Tables and figures no wider than the text, outputs no longer than a screen, nothing that makes a page load scripts"
+    shrinks = re.search(r'main img \{[^}]*max-width: 100%; height: auto', read(NBS/'styles.css'))
     for c in code_cells():
         if not c['shown'] or c['opts'].get('output') == 'false': continue
         for o in c['outputs']:
@@ -174,15 +203,18 @@ def pages_fit_their_column():
             text = lambda k: ''.join(data.get(k, ''))
             wide = max(map(table_width, re.split(r'\n\s*\n', text('text/markdown'))), default=0)
             if wide > COLUMN: yield f"{c['where']}: a table of {wide:.0f} pixels, beyond the {COLUMN} of the column"
-            if {'text/html', 'application/javascript'} & set(data): yield f"{c['where']}: an output in HTML, for which a page loads scripts from elsewhere"
-            if len(data) == 1 and text('text/plain').count('\n') > 60: yield f"{c['where']}: an output of {text('text/plain').count(chr(10))} lines"
-            size = (o.get('metadata') or {}).get('image/png', {})
-            if size.get('width', 0) > COLUMN and not shrinks: yield f"{c['where']}: a figure of {size['width']} pixels, and styles.css does not let it shrink"
+            if {'text/html', 'application/javascript'} & set(data):
+                yield f"{c['where']}: an output in HTML, for which a page loads scripts from elsewhere"
+            long = text('text/plain').count('\n')
+            if len(data) == 1 and long > 60: yield f"{c['where']}: an output of {long} lines"
+            size = (o.get('metadata') or {}).get('image/png', {}).get('width', 0)
+            if size > COLUMN and not shrinks:
+                yield f"{c['where']}: a figure of {size} pixels, and styles.css does not let it shrink"
 
 @check
 def signatures_read_as_text():
     "What stands in a signature or a docstring is shown as it is: no links to the package's own names, no HTML"
-    ours = {n for f in LIB.glob('[a-z]*.py') for n in ast.literal_eval((re.search(r'^__all__ = (\[.*?\])', f.read_text(encoding='utf-8'), re.M | re.S) or '__')[1] if f.stem[0] != '_' else '[]')}
+    ours = set().union(*map(exported, LIB.glob('[a-z]*.py')))
     for c in code_cells():
         if 'export' not in c['directives']: continue
         lines = c['src'].splitlines()
@@ -210,36 +242,39 @@ def imports_follow_the_numbers():
 def names_differ_from_fastai():
     theirs = set(py('from fastai.basics import *\nfrom fastai.callback.all import *\nprint(*dir())').split())
     for f in sorted(LIB.glob('[a-z]*.py')):
-        found = re.search(r'^__all__ = (\[.*?\])', f.read_text(encoding='utf-8'), flags=re.M | re.S)
-        both = theirs & set(ast.literal_eval(found[1])) if found else ()
+        both = theirs & exported(f)
         if both: yield f'{f.name} exports {sorted(both)}, which fastai exports too'
+
+IMPORTS = """import importlib, sys
+for module, unwanted in [('console', ['torch']), *((m, sys.argv[2:]) for m in sys.argv[1].split())]:
+    importlib.import_module(f'deep_metric_compare.{module}')
+    if extra := set(unwanted) & set(sys.modules): sys.exit(print(f'importing {module} imports {sorted(extra)}'))"""
 
 @check
 def imports_are_light():
     "The console before torch, so that --help is quick; the losses and what they need without anything but torch"
-    out = py("""import importlib, sys
-for module, unwanted in [('console', ['torch']), *((m, sys.argv[2:]) for m in sys.argv[1].split())]:
-    importlib.import_module(f'deep_metric_compare.{module}')
-    if extra := set(unwanted) & set(sys.modules): sys.exit(print(f'importing {module} imports {sorted(extra)}'))""", ' '.join(LIGHT), *HEAVY)
-    return out.splitlines()
+    return py(IMPORTS, ' '.join(LIGHT), *HEAVY).splitlines()
 
 # ---- The project's files ----
 @check
 def versions_and_commands_agree():
     version = settings()['version']
     for f, pattern in [(LIB/'__init__.py', r'__version__ = "(.*)"'), (ROOT/'CITATION.cff', r'^version: (.*)$')]:
-        if re.findall(pattern, f.read_text(encoding='utf-8'), flags=re.M) != [version]: yield f'{f.name} has another version than settings.ini ({version})'
+        found = re.findall(pattern, read(f), flags=re.M)
+        if found != [version]: yield f'{f.name} has another version than settings.ini ({version})'
     for command in settings()['console_scripts'].split():
         name, module, function = re.split('[=:]', command)
-        tree = ast.parse((ROOT/(module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
-        if function not in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}: yield f'{name} has no function {function} in {module}'
+        tree = ast.parse(read(ROOT/(module.replace('.', '/') + '.py')))
+        there = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+        if function not in there: yield f'{name} has no function {function} in {module}'
 
 @check
 def files_hold_nothing_local():
-    bad = re.compile(r'pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|(?<![\w.:/~<>+-])/(?:root|home|Users|work|tmp)/\w+')
+    registries = r'pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org'
+    bad = re.compile(registries + r'|(?<![\w.:/~<>+-])/(?:root|home|Users|work|tmp)/\w+')
     for f in files():
         if f.is_symlink() or f == Path(__file__): continue
-        try: text = f.read_text(encoding='utf-8')
+        try: text = read(f)
         except UnicodeDecodeError: continue
         for m in sorted(set(bad.findall(text))): yield f'{f.relative_to(ROOT)} has {m!r}'
 

@@ -1,8 +1,9 @@
 """Fuzz the losses: `python .ci/fuzz_losses.py [--batches 10000] [--first SEED]`.
 
-Each batch is drawn from a seed of its own: size, dimension, classes, tight clusters, duplicates, norms, precision, loss,
-strategy, distance, margin, reduction. Value, active terms and gradient are compared with sums over plain differences in
-float64. Failures are printed with their seed (`--first SEED --batches 1` repeats one), and the exit status is then 1."""
+Each batch is drawn from a seed of its own: size, dimension, classes, tight clusters, duplicates, norms, precision,
+loss, strategy, distance, margin, reduction. Value, active terms and gradient are compared with sums over plain
+differences in float64. Failures are printed with their seed (`--first SEED --batches 1` repeats one), and the exit
+status is then 1."""
 import argparse
 import sys
 import time
@@ -24,7 +25,7 @@ class Draw:
     def labels(self, n, size): return torch.randint(0, n, (size,), generator=self.g)
 
 def draw_batch(draw, strategy):
-    "Points round centres, which classes may share; some points twice; of unit length, or of any length far from the origin"
+    "Points round centres, which classes may share; some twice; of unit length, or of any length far from the origin"
     size = draw.of(draw.whole(1, 12), draw.whole(2, 48), draw.whole(49, 80))
     dim = draw.whole(2, 48)
     if strategy == 'published': size += -size % 6
@@ -85,7 +86,7 @@ def oracle(loss, z, w, y, g, tol):
             on = on & (gap > 0)
             near = near | (gap.abs() < tol)
         if isinstance(loss, TripletLoss): return m - gap, force, none, on, near
-        if near.any(): return None                                              # which pairs are selected is not certain
+        if near.any(): return None                                      # which pairs are selected is not certain
         used = torch.zeros(s.shape, dtype=torch.bool)
         used[a[on], p[on]] = used[a[on], n[on]] = True
         i, j = (used | used.T).triu(1).nonzero(as_tuple=True)
@@ -119,7 +120,7 @@ def wrong(loss, z, y, seed):
     if not sure <= active <= most: yield f'{active} active terms, expected {sure} to {most}'
     k = weights(loss, pos, on)
     want, push = (k*v)[on].sum(), (k*force)[on].sum()
-    doubt = int(near.sum())/max(1, active)                                      # how much the number of active terms may differ
+    doubt = int(near.sum())/max(1, active)                      # how much the number of active terms may differ
     allowed = (1e-3 + doubt)*abs(float(want)) + tol*float(push) + float((k*v.abs())[near].sum())
     if not abs(float(value) - float(want)) <= allowed:
         yield f'value {float(value):.9g}, expected {float(want):.9g}'
@@ -136,7 +137,7 @@ def main():
     p.add_argument('--first', type=int, default=0)
     a = p.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter('ignore')                                             # lengths that do not fit a margin are part of the game
+    warnings.simplefilter('ignore')                             # lengths that do not fit a margin are part of the game
     start, failed = time.perf_counter(), 0
     for seed in range(a.first, a.first + a.batches):
         draw = Draw(seed)

@@ -1,6 +1,8 @@
-"""Retrieval, neighbours, verification and geometry on random sets against float64 loops: `python .ci/fuzz_metrics.py [--sets 1500] [--first 0]`.
+"""Fuzz the measures: `python .ci/fuzz_metrics.py [--sets 1500] [--first SEED]`.
 
-Every set has a seed; a set whose values differ is printed with its seed and what differs, and the exit status is 1. `--first SEED --sets 1` repeats it."""
+Retrieval, neighbours, verification and geometry of random sets are compared with loops in float64. Every set has a
+seed; a set whose values differ is printed with its seed and what differs (`--first SEED --sets 1` repeats one), and the
+exit status is then 1."""
 import argparse, math, sys
 import numpy as np, torch
 from deep_metric_compare.geometry import class_geometry
@@ -85,16 +87,25 @@ def check(seed):
     d, rng, wrong = distances(exact, exact), np.random.default_rng(seed), []
     entries = int(rng.choice([1, 200, 2**20]))
     def compare(what, got, want, eps):
-        wrong.extend(f'{what}: {k} is {got[k]!r}, exact {w!r}' for k, w in want.items() if not np.isclose(got[k], w, rtol=eps, atol=eps, equal_nan=True))
+        for k, w in want.items():
+            same = np.isclose(got[k], w, rtol=eps, atol=eps, equal_nan=True)
+            if not same: wrong.append(f'{what}: {k} is {got[k]!r}, exact {w!r}')
     compare('retrieval', retrieval_metrics(z, labels, entries=entries), slow_retrieval(d, y), 1e-12)
     h = len(y)//2
     k = int(rng.integers(1, min(h, 9) + 1)) if h else 0
-    if h: compare(f'{k} neighbours', knn_predict(z[:h], labels[:h], z[h:], k, entries).tolist(), dict(enumerate(slow_knn(d[h:, :h], y[:h], k))), 0)
+    if h:
+        predicted = knn_predict(z[:h], labels[:h], z[h:], k, entries).tolist()
+        compare(f'{k} neighbours', predicted, dict(enumerate(slow_knn(d[h:, :h], y[:h], k))), 0)
     scaled, ts = torch.from_numpy(exact), {'threshold@5%': math.nan}
     if h: ts = verification_thresholds(scaled[:h], labels[:h], fars=(.05,), entries=entries)
     root = torch.cdist(scaled, scaled, compute_mode='donot_use_mm_for_euclid_dist').numpy()
-    if not math.isnan(ts['threshold@5%']): compare('verification', verification_metrics(scaled, labels, ts, entries), slow_verification(root, y, ts['threshold@5%']), 1e-12)
-    if (y >= 0).any(): compare('geometry', class_geometry(scaled, labels, per_class=False, spectrum=False), slow_geometry(exact, y), 1e-9)
+    t = ts['threshold@5%']
+    if not math.isnan(t):
+        verified = verification_metrics(scaled, labels, ts, entries)
+        compare('verification', verified, slow_verification(root, y, t), 1e-12)
+    if (y >= 0).any():
+        geometry = class_geometry(scaled, labels, per_class=False, spectrum=False)
+        compare('geometry', geometry, slow_geometry(exact, y), 1e-9)
     return [f'seed {seed} ({name}): {w}' for w in wrong]
 
 def main():

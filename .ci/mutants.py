@@ -3,10 +3,11 @@
     python .ci/mutants.py losses kernels metrics geometry            # 50 mutants of each, drawn by a seed
     python .ci/mutants.py losses --n 200 --seed 1
 
-A page is run cell by cell in one process. Before an exported cell it forks for each of that cell's mutants: the child runs the
-mutated cell and the rest of the page, until something fails. So nothing is imported or computed twice. A mutant survives if
-the page ends well. Those known to change nothing that can be observed stand in .ci/mutants_alike.txt, each with its reason, and
-are not run. (mutmut and cosmic-ray were looked at: they run tests of pytest, and a process with its imports for each mutant.)"""
+A page is run cell by cell in one process. Before an exported cell it forks for each of that cell's mutants: the child
+runs the mutated cell and the rest of the page, until something fails. So nothing is imported or computed twice. A
+mutant survives if the page ends well. Those known to change nothing that can be observed stand, each with its reason, in
+.ci/mutants_alike.txt, and are not run. (mutmut and cosmic-ray were looked at: they run tests of pytest, and a process
+with its imports for each mutant.)"""
 import argparse, ast, contextlib, io, json, linecache, os, random, re, resource, signal, sys, tempfile, time, types
 from pathlib import Path
 
@@ -17,11 +18,12 @@ SKIPPED = {'slow', 'gpu', 'data'}                     # directives of cells that
 MEMORY = 8 << 30
 
 # ---- What can go wrong in a line ----
-SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn,
-         ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div,
-         ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr,
-         ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And}
-NAMES = {a + suffix: b + suffix for x, y in (('min', 'max'), ('amin', 'amax'), ('argmin', 'argmax'), ('clamp_min', 'clamp_max'))
+SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+         ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub,
+         ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+         ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And}
+OPPOSITE = ('min', 'max'), ('amin', 'amax'), ('argmin', 'argmax'), ('clamp_min', 'clamp_max')
+NAMES = {a + suffix: b + suffix for x, y in OPPOSITE
          for a, b in ((x, y), (y, x)) for suffix in ('', '_')}
 SYMMETRIC = {'min', 'max', 'minimum', 'maximum'}
 
@@ -29,9 +31,10 @@ def swapped(node):
     "Another operator: of a comparison, a sum, a product, bits, and/or"
     one = node.ops[0] if isinstance(node, ast.Compare) else getattr(node, 'op', None)
     if type(one) not in SWAPS or isinstance(node, ast.AugAssign) or is_text(node): return
-    if isinstance(node, ast.Compare): new = ast.Compare(node.left, [SWAPS[type(one)](), *node.ops[1:]], node.comparators)
-    elif isinstance(node, ast.BoolOp): new = ast.BoolOp(SWAPS[type(one)](), node.values)
-    else: new = ast.BinOp(node.left, SWAPS[type(one)](), node.right)
+    other = SWAPS[type(one)]()
+    if isinstance(node, ast.Compare): new = ast.Compare(node.left, [other, *node.ops[1:]], node.comparators)
+    elif isinstance(node, ast.BoolOp): new = ast.BoolOp(other, node.values)
+    else: new = ast.BinOp(node.left, other, node.right)
     yield f'({ast.unparse(new)})'
 
 def is_text(node):
@@ -59,7 +62,9 @@ def shifted(node):
     if not isinstance(node, ast.Slice): return
     for part in ('lower', 'upper'):
         end = getattr(node, part)
-        if end is not None: yield ast.unparse(ast.Slice(**{**vars(node), part: ast.BinOp(end, ast.Add(), ast.Constant(1))}))
+        if end is None: continue
+        later = ast.BinOp(end, ast.Add(), ast.Constant(1))
+        yield ast.unparse(ast.Slice(**{**vars(node), part: later}))
 
 def dropped(node):
     "A statement that is not there"
@@ -68,7 +73,8 @@ def dropped(node):
 
 def exchanged(node):
     "The first two arguments the other way round"
-    if not isinstance(node, ast.Call) or len(node.args) < 2 or any(isinstance(a, ast.Starred) for a in node.args[:2]): return
+    if not isinstance(node, ast.Call) or len(node.args) < 2: return
+    if any(isinstance(a, ast.Starred) for a in node.args[:2]): return
     a, b, *rest = node.args
     if ast.dump(a) == ast.dump(b) or ast.unparse(node.func).split('.')[-1] in SYMMETRIC: return
     yield ast.unparse(ast.Call(node.func, [b, a, *rest], node.keywords))
@@ -189,7 +195,7 @@ def main():
             verdicts = [m['verdict'] for m in sweep(module, args.n, args.seed)]
             count = {k: verdicts.count(k) for k in ('killed', 'alike', 'SURVIVED')}
             share = count['killed']/max(1, len(verdicts) - count['alike'])
-            print(f"{module}: {count['killed']} killed, {count['alike']} alike, {count['SURVIVED']} survived; {share:.0%} of "
-                  'those that change something', flush=True)
+            print(f"{module}: {count['killed']} killed, {count['alike']} alike, {count['SURVIVED']} survived; "
+                  f'{share:.0%} of those that change something', flush=True)
 
 if __name__ == '__main__': main()

@@ -1,13 +1,16 @@
-"Fail unless the HTML file given can be read without a network and without any other file: `python selfcontained.py report.html`"
+"Fail unless an HTML file can be read without a network and any other file: `python selfcontained.py report.html`"
 import re, sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 class Resources(HTMLParser):
     "Addresses that a browser fetches to show the page; links a reader may follow are no resources"
-    def __init__(self): super().__init__(); self.found = []
+    def __init__(self):
+        super().__init__()
+        self.found = []
     def handle_starttag(self, tag, attrs):
-        names = {'src', 'srcset', 'poster', 'data'} | ({'href', 'xlink:href'} if tag in ('link', 'use', 'image') else set())
+        names = {'src', 'srcset', 'poster', 'data'}
+        if tag in ('link', 'use', 'image'): names |= {'href', 'xlink:href'}
         self.found += [v or '' for k, v in attrs if k in names]
 
 text = Path(sys.argv[1]).read_text(encoding='utf-8')

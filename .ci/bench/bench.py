@@ -1,19 +1,21 @@
-"""Every hot path against pytorch-metric-learning and plain PyTorch, as ratios: all sides in one process, in turn, on the same data.
+"""Every hot path against pytorch-metric-learning and plain PyTorch, as ratios: all sides in one process, in turn, on
+the same data.
 
     python .ci/bench/bench.py --out nbs/results   # `make bench`, some minutes: the table that the page *Speed* reads
-    python .ci/bench/bench.py --quick --out DIR   # smallest sizes, once each: does everything run, and do both sides agree?
+    python .ci/bench/bench.py --quick --out DIR   # smallest sizes, once: does everything run, do both sides agree?
 
 A busy machine fails nothing here; sides that compute different things do."""
 import argparse, os, platform, sys, time
 from pathlib import Path
 import torch
 from deep_metric_compare.store import environment
-from hot_paths import (bench_evaluation, bench_exactness, bench_frozen, bench_losses, bench_profile, bench_replicas, bench_step,
-                       calls, growth, slope)
+from hot_paths import (bench_evaluation, bench_exactness, bench_frozen, bench_losses, bench_profile, bench_replicas,
+                       bench_step, calls, growth, slope)
 from memory import bench_memory
 from sides import row, versus
 
-TINY = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+TINY = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=32)
 # too short for a measurement
 QUICK = dict(losses=lambda: bench_losses((16, 64), (), 2), step=lambda: bench_step('triplet', 1),
              replicas=lambda: bench_replicas(1, 1, (3, 5)), evaluation=lambda: bench_evaluation(((1000, 10, 1.),), 1),
@@ -65,7 +67,8 @@ if __name__ == '__main__':
     args = p.parse_args()
     if args.quick: check_itself()
     rows = measure(args.quick)
-    for r in rows: print(' | '.join(str(r.get(k)) for k in ('part', 'setting', 'threads', 'ratio', 'measure', 'against', 'met')))
+    told = 'part', 'setting', 'threads', 'ratio', 'measure', 'against', 'met'
+    for r in rows: print(' | '.join(str(r.get(k)) for k in told))
     print(write(rows, args.out))
     if wrong := [f"{r['part']}, {r['setting']}" for r in rows if r.get('agree') is False]:
         sys.exit(f"the two sides disagree in {'; '.join(wrong)}: one of them computes something else than it says")

@@ -33,7 +33,7 @@ def floor_aim(what, B):
     return 1.5 if B >= 2048 else None
 
 def bench_losses(sizes=(16, 64, 256, 512), big=(1024, 2048, 4096), repeats=5):
-    "Forward and backward against pytorch-metric-learning, which lists triplets and stops at 512, and against the distances alone"
+    "Forward and backward against pytorch-metric-learning, which lists triplets (to 512), and the distances alone"
     ours = {w: TripletLoss(MARGIN, w) for w in ('all', 'semi-hard', 'hard')} | dict(contrastive=ContrastiveLoss(MARGIN))
     peers = {w: peer(w, MARGIN) for w in ours}
     for per in ('10 classes', '4 per class'):
@@ -59,7 +59,7 @@ def slope(x, y):
     return ((x*y).sum()/x.square().sum()).item()
 
 def growth(rows):
-    "Exponents of time in B from B = 512 on, of the all-triplets loss and of the distances alone, which it should not exceed"
+    "Exponents of time in B from B = 512 on, of the all-triplets loss and of the distances, which it should not exceed"
     floor = [r for r in rows if r.get('loss') == 'all' and r['against'] == 'the distances alone' and r['B'] >= 512]
     for per in ('10 classes', '4 per class'):
         for n in sorted({r['threads'] for r in rows}):
@@ -131,7 +131,8 @@ def bench_step(loss, repeats=7, epochs=3):
     "A step of the toy data with more and more of this package around it, all over the same batches"
     config = RunConfig(loss=loss, epochs=epochs)
     learners = {'bare Learner': bare_learner(config),
-                'this Learner, no diagnostics': without(learner(config), 'geometry_history', 'optimization_diagnostics'),
+                'this Learner, no diagnostics': without(learner(config), 'geometry_history',
+                                                        'optimization_diagnostics'),
                 'with diagnostics': without(learner(config), 'geometry_history'),
                 'with held-out points': learner(config)}
     fits = {k: partial(fit, l, epochs) for k, l in learners.items()}

@@ -1,11 +1,13 @@
-"""The default comparison as one would write it without this project: a plain loop with pytorch-metric-learning, spread over the cores by joblib.
+"""The default comparison as one would write it without this project: a plain loop with pytorch-metric-learning, spread
+over the cores by joblib.
 
-    python .ci/bench/plain_loop.py race     # dmc_compare and both loops in turn, whole processes, and the ratios of their times
+    python .ci/bench/plain_loop.py race     # dmc_compare and both loops in turn, whole processes, the ratios of times
     python .ci/bench/plain_loop.py          # the loop alone: every setting of the grid with every tuning seed
-    python .ci/bench/plain_loop.py halve    # the same, but half of the settings are dropped after each seed, as dmc_compare does
+    python .ci/bench/plain_loop.py halve    # the same; half of the settings go after each seed, as dmc_compare has it
 
-The same data, networks, batches, losses, grid and seeds. It scores by scikit-learn's k-NN after every epoch, as dmc_compare does.
-It has no diagnostics, no geometry, no checkpoints, no intervals and no report: what dmc_compare does beside training is its own time."""
+The same data, networks, batches, losses, grid and seeds. It scores by scikit-learn's k-NN after every epoch, as
+dmc_compare does. It has no diagnostics, no geometry, no checkpoints, no intervals and no report: what dmc_compare does
+beside training is its own time."""
 import os, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -35,13 +37,15 @@ def network(name):
     "The networks that the comparison trains"
     from torch import nn
     if name == 'toy': return nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 32))
-    return nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+    return nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+                         nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
                          nn.Flatten(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 64))
 
 def loss_function(loss, margin, other_mean):
     "All pairs or triplets of a batch, averaged over all or as the other choice of the grid"
     from pytorch_metric_learning import distances, losses, reducers
-    about = dict(distance=distances.LpDistance(normalize_embeddings=False), reducer=reducers.AvgNonZeroReducer() if other_mean else reducers.MeanReducer())
+    reducer = reducers.AvgNonZeroReducer() if other_mean else reducers.MeanReducer()
+    about = dict(distance=distances.LpDistance(normalize_embeddings=False), reducer=reducer)
     if loss == 'contrastive': return losses.ContrastiveLoss(pos_margin=0, neg_margin=margin, **about)
     return losses.TripletMarginLoss(margin=margin, **about)
 
@@ -78,13 +82,15 @@ def whole(name, cores, halve):
         for seed in TUNING:
             x, y, *_ = data_of(name, seed if name == 'toy' else 0)
             data = split(x, y, seed)
-            for s, scores in zip(left, work(delayed(train)(name, loss, *s, seed, EPOCHS, True, data) for s in left)): seen.setdefault(s, []).append(scores)
+            scored = work(delayed(train)(name, loss, *s, seed, EPOCHS, True, data) for s in left)
+            for s, scores in zip(left, scored): seen.setdefault(s, []).append(scores)
             mean = {s: [sum(v)/len(v) for v in zip(*seen[s])] for s in left}
             left.sort(key=lambda s: -max(mean[s]))
             if halve: left = left[:-(-len(left)//2)]
         best = left[0]
         chosen[loss] = best, mean[best].index(max(mean[best]))
-    tasks = [delayed(train)(name, loss, *s, seed, epoch, False, data_of(name, seed)) for loss, (s, epoch) in chosen.items() for seed in SEEDS]
+    tasks = [delayed(train)(name, loss, *s, seed, epoch, False, data_of(name, seed))
+             for loss, (s, epoch) in chosen.items() for seed in SEEDS]
     scores = work(tasks)
     return {loss: sum(scores[i*len(SEEDS):][:len(SEEDS)])/len(SEEDS) for i, loss in enumerate(chosen)}
 
@@ -101,10 +107,11 @@ def race(rounds=2):
     "All in turn; the ratios of the times of each round, also in nbs/results/race.csv"
     lines = ['round,ours_s,halving_s,grid_s']
     for i in range(1, rounds + 1):
-        with tempfile.TemporaryDirectory() as d: ours = timed(str(Path(sys.executable).parent/'dmc_compare'), '--out', d)
+        command = str(Path(sys.executable).parent/'dmc_compare')
+        with tempfile.TemporaryDirectory() as d: ours = timed(command, '--out', d)
         halving, grid = timed(sys.executable, __file__, 'halve'), timed(sys.executable, __file__)
-        print(f'round {i}: dmc_compare {ours:.0f} s; plain loop {grid:.0f} s, ratio {ours/grid:.2f}; with halving {halving:.0f} s, '
-              f'ratio {ours/halving:.2f}', flush=True)
+        print(f'round {i}: dmc_compare {ours:.0f} s; plain loop {grid:.0f} s, ratio {ours/grid:.2f}; '
+              f'with halving {halving:.0f} s, ratio {ours/halving:.2f}', flush=True)
         lines.append(f'{i},{ours:.0f},{halving:.0f},{grid:.0f}')
         (Path(__file__).parents[2]/'nbs/results/race.csv').write_text('\n'.join(lines) + '\n')
 

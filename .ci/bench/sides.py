@@ -1,4 +1,4 @@
-"""What the benchmark puts side by side: timing in turn, the lines of its table, batches, and the same loss elsewhere."""
+"""What the benchmark puts side by side: timing in turn, lines of its table, batches, and the same loss elsewhere."""
 import sys, time
 import torch
 from torch.nn import functional as F
@@ -60,6 +60,6 @@ def step(loss, x, y):
     loss(x, y).backward()
 
 def same_gradient(ours, theirs, x, y):
-    x = x.detach().double().requires_grad_()                      # in float32 a triplet at the edge may fall either way
+    x = x.detach().double().requires_grad_()                    # in float32 a triplet at the edge may fall either way
     (a,), (b,) = (torch.autograd.grad(f(x, y), x) for f in (ours, theirs))
     return bool((a - b).norm() <= 1e-8*b.norm().clamp_min(1e-12))
