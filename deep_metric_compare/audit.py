@@ -369,24 +369,23 @@ def plot_audit(
     table:pd.DataFrame,  # From audit
     delta:float=.005     # The difference that matters
 ):                       # A matplotlib Figure
-    "What was said of each task, and the truth about the loss that was ahead"
-    t = table.sort_values('true_lead').reset_index(drop=True)
+    "What was said of each task, and the true difference of the losses"
+    t = table.assign(gap=100*(table.true_contrastive - table.true_triplet)).sort_values('gap', ignore_index=True)
     with styled():
         fig = Figure(figsize=(7, .2*len(t) + 1.2), layout='constrained')
         ax = fig.subplots()
         ax.axvspan(-100*delta, 100*delta, color='.9', lw=0)
-        lead = 100*t.true_lead
-        ax.errorbar(lead, t.index, xerr=200*t.true_error, fmt='none', ecolor='.6', lw=1)
+        ax.errorbar(t.gap, t.index, xerr=200*t.true_error, fmt='none', ecolor='.6', lw=1)
         for word, (marker, color) in WORD_MARKS.items():
-            some = lead[t.word == word]
+            some = t.gap[t.word == word]
             ax.plot(some, some.index, marker, color=color, mec='.2', ms=5.5, ls='none',
                     label=f'{word} ({len(some)})')
-        wrong = lead[t.wrong]
+        wrong = t.gap[t.wrong]
         ax.plot(wrong, wrong.index, 'x', color='#D55E00', ms=11, mew=2,
                 label=f'wrong ({len(wrong)})')
         ax.set(yticks=t.index, yticklabels=[*map(literal, t.task)],
                ylim=(-.8, len(t) - .2),
-               xlabel='true lead of the loss that the command saw ahead, points (bars: two standard errors)')
+               xlabel='contrastive minus triplet in truth, percentage points (bars: two standard errors)')
         ax.tick_params(axis='y', labelsize=7.5)
         ax.legend(loc='lower right')
     return fig
