@@ -726,7 +726,7 @@ register_figure(
     'shares', plot_shares, _has('share_within'),
     lambda rs: 'Shares of variance within classes, between classes and in the offset of the common mean on '
                'held-out points: over the epochs (a fixed sample of at most '
-               f'{rs[0].config.probe_size}{", at each the runs that last to it" if _uneven(rs) else ""}) and at '
+               f'{rs[0].config.probe_size}{", at each epoch the runs that last to it" if _uneven(rs) else ""}) and at '
                f'the end (all), means over {_seeds(rs)}.',
     lambda rs: 'Stacked areas over the epochs and stacked bars at the end. The share within classes '
                f"{_ends(rs, 'share_within')}; the share between classes {_ends(rs, 'share_between')}.")
