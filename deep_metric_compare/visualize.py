@@ -759,8 +759,9 @@ def draw_figures(
     "The figures of a report, in its order"
     for s in FIGURES.values():
         if (names is None or s.name in names) and s.has(runs):
-            fig = Figure(layout='constrained')
-            s.draw(runs, fig)
+            with styled():
+                fig = Figure(layout='constrained')
+                s.draw(runs, fig)
             yield s.name, fig, s.caption(runs), s.alt(runs)
 
 def save_figures(
