@@ -259,7 +259,7 @@ def _every_pair(self:ContrastiveLoss, emb, labels):
     if self.strategy == 'semi-hard':
         δ = s if self.distance == 'sqeuclidean' else safe_sqrt(s)
         k, c = count_triplets(δ.detach(), labels, self.margin, semi_hard=True)
-        used = (k > 0) | (c > 0)
+        used = (k > 0) | (c > 0) | δ.isnan()                               # a run that has diverged must not look done
         chosen &= used | used.mT
     same = labels[..., :, None] == labels[..., None, :]
     return s, same, chosen, labels.new_zeros(labels.shape[:-1])
@@ -380,9 +380,9 @@ def values(self:TripletLoss,
         raise UserError(f"reduction 'none' would list {n:,} triplets, expected at most {limit:,}: "
                         'use a smaller batch or another reduction')
     δ, (a, p, n) = pairwise_distances(emb, distance=self.distance), all_triplets(labels)
-    v, active = triplet_terms(δ[a, p], δ[a, n], self.margin)
+    v, _ = triplet_terms(δ[a, p], δ[a, n], self.margin)
     if self.strategy == 'all': return v
-    return v[active & (δ[a, p] < δ[a, n])]
+    return v[~(v <= 0) & ~(δ[a, p] >= δ[a, n])]                            # NaN stays
 
 # %% ../nbs/03_losses.ipynb #76bb3d88
 def pair_weights(
