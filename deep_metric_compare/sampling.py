@@ -366,8 +366,8 @@ class PKSampler:
         k:int,              # Members of each class in a batch
         generator=None      # The stream of the order
     ):
-        self.k, self.generator = check_range(k, 'k', 1, whole=True), generator
-        self.p = batch_size//k
+        self.k, self.generator = int(check_range(k, 'k', 1, whole=True)), generator
+        self.p = int(check_range(batch_size, 'batch_size', 1, whole=True))//self.k
         if self.p < 2:
             raise UserError(f'batches of {batch_size} with {k} members per class hold {self.p} class, '
                             'expected at least 2: use a larger batch or fewer members')
@@ -375,6 +375,10 @@ class PKSampler:
         _, sizes = y.unique_consecutive(return_counts=True)
         self.members = order.split(sizes.tolist())
         if len(self.members) < 2: raise UserError(f'{len(self.members)} class in the data, expected at least 2')
+    def __len__(self):
+        "Batches in an epoch: the most hands of a class, or as many as all hands fill"
+        hands = [math.ceil(len(m)/self.k) for m in self.members]
+        return max(*hands, math.ceil(sum(hands)/self.p))
     def _perm(self, n): return torch.randperm(n, generator=self.generator)
     def _hands(self, m):
         m = m[self._perm(len(m))]
