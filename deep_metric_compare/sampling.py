@@ -335,6 +335,7 @@ class MarginSchedule(NamedTuple):
         generator=None  # The stream a 'uniform' margin is drawn from
     ):                  # The margin
         "The margin at a time"
+        check_range(t, 'share of training done', 0, 1)
         lo, hi = self.start, self.end
         if self.kind == 'linear': return lo + (hi - lo)*t
         if self.kind == 'cosine': return hi + (lo - hi)*(1 + math.cos(math.pi*t))/2
