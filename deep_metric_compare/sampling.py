@@ -229,9 +229,11 @@ def distance_weighted_triplets(
     d,                 # (B, B) Euclidean distances between points of unit norm
     labels,            # (B)
     dim:int,           # D, the dimension of the embedding
-    generator=None     # The stream the negatives are drawn from
+    generator=None,    # The stream the negatives are drawn from
+    limit:int=2**25    # Most weights that are copied at once, one for each point and positive pair
 )->Triplets:           # One triplet for each (anchor, positive)
     "For every positive pair one negative, drawn with the inverse of the density of distances on the sphere: @eq-sphere"
+    check_range(dim, 'dimension of the embedding', 1, whole=True)
     d, labels = _matched(d, check_labels(labels))
     pos, neg = same_label(labels)
     near = d.clamp(.5, 1.4).double()
@@ -241,8 +243,9 @@ def distance_weighted_triplets(
     log_w = torch.where(eligible, log_w, torch.where(neg, 0., -math.inf))     # none: uniform
     w = (log_w - log_w.amax(1, keepdim=True)).exp().nan_to_num(0)             # an anchor without negatives: all 0
     a, p = (pos & neg.any(1, keepdim=True)).nonzero(as_tuple=True)
-    if len(a): n = torch.multinomial(w[a], 1, generator=generator)[:, 0]
-    else: n = a
+    drawn = [torch.multinomial(w[i], 1, generator=generator)[:, 0]
+             for i in a.split(max(1, limit//len(w))) if len(i)]
+    n = torch.cat(drawn) if drawn else a
     return Triplets(a, p, n, torch.ones_like(a, dtype=torch.bool))
 
 # %% ../nbs/02_sampling.ipynb #190d3ca6
