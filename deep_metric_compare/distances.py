@@ -124,11 +124,16 @@ def _no_autocast(x):
     if not torch.is_autocast_enabled(x.device.type): return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
-def _points(x):
+def _points(x, beside=None):
+    "Embeddings as a plain tensor, with as many columns as those beside them"
     x = plain_tensor(x, 'embeddings')
-    if x.ndim > 1 and x.is_floating_point(): return x
-    raise UserError(f'embeddings have shape {tuple(x.shape)} and dtype {x.dtype}, '
-                    'expected (…, B, D) and a floating point dtype')
+    if x.ndim < 2 or not x.is_floating_point():
+        raise UserError(f'embeddings have shape {tuple(x.shape)} and dtype {x.dtype}, '
+                        'expected (…, B, D) and a floating point dtype')
+    if beside is not None and x.shape[-1] != beside.shape[-1]:
+        raise UserError(f'two sets of embeddings have {beside.shape[-1]} and {x.shape[-1]} columns, expected as many: '
+                        'they must come from the same model')
+    return x
 
 def pairwise_distances(
     x,                         # (…, B, D) embeddings
@@ -140,7 +145,7 @@ def pairwise_distances(
     x = _points(x)
     with _no_autocast(x):
         x = _full(x)
-        z = x if y is None else _points(y).to(x.dtype)
+        z = x if y is None else _points(y, x).to(x.dtype)
         lead = torch.broadcast_shapes(x.shape[:-2], z.shape[:-2])
         def stack(t):                                                           # (R, B, D)
             return t.expand(*lead, *t.shape[-2:]).reshape(lead.numel(), *t.shape[-2:])
@@ -181,7 +186,8 @@ def pair_distances(
 )->Tensor:                     # (…, T), float32 or float64
     "Distance between row i of `x` and row i of `y`"
     check_choice(distance, DISTANCES, 'distance')
-    x, y = _points(x), _points(y)
+    x = _points(x)
+    y = _points(y, x)
     with _no_autocast(x):
         x, y = _full(x), _full(y)
         s = (x - y).pow(2).sum(-1)
