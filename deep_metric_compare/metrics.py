@@ -29,8 +29,8 @@ def _check_points(emb, what):
     "Refuse embeddings that cannot be measured"
     emb = plain_tensor(emb, what).detach()
     if emb.ndim != 2 or 0 in emb.shape:
-        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): one row per point; flatten or "
-                        "stack them first")
+        how = 'at least one point and one column' if emb.ndim == 2 else 'one row per point; flatten or stack them first'
+        raise UserError(f"the {what} have shape {tuple(emb.shape)}, expected (N, D): {how}")
     if not emb.is_floating_point():
         raise UserError(f"the {what} are {emb.dtype}, expected floating-point numbers: convert them with .float()")
     bad = ~emb.isfinite().all(1)
@@ -389,7 +389,7 @@ def retrieval_metrics(
     per_query=False       # Add each query's own scores?
 )->dict:                  # `recall@k`, `r_precision`, `map@r`, or NaN; `queries` scored, `left_out`, `per_query`
     "Recall@K, R-Precision and MAP@R by Euclidean distance, ties against the query: @eq-scores averaged over queries"
-    ks = tuple(int(check_range(k, 'K of Recall@K', 1, 2**40, whole=True)) for k in ks)
+    ks = tuple(dict.fromkeys(int(check_range(k, 'K of Recall@K', 1, 2**40, whole=True)) for k in ks))
     emb, labels = check_embeddings(emb, labels)
     if gallery is None and gallery_labels is not None:
         raise UserError('gallery labels were given without a gallery: give both, or neither')
@@ -443,7 +443,7 @@ def _scores(lists, ks, entries):
     measures = len(ks) + 2
     res = torch.full((len(R), measures), torch.nan, dtype=torch.float64, device=R.device)
     for i in _blocks(todo, entries, lists.total):
-        k = max(*ks, int(R[i[-1]]))
+        k = max((*ks, int(R[i[-1]])))
         hits = lists.hits(i, min(lists.longest, k))
         scores = rank_scores(hits, R[i], ks)
         res[i] = torch.stack([*scores.values()], 1)
@@ -461,14 +461,16 @@ def _like(emb, other, labels):
 def nearest_right(
     emb,                # Embeddings (N, D)
     labels,             # Labels (N); negative: never a query, never a match
-    rows=None,          # Which points are queries; None: all
+    rows=None,          # Which points are queries, by number or as a mask (N); None: all
     entries:int=_MOST   # Largest number of entries of a block's distance matrix: bounds the memory
 )->torch.Tensor:        # One number per query, on the CPU: 1 right, 0 wrong, NaN where no other point shares its label
     "Does the nearest other point share the label?"
     emb, labels = check_embeddings(emb, labels)
     lists = _Lists(emb, labels, emb, labels, alone=True)
     asked = lists.back
-    if rows is not None: asked = asked[plain_labels(rows, 'rows').to(emb.device)]
+    if rows is not None:
+        rows = plain_tensor(rows, 'rows').to(emb.device)
+        asked = asked[rows if rows.dtype == torch.bool else plain_labels(rows, 'rows')]
     todo = asked[lists.scored[asked]].unique()
     res = torch.full((len(lists.R),), torch.nan, device=emb.device)
     for i in _blocks(todo, entries, len(emb)):
