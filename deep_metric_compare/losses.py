@@ -81,6 +81,7 @@ def reduce_terms(
     balance:bool=False     # ½·(positives) + ½·(negatives), each reduced by itself? No effect on 'sum'; 'none' has none
 )->Tensor:                 # 0-d, or one value per replica
     "The loss as a function of its terms"
+    check_choice(reduction, REDUCTIONS[:-1], 'reduction of terms')
     if reduction == 'sum': return t.total
     if balance and t.positive is not None:
         return (reduce_terms(t.positive, reduction) + reduce_terms(t.negative, reduction))/2
@@ -122,6 +123,9 @@ class PairLoss(nn.Module):
         margin    # A number, 'soft', or one number for each replica
     ):
         "Set it, which counts as having moved it"
+        if torch.is_tensor(margin) and margin.requires_grad:
+            raise UserError('the margin was a tensor that requires a gradient, expected a number: a loss gives a gradient '
+                            'to embeddings alone; set loss.margin = margin.item()')
         self._margin, self.moved = margin, True
     def extra_repr(self):
         "The arguments, for `repr`"
