@@ -11,6 +11,7 @@ __all__ = ['STRATEGIES', 'row_ranks', 'class_members', 'count_rows', 'Counts', '
 # %% ../nbs/02_sampling.ipynb #a231b3d6
 import math, torch
 from typing import NamedTuple
+from fastcore.basics import patch
 from torch import Tensor
 from .core import UserError, check_choice, check_range, plain_tensor
 from .distances import check_labels, same_label
@@ -379,10 +380,6 @@ class PKSampler:
         _, sizes = y.unique_consecutive(return_counts=True)
         self.members = order.split(sizes.tolist())
         if len(self.members) < 2: raise UserError(f'{len(self.members)} class in the data, expected at least 2')
-    def __len__(self):
-        "Batches in an epoch: the most hands of a class, or as many as all hands fill"
-        hands = [math.ceil(len(m)/self.k) for m in self.members]
-        return max(*hands, math.ceil(sum(hands)/self.p))
     def _perm(self, n): return torch.randperm(n, generator=self.generator)
     def _hands(self, m):
         m = m[self._perm(len(m))]
@@ -415,3 +412,10 @@ class PKSampler:
                 piles[max(h - 1, 0)].append(c)
             yield torch.cat(batch)
             while not piles[-1]: piles.pop()
+
+# %% ../nbs/02_sampling.ipynb #x582109922
+@patch
+def __len__(self:PKSampler):
+    "Batches in an epoch: the most hands of a class, or as many as all hands fill"
+    hands = [math.ceil(len(m)/self.k) for m in self.members]
+    return max(*hands, math.ceil(sum(hands)/self.p))
