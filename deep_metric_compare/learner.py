@@ -145,9 +145,11 @@ def fit(self:MetricLearner,
     "Train, as fastai does; a fit that is broken off leaves nothing that the next one would trip over"
     self._check_fit(n_epoch, start_epoch, L(self.cbs) + L(cbs))
     try: super(MetricLearner, self).fit(n_epoch, lr, wd, cbs, reset_opt, start_epoch)
-    except BaseException:
+    except BaseException as e:
         self._clear(L(cbs))
-        raise
+        if 'more than 1 value per channel' not in str(e): raise
+        raise UserError(f'a batch holds one sample, which a layer of {type(self.model).__name__} cannot normalise, '
+                        'expected two or more in the last one too: use another batch size') from None
 
 @patch
 def _check_fit(self:MetricLearner, n_epoch, start_epoch, cbs):
@@ -311,7 +313,7 @@ def metric_learner(
     names:list=None,      # What to call the replicas in such a sentence
     groups=None,          # (N) group of each training sample, from sample_groups, or a list with one for each replica
     cbs=None,             # Further callbacks
-    **kwargs              # Of `Learner`
+    **kwargs              # Of `Learner`; its metrics are for `validate`, a fit serves them no batches
 )->Learner:
     "A fastai Learner with the diagnostics attached"
     check_range(lr, 'lr', 0, open_low=True)
