@@ -827,6 +827,7 @@ def choose_loss(
         where = Where(data_dir, download, device, jobs, show, display=display)
         display.stage('reading', 'the data')
         datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
+        if not datasets: raise UserError('no datasets were given, expected at least one')
         if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
         if 'margin' in fields: _check_margins(fields['margin'], datasets, losses)
         given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]

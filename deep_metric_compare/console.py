@@ -141,7 +141,7 @@ class DataOptions:
     def published(self):
         "Names of data sets; those of a first look where nothing is named"
         first_look = '' if self.own else 'toy,digits'
-        return _list(self.datasets or first_look)
+        return _list(first_look if self.datasets is None else self.datasets)
 
 # %% ../nbs/16_console.ipynb #4089460b
 @dataclass(frozen=True)
@@ -181,10 +181,9 @@ def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     "Refuse wrong settings before anything is read"
     with _loading(): from deep_metric_compare.experiments import check_settings
     check_settings(datasets, losses, seeds, **{k: v for k, v in fields.items() if v is not None})
-    if not tune: return
     from deep_metric_compare.tuning import margin_values, measure_named
     if decide: measure_named(decide)
-    if 'margin' not in fields:
+    if tune and 'margin' not in fields:
         for l in losses: margin_values(l)
 
 def _check_own(asked):

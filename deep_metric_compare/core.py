@@ -219,9 +219,9 @@ class RunConfig:
     # Weigh pulls and pushes of the contrastive loss 1 : 1, as a triplet does? Else as many as there are pairs
     balance:bool = False
     seed:int = 0                     # Seed of every random stream
-    # Seed of synthetic data, of a training sample and of the classes held out, in every run; None: the run's own
+    # Seed of synthetic data, of a training sample and of the classes held out, in every run (default: the run's own)
     data_seed:int|None = None
-    epochs:int = 30                  # Passes over the training data; 0: the untrained network
+    epochs:int = 30                  # Passes over the training data; an untrained network has 0
     batch_size:int = 64              # Samples per step
     lr:float = 1e-3                  # Learning rate of Adam; a backbone that is trained has a tenth of it
     model:str = 'mlp'                # mlp, convnet, linear, identity (the raw input), lda, or a registered backbone
