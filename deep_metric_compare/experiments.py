@@ -441,20 +441,21 @@ def run_all(
 )->list:                # A Run per configuration
     "Make or read every run"
     where = replace(where, **kwargs)
-    show, jobs = where.show, where.jobs
     asked, configs = configs, list(dict.fromkeys(configs))
     store = RunStore(out)
     todo = [c for c in configs if fresh or store.get(c) is None]
     done = {c: store.make(c, None) for c in configs if c not in todo}
     _check_content(done, where)
-    many = isinstance(jobs, str) or jobs > 1
-    spread = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
     costs = work(todo, where)
     with _shown(configs, costs, where) as d:
-        say = store.say = d.say if show else where.notify
+        say = store.say = d.say if where.show else where.notify
         where = replace(where, notify=say, display=d)
         if todo: d.stage('preparing', f'{len(todo)} run{"s"*(len(todo) > 1)}')
         groups = _to_make(configs, todo, stack, where)
+        jobs = _processes(where.jobs, groups)
+        where = replace(where, jobs=jobs)
+        many = isinstance(jobs, str) or jobs > 1
+        spread = f'on {jobs}' if isinstance(jobs, str) else f'in {jobs} processes'
         made = _spread(groups, costs, out, fresh, where) if many and _worth(groups, costs, where) else None
         if made: d.stage(spread)
         for group in groups:
@@ -563,6 +564,12 @@ def check_jobs(
     try: return int(check_range(float(jobs), 'jobs', 1, 10_000, whole=True))
     except (TypeError, ValueError): raise UserError(f"jobs was '{jobs}', expected a number of processes, dask:local or "
                                                     "dask:tcp://HOST:PORT") from None
+
+def _processes(jobs, groups):
+    "Those of use: no more than there are groups, but up to one per core, since they stay for the next groups"
+    from joblib import cpu_count
+    jobs = check_jobs(jobs)
+    return jobs if isinstance(jobs, str) else min(jobs, max(len(groups), cpu_count()))
 
 # %% ../nbs/15_experiments.ipynb #7a5d2e15
 _caller = [None]    # The display of the call that the processes work for
