@@ -124,8 +124,8 @@ class PairLoss(nn.Module):
     ):
         "Set it, which counts as having moved it"
         if torch.is_tensor(margin) and margin.requires_grad:
-            raise UserError('the margin was a tensor that requires a gradient, expected a number: a loss gives a gradient '
-                            'to embeddings alone; set loss.margin = margin.item()')
+            raise UserError('the margin was a tensor that requires a gradient, expected a number: a loss gives a '
+                            'gradient to embeddings alone; set loss.margin = margin.item()')
         self._margin, self.moved = margin, True
     def extra_repr(self):
         "The arguments, for `repr`"
@@ -178,8 +178,8 @@ def _begin(self:PairLoss, emb, labels):
     if self.schedule.moves and torch.is_grad_enabled() and emb.requires_grad:
         if not self.moved:
             raise UserError(f"the margin '{self.spec}' is a schedule, and nothing has moved it since the last training "
-                            'batch: train with metric_learner, or set loss.margin = loss.schedule(share of training done) '
-                            'before each batch')
+                            'batch: train with metric_learner, or set loss.margin = loss.schedule(share of training '
+                            'done) before each batch')
         self.moved = False
     if not self.looked: self._look(emb)
     return emb, labels
