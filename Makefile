@@ -30,7 +30,8 @@ docs: .venv/.ready  ## Build the site into _docs (needs Quarto)
 # takes it for installed: its metadata goes first, so that it is installed anew.
 .venv/.ready: settings.ini setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "$(NEEDED) was not found: $(OTHER)" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(NEEDED) is %d.%d: $(OTHER)" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or \
+		sys.exit("$(NEEDED) is %d.%d: $(OTHER)" % sys.version_info[:2])'
 	@echo "Setting up .venv (some minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@find .venv/lib -maxdepth 3 -name '*.dist-info' ! -exec test -e '{}/RECORD' \; -exec rm -r '{}' +

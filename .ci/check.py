@@ -226,6 +226,21 @@ def signatures_read_as_text():
             tags = re.findall(r'<[a-z]\w*>', ' '.join(signature) + (ast.get_docstring(n) or ''))
             if tags: yield f"{c['where']}: {tags[0]} in the words about {n.name} would vanish from the page"
 
+WIDEST = 120    # columns of a line of code
+
+@check
+def lines_are_short():
+    "Code that is written by hand: cells, but for their options, and files that are no modules"
+    codes = [(c['where'], c['src']) for c in code_cells()]
+    for f in files():
+        name = str(f.relative_to(ROOT))
+        ours = f.suffix == '.py' and f.parent != LIB
+        if ours or name in ('.ci/run', 'Makefile'): codes.append((name, read(f)))
+    for where, code in codes:
+        for i, line in enumerate(code.splitlines(), 1):
+            if len(line) > WIDEST and not line.startswith('#|'):
+                yield f'{where}, line {i} has {len(line)} columns, expected at most {WIDEST}'
+
 # ---- Modules ----
 @check
 def imports_follow_the_numbers():

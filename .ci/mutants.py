@@ -5,9 +5,9 @@
 
 A page is run cell by cell in one process. Before an exported cell it forks for each of that cell's mutants: the child
 runs the mutated cell and the rest of the page, until something fails. So nothing is imported or computed twice. A
-mutant survives if the page ends well. Those known to change nothing that can be observed stand, each with its reason, in
-.ci/mutants_alike.txt, and are not run. (mutmut and cosmic-ray were looked at: they run tests of pytest, and a process
-with its imports for each mutant.)"""
+mutant survives if the page ends well. Those known to change nothing that can be observed stand, each with its reason,
+in .ci/mutants_alike.txt, and are not run. (mutmut and cosmic-ray were looked at: they run tests of pytest, and a
+process with its imports for each mutant.)"""
 import argparse, ast, contextlib, io, json, linecache, os, random, re, resource, signal, sys, tempfile, time, types
 from pathlib import Path
 
@@ -21,7 +21,8 @@ MEMORY = 8 << 30
 SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
          ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub,
          ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
-         ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And}
+         ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+         ast.And: ast.Or, ast.Or: ast.And}
 OPPOSITE = ('min', 'max'), ('amin', 'amax'), ('argmin', 'argmax'), ('clamp_min', 'clamp_max')
 NAMES = {a + suffix: b + suffix for x, y in OPPOSITE
          for a, b in ((x, y), (y, x)) for suffix in ('', '_')}
