@@ -305,7 +305,7 @@ def audit(
     out, names = out_folder(out), list(tasks or TASKS)
     rows = []
     work = (delayed(_asked)(n, out, data_dir) for n in names)
-    for row in Parallel(jobs, return_as='generator_unordered')(work):
+    for row in Parallel(min(jobs, len(names)), return_as='generator_unordered')(work):
         rows.append(row)
         say(_line(row, len(rows), len(names)))
         table = pd.DataFrame(sorted(rows, key=lambda r: names.index(r['task'])))

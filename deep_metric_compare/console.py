@@ -186,6 +186,13 @@ def _check(losses, seeds, datasets=(), tune=False, decide='', **fields):
     if tune and 'margin' not in fields:
         for l in losses: margin_values(l)
 
+def _check_no_answer(effort):
+    "Refuse options about the answer where none is given"
+    given = [k for k in ('decide', 'delta', 'minutes', 'claims') if getattr(effort, k) != getattr(EffortOptions, k)]
+    if not given: return
+    what = f'a single loss ({effort.losses})' if effort.tune else '--tune False'
+    raise UserError(f"{what} gives no answer, expected nothing about one: leave out --{' and --'.join(given)}")
+
 def _check_own(asked):
     "Refuse options about data of the user's own that are not there"
     for k in ('label', 'vectors'):
@@ -292,6 +299,7 @@ def dmc_compare(
     if seeds is None: seeds = 10 if tune else 3
     config = {k: v for k, v in config.items() if v is not None}
     _check(arms, seeds, asked.published, tune, effort.decide, epochs=effort.epochs, **config)
+    if not tune: _check_no_answer(effort)
     _check_pictures(config['augment'], asked.backbone)
     names = _tasks(_own(asked) + asked.published, asked, folders)
     about = _about(dmc_compare, folders, jobs=_jobs(effort.jobs))

@@ -86,7 +86,8 @@ def measure_named(
     name:str   # As a user gives it
 )->str:        # What scores on validation data call it
     "The measure that is to decide"
-    return check_choice(SHORT.get(name, name), deciding(), 'measure that decides')
+    name = check_choice(name, {*SHORT, *deciding()}, 'measure that decides')
+    return SHORT.get(name, name)
 
 SETTING = ['margin', 'weighting', 'reduction', 'lr']
 FLAT = .005     # An end of the range is told where it scores more than half a point above all margins between
