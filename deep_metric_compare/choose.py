@@ -105,11 +105,10 @@ def scores_by_arm(
         ends = {a: np.array([_end(r, measure) for r in rs]) for a, rs in arms.items()}
         return ends, partial(gap_of_parts, part=part)
     scores, which = items
+    units = {p: data_of(one, where).units_test for p, one in parts.items()}
     together = None
-    if data_of(c, where).class_disjoint: together = which.label.values
-    elif data_of(c, where).groups_test is not None:
-        of_part = {p: data_of(one, where).groups_test.numpy() for p, one in parts.items()}
-        together = np.array([of_part[p][row] for p, row in zip(which.part, which.row)])
+    if None not in units.values():
+        together = np.array([int(units[p][row]) for p, row in zip(which.part, which.row)])
     return scores, partial(gap_of_parts, part=part, groups=together)
 
 # %% ../nbs/15c_choose.ipynb #7df1202b
@@ -224,8 +223,9 @@ def _covered(runs, scores, where):
     if _holds_out_anew(c): return 'seeds, each of which draws its own data'
     if next(iter(scores.values())).ndim == 1: return 'seeds alone, not the choice of held-out points'
     data = data_of(c, where)
-    if data.class_disjoint: return 'seeds and held-out classes'
-    return 'seeds and held-out points' if data.groups_test is None else 'seeds and held-out groups'
+    units = data.units_test
+    if units is None: return 'seeds and held-out points'
+    return f'seeds and held-out {"groups" if units is data.groups_test else "classes"}'
 
 def _network_text(c, backbone):
     "The network that was trained"
@@ -702,9 +702,9 @@ def _checked(c, where):
     data, dataset = p.data, c.dataset
     by_class = bool(p.dls.train.k_per_class) or c.strategy == 'published'
     found = check_data(data, c.batch_size, by_class=by_class)
-    units = data.y_test.unique() if data.class_disjoint else data.groups_test
-    if units is not None and len(units.unique()) < 2:
-        unit = 'class' if data.class_disjoint else 'group'
+    units = data.units_test
+    if units is not None and len(units[data.clean_test >= 0].unique()) < 2:
+        unit = 'group' if units is data.groups_test else 'class'
         raise UserError(f'{data_label(dataset)} holds out a single {unit}, expected two or more: what is measured on '
                         'one says nothing of others')
     if not found.copied: return found

@@ -68,6 +68,11 @@ class LabelledData:
     def class_disjoint(self):
         "Is no held-out class among those of training?"
         return not torch.isin(self.y_test[self.y_test >= 0].unique(), self.classes).any()
+    @property
+    def units_test(self):
+        "What was held out as a whole, (M): classes or groups, the coarser of the two; None: each sample by itself"
+        kinds = [self.clean_test]*self.class_disjoint + [self.groups_test]*(self.groups_test is not None)
+        return min(kinds, key=lambda v: len(v.unique()), default=None)
     def __repr__(self):
         said = ', '.join(f'{k}: {v}' for k, v in self.description.items())
         return f'{type(self).__name__}({said})'
@@ -402,17 +407,39 @@ def _to_a_third(quota, count):
     order = rounded.argsort(descending=off > 0, stable=True)[:abs(off)]
     return quota.index_add(0, order, torch.full_like(order, 1 if off > 0 else -1))
 
+def _folds(n, y, groups, seed):
+    "The first of n divisions, groups whole, classes as alike as that allows: not where all have fewer than n samples"
+    from sklearn.model_selection import StratifiedGroupKFold
+    alike = y if y.unique(return_counts=True)[1].max() >= n else torch.zeros_like(y)
+    return next(StratifiedGroupKFold(n, shuffle=True, random_state=seed).split(y, alike, groups))
+
 def _undivided(y, groups, seed):
     "A third of the samples held out, groups whole with their outliers, classes as alike as that allows"
-    from sklearn.model_selection import StratifiedGroupKFold
     inside = (y >= 0).nonzero()[:, 0]
     count = len(groups[inside].unique())
     if count < 3:
         raise UserError(f'all samples belong to {count} group{"s"*(count != 1)}, expected three or more, of which a '
                         'third can be held out: name what samples of one source share')
-    fold = StratifiedGroupKFold(3, shuffle=True, random_state=seed).split(inside, y[inside], groups[inside])
-    held = inside[torch.from_numpy(next(fold)[1])]
+    _, rows = _folds(3, y[inside], groups[inside], seed)
+    held = inside[torch.from_numpy(rows)]
     return _sides(torch.isin(groups, groups[held]))                # with the outliers of these groups
+
+def _joined(y, groups):
+    "Groups that share a class, as one, and those that share a class with these: (N)"
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    names, g = groups.unique(return_inverse=True)
+    c = y.unique(return_inverse=True)[1] + len(names)
+    inside = y >= 0
+    size = int(c.max()) + 1
+    links = coo_array((np.ones(int(inside.sum())), (g[inside], c[inside])), shape=(size, size))
+    return torch.from_numpy(connected_components(links, directed=False)[1])[g].long()
+
+def _check_apart(groups, name):
+    "Refuse to draw classes where groups are what is held out"
+    if groups is None: return
+    raise UserError(f'groups and whole classes of {name} were to be held out, expected one of them: what is held out is '
+                    'either sources or classes')
 
 # %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(
@@ -423,6 +450,8 @@ def held_out_rows(
 )->tuple:                 # Rows to train on, rows to hold out, and how they were separated
     "Divide samples so that what is held out can be measured"
     y = plain_labels(y)
+    if groups is not None: groups = _check_groups(groups, len(y))
+    if classes: _check_apart(groups, 'the data')
     names, count = y[y >= 0].unique(return_counts=True)
     pairs = names[count > 1]
     sizes = f'{count.min()} to {count.max()}'
@@ -450,11 +479,11 @@ def _divided(data):
 
 def _halved(data):
     "Two halves of the training rows that can be held out in turn, groups whole"
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
     y, groups, inside = data.clean, data.groups, _divided(data)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    fold = kind(2, shuffle=True, random_state=0).split(inside, y[inside], None if groups is None else groups[inside])
-    halves = [inside[torch.from_numpy(rows)] for rows in next(fold)]
+    if groups is None: fold = next(StratifiedKFold(2, shuffle=True, random_state=0).split(inside, y[inside]))
+    else: fold = _folds(2, y[inside], groups[inside], 0)
+    halves = [inside[torch.from_numpy(rows)] for rows in fold]
     if groups is None: return halves
     return [torch.isin(groups, groups[rows]).nonzero()[:, 0] for rows in halves]          # with their outliers
 
@@ -527,6 +556,7 @@ def disjoint_split(
 )->LabelledData:
     "The same samples, with other classes in the held-out data than in training"
     if half is not None: check_range(half, 'half', 0, 1, whole=True)
+    _check_apart(data.groups, data.name)
     y = torch.cat([data.y, data.y_test])
     clean = torch.cat([data.clean, data.clean_test])
     classes = clean[clean >= 0].unique()
@@ -562,7 +592,10 @@ def validation_split(
 )->LabelledData:       # Two thirds of the training data and the last third, or three and two fifths of the classes
     "Hold out a part of the training data instead of the test data"
     y, C = data.y, len(data.classes)
-    if data.class_disjoint:
+    if data.groups is not None:
+        a, b = _undivided(y, _joined(y, data.groups) if data.class_disjoint else data.groups, split_seed)
+        what = 'groups whole'
+    elif data.class_disjoint:
         if C < 4:
             raise UserError(f'{data.name} trains on {C} classes, expected at least 4 to choose anything on classes '
                             'that are held out from them, two to train on and two to tell apart: use more classes, '
@@ -570,13 +603,10 @@ def validation_split(
         _, held = draw_classes(data.classes, round(.6*C), split_seed)
         a, b = _sides(torch.isin(y, held))
         what = f'all of {len(held)} of {C} classes'
-    elif data.groups is not None:
-        a, b = _undivided(y, data.groups, split_seed)
-        what = 'groups whole'
     else:
         a, b = _stratified(y, split_seed, exact=True)            # alike in size: to be stacked
         what = 'stratified by class'
-    if torch.isin(data.classes, y[b]).sum() < 2:
+    if min(int(torch.isin(data.classes, y[rows]).sum()) for rows in (a, b)) < 2:
         raise UserError(f'{len(y)} training samples of {C} classes are too few to hold a third of them out for '
                         'validation, expected three or more of each class: use more samples')
     split = (f'{len(b)} of {len(y)} training samples held out for validation, {what}, split seed {split_seed}; '

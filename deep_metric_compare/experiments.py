@@ -237,7 +237,7 @@ def own_data(
     note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
     names = []
     for d in data:
-        few = d.class_disjoint and not d.laid_out
+        few = d.class_disjoint and not d.laid_out and d.groups is None
         if few: d = replace(d, found=d.found + note)
         say(found_text(d))
         names.append(register_data(d, disjoint=few))
@@ -276,7 +276,7 @@ def named_data(
         return name
     if hasattr(data, 'loaders'): data = _of_loaders(data)
     if not isinstance(data, LabelledData): data = array_data(*data)
-    return register_data(data, disjoint=data.class_disjoint and not data.laid_out)
+    return register_data(data, disjoint=data.class_disjoint and not data.laid_out and data.groups is None)
 
 def _named(datasets, say):
     "A list of names of one thing, or of several names"
@@ -773,10 +773,11 @@ ORIGINS.update(pictures=_pictures, closed=_closed)
 
 def _task(data, closed_set):
     "Data as a retrieval task, and whether each seed is to draw the classes it holds out"
-    if not data.laid_out: return (_closed(data), False) if closed_set else (data, True)
+    given = data.laid_out or data.groups is not None
+    if not given: return (_closed(data), False) if closed_set else (data, True)
     if closed_set and data.class_disjoint:
-        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name} share no class: '
-                        'leave it out to use them as they are, or give one folder per class')
+        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name}, or its groups, share '
+                        'no class: leave it out to use them as they are, or give one folder per class')
     return data, False
 
 def picture_size(

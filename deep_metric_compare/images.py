@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from .core import UserError, check_choice, fingerprint, patiently, printable
 from .data import DATASETS, ORIGINS, LabelledData, array_data, check_arrays, _laid_out
-from .data import draws_classes, register_dataset, _disjoint_name, _some
+from .data import draws_classes, register_dataset, _check_apart, _disjoint_name, _some
 from .folders import *
 from .folders import _left_out, _sizes, _words
 from .published import *
@@ -313,6 +313,7 @@ def register_data(
     model:str=''         # The network to train; '': one for pictures or one for vectors, whichever they are
 )->str:                  # A name for `RunConfig.dataset`, such as 'birds:1f0c3a9be2d4'
     "Name data of one's own by what they are called and what is in them; 'own digits' where this package has digits"
+    if disjoint: _check_apart(data.groups, data.name)
     base = _disjoint_name(data) if disjoint else data.name
     own = not data.source and data.name.lower().removesuffix('-disjoint') in DATASETS
     name = f"{'own '*own}{printable(base)}:{data_hash(data)}"
