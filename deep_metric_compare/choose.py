@@ -27,7 +27,7 @@ from .checks import MOST_COPIES, UNEQUAL, check_data, checks_text, copies_text
 from .data import dataset_of
 from .embedder import write_best
 from .experiments import BASE_MODELS, DRAWING, check_settings, expect, parts_of, plan
-from .experiments import run_all, run_text, write_results, _by_name, _named
+from .experiments import run_all, run_text, write_results, _by_name, _named, _told_apart
 from .run import NOT_SCORED, Where, data_of, drawn_anew, epoch_scores, evaluate, prepare
 from .run import scorer, together
 from .images import draws_classes, register_data
@@ -237,7 +237,7 @@ def _network_text(c, backbone):
 # %% ../nbs/15c_choose.ipynb #a585e249
 def _division_text(c, data, in_turn):
     "How held-out points were set apart"
-    if c.half is not None: return ', either half of them with every other seed'
+    if c.half is not None: return ', either half of them with every other seed' if in_turn else ', one half of them'
     if _holds_out_anew(c): return ', made anew for each seed'
     if in_turn:
         return ', each third of the data with every third seed, in settings tuned for it'
@@ -687,6 +687,13 @@ def _check_margins(margin, datasets, losses, on=''):
         raise UserError(f"margin{on} was {margin!r}, expected one for {' and '.join(without)} too, or none: then each "
                         "loss is tuned")
 
+def _check_most(most, seeds):
+    "Refuse a last look that would not be taken"
+    check_range(most, 'most', seeds, whole=True)
+    if seeds < MIN_ANSWER and most > seeds:
+        raise UserError(f'most was {most} with {seeds} seeds, expected {MIN_ANSWER} seeds or more at the first look: with '
+                        'fewer there is one look and no answer')
+
 def _run_once(seen, configs, out, fresh, where):
     "Make or read runs; where they are to be repeated, each once"
     again = [c for c in configs if fresh and c not in seen]
@@ -828,6 +835,8 @@ def choose_loss(
         display.stage('reading', 'the data')
         datasets, losses, _ = check_settings(_named(datasets, say), losses, seeds, **fields)
         if not datasets: raise UserError('no datasets were given, expected at least one')
+        _told_apart(datasets)
+        if most is not None: _check_most(most, seeds)
         if len(losses) < 2: raise UserError(f"losses were {', '.join(losses)}, expected two or more to choose between")
         if 'margin' in fields: _check_margins(fields['margin'], datasets, losses)
         given = [name for name, of in GIVEN.items() if any(k in fields for k in of)]

@@ -195,14 +195,8 @@ def _check_no_answer(effort):
 
 def _check_own(asked):
     "Refuse options about data of the user's own that are not there"
-    for k in ('label', 'vectors'):
-        v = getattr(asked, k)
-        if v and not asked.embeddings:
-            raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
-    for k, usual in dict(level=1, size=None).items():
-        v = getattr(asked, k)
-        if v != usual and not asked.data:
-            raise UserError(f'{k} was {v} without data, expected both: name the folder with --data')
+    from deep_metric_compare.experiments import check_own
+    check_own(asked.data, asked.embeddings, asked.label, asked.size, asked.vectors, asked.level)
     if asked.groups and not asked.own:
         raise UserError(f"groups was '{asked.groups}' without data of your own, expected --data or --embeddings beside "
                         "it")

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'BASE_MODELS', 'UNTRAINED', 'AVERAGES', 'MEASURING', 'DRAWING', 'ALONE', 'TRAVELS', 'REGISTERS', 'STEPS',
-           'arm_fields', 'parse_margin', 'check_settings', 'parts_of', 'plan', 'found_text', 'own_data', 'named_data',
-           'split_text', 'loss_text', 'run_text', 'work', 'expect', 'run_all', 'check_jobs', 'write_tables',
-           'write_results', 'compare', 'affordable_epochs', 'train_toy', 'train_classification', 'frozen_data',
-           'picture_size', 'retrieval_task', 'train_retrieval', 'data_of', 'drawn_anew', 'evaluate', 'find_data',
-           'model_of', 'prepare', 'run_one', 'run_together', 'together', 'Where']
+           'arm_fields', 'parse_margin', 'check_settings', 'parts_of', 'plan', 'found_text', 'check_own', 'own_data',
+           'named_data', 'split_text', 'loss_text', 'run_text', 'work', 'expect', 'run_all', 'check_jobs',
+           'write_tables', 'write_results', 'compare', 'affordable_epochs', 'train_toy', 'train_classification',
+           'frozen_data', 'picture_size', 'retrieval_task', 'train_retrieval', 'data_of', 'drawn_anew', 'evaluate',
+           'find_data', 'model_of', 'prepare', 'run_one', 'run_together', 'together', 'Where']
 
 # %% ../nbs/15_experiments.ipynb #16483a89
 import math, os, signal, tempfile, threading, time, warnings
@@ -135,6 +135,24 @@ def _check_balance(losses, reduction):
                         "give equal weights")
 
 # %% ../nbs/15_experiments.ipynb #bfe244b0
+_READ = ('n_classes', 'samples_per_class', 'samples_per_class_test', 'dim', 'mode_spread', 'overlap_prob',
+         'outlier_frac', 'outliers')       # by toy, and maybe by what somebody has registered
+
+def _ours(load): return getattr(load, 'func', load).__module__.startswith('deep_metric_compare.')
+
+def _check_read(datasets, fields):
+    "Refuse what none of the data sets looks at"
+    given = [k for k, v in fields.items() if v != getattr(RunConfig, k, v)]
+    unread = [k for k in given if k in _READ and all(d != 'toy' and _ours(dataset_of(d).load) for d in datasets)]
+    drawn = {k: v for k, v in fields.items() if k in ('train_size', 'half')}
+    anew = any(drawn_anew(RunConfig(dataset=d, **drawn)) for d in datasets)
+    if 'data_seed' in given and not anew: unread.append('data_seed')
+    if not datasets or not unread: return
+    names = ', '.join(map(data_label, datasets))
+    raise UserError(f"{' and '.join(unread)} given with {names}, where nothing looks at it, "
+                    "expected it with toy, or data_seed with what each seed draws: leave it out; "
+                    "array_data(…, outliers=…) treats outliers of your own")
+
 def check_settings(
     datasets=(),                        # Names of data sets; may be empty where data are still to be read
     losses=('contrastive', 'triplet'),  # Names of arms
@@ -161,6 +179,7 @@ def check_settings(
         raise UserError(f'epochs was {e}, expected at least 1: the untrained network is in every comparison')
     if fields.get('balance'): _check_balance(losses, fields.get('reduction'))
     _check_taken(losses, loss_arguments(fields.get('loss_args', '')))
+    _check_read(datasets, fields)
     return datasets, losses, seeds
 
 # %% ../nbs/15_experiments.ipynb #bec98c09
@@ -173,6 +192,7 @@ def parts_of(
 )->list:         # Fields of RunConfig, for each part
     "What is held out in turn: halves of classes that are drawn, thirds of data that are divided here and all used"
     draws = dataset_of(dataset).draws
+    if fields.get('half') is not None: return [{}]
     if draws == 'classes': return [dict(half=0), dict(half=1)]
     if draws != 'thirds' or 'third' in fields or fields.get('train_size'): return [{}]
     return [dict(third=k) for k in range(3)]
@@ -221,6 +241,22 @@ def found_text(
     names = [f'{called.get(c, c)} {k}' for c, k in sorted(count.items())]
     return f'Found in {data.name}:\n{data.found}\nclasses: {_some(names, 20)}'
 
+def check_own(
+    folder=None,     # These are arguments of own_data
+    embeddings=None,
+    label:str=None,
+    size:int=None,
+    vectors:str=None,
+    level:int=1
+):
+    "Refuse what is said of a folder or a file that is not there"
+    for k, v in dict(label=label, vectors=vectors).items():
+        if v and not embeddings:
+            raise UserError(f"{k} was '{v}' without embeddings, expected both: name the file with --embeddings")
+    for k, v, usual in (('level', level, 1), ('size', size, None)):
+        if v != usual and not folder:
+            raise UserError(f'{k} was {v} without data, expected both: name the folder with --data')
+
 def own_data(
     folder=None,     # Folder with a folder of pictures per class
     embeddings=None, # A .npz, .csv or .parquet file of vectors and labels
@@ -232,6 +268,7 @@ def own_data(
     groups:str=None  # What samples of one source share: a pattern for names of pictures, or a column of the file
 )->list:             # Names for compare
     "Read data of one's own, say what was found, and give each a name"
+    check_own(folder, embeddings, label, size, vectors, level)
     data = [folder_data(folder, size, level=level, groups=groups)] if folder else []
     if embeddings: data.append(embeddings_data(embeddings, label, vectors=vectors, groups=groups))
     note = f'\nmost classes have fewer than {FEW} samples: unless asked otherwise, whole classes are held out'
@@ -636,9 +673,9 @@ def write_results(
         return keep_report(runs, out, title, command, findings)
 
 # %% ../nbs/15_experiments.ipynb #db60bb30
-def _told_apart(configs):
+def _told_apart(datasets):
     "Refuse data sets that tables would call by one name"
-    for label, n in Counter(map(data_label, {c.dataset for c in configs})).items():
+    for label, n in Counter(map(data_label, {*datasets})).items():
         if n == 1: continue
         raise UserError(f"two data sets are called '{label}', expected names that tell them apart: give one of them "
                         "another, with name= where it is read")
@@ -664,7 +701,7 @@ def compare(
         where = Where(data_dir, download, device, jobs, show, display=display)
         display.stage('reading', 'the data')
         configs = plan(_named(datasets, display.beside(say)), losses, seeds, margin, where=where, **fields)
-        _told_apart(configs)
+        _told_apart(c.dataset for c in configs)
         display.beside(say)(run_text(configs, where))
         expect(configs, where)
         drawing = DRAWING*len({c.dataset for c in configs})
