@@ -691,8 +691,8 @@ def _check_most(most, seeds):
     "Refuse a last look that would not be taken"
     check_range(most, 'most', seeds, whole=True)
     if seeds < MIN_ANSWER and most > seeds:
-        raise UserError(f'most was {most} with {seeds} seeds, expected {MIN_ANSWER} seeds or more at the first look: with '
-                        'fewer there is one look and no answer')
+        raise UserError(f'most was {most} with {seeds} seeds, expected {MIN_ANSWER} seeds or more at the first look: '
+                        'with fewer there is one look and no answer')
 
 def _run_once(seen, configs, out, fresh, where):
     "Make or read runs; where they are to be repeated, each once"

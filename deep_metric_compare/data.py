@@ -438,8 +438,8 @@ def _joined(y, groups):
 def _check_apart(groups, name):
     "Refuse to draw classes where groups are what is held out"
     if groups is None: return
-    raise UserError(f'groups and whole classes of {name} were to be held out, expected one of them: what is held out is '
-                    'either sources or classes')
+    raise UserError(f'groups and whole classes of {name} were to be held out, expected one of them: what is held out '
+                    'is either sources or classes')
 
 # %% ../nbs/08_data.ipynb #c2819f2e
 def held_out_rows(

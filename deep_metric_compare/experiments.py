@@ -813,8 +813,8 @@ def _task(data, closed_set):
     given = data.laid_out or data.groups is not None
     if not given: return (_closed(data), False) if closed_set else (data, True)
     if closed_set and data.class_disjoint:
-        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name}, or its groups, share '
-                        'no class: leave it out to use them as they are, or give one folder per class')
+        raise UserError(f'closed_set was asked for, but the train and test folders of {data.name}, or its groups, '
+                        'share no class: leave it out to use them as they are, or give one folder per class')
     return data, False
 
 def picture_size(
