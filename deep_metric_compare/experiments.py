@@ -242,12 +242,12 @@ def found_text(
     return f'Found in {data.name}:\n{data.found}\nclasses: {_some(names, 20)}'
 
 def check_own(
-    folder=None,     # These are arguments of own_data
-    embeddings=None,
-    label:str=None,
-    size:int=None,
-    vectors:str=None,
-    level:int=1
+    folder=None,     # Of pictures, as for own_data
+    embeddings=None, # A file of vectors
+    label:str=None,  # Of that file
+    size:int=None,   # Of pictures
+    vectors:str=None,# Of that file
+    level:int=1      # Of the folder
 ):
     "Refuse what is said of a folder or a file that is not there"
     for k, v in dict(label=label, vectors=vectors).items():
