@@ -227,6 +227,9 @@ class Discriminant(RawInput):
     def forward(self, x  # Inputs, (B, *in_shape)
                ):
         "Embeddings, (B, most)"
+        if not self.axes.any():
+            raise UserError('Discriminant was asked before it was fitted, expected axes: call fit(x, y) with training '
+                            'data first')
         z = (self._flat(x) - self.mean) @ self.axes
         if not self.normalize: return z
         # on a single axis, that of two classes, length 1 would leave a sign: a second coordinate keeps the place on it
