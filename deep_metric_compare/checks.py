@@ -11,7 +11,7 @@ __all__ = ['LOOKED_AT', 'AMONG', 'NEIGHBOURS', 'NEAR', 'CHANCE', 'FEW_COPIES', '
 import math
 from dataclasses import dataclass
 import numpy as np, torch
-from .core import UserError, stream
+from .core import UserError, plain_labels, stream
 from .data import LabelledData
 
 # %% ../nbs/08d_checks.ipynb #2d7cc2d3
@@ -72,6 +72,7 @@ def positives_per_anchor(
     batch:int  # Samples per batch
 )->float:
     "How many samples of its own class an anchor finds in a random batch, on average"
+    y = plain_labels(y)
     share = y[y >= 0].unique(return_counts=True)[1].double()/len(y)
     return float((batch - 1)*share.square().sum()/share.sum())
 

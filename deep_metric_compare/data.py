@@ -68,11 +68,6 @@ class LabelledData:
     def class_disjoint(self):
         "Is no held-out class among those of training?"
         return not torch.isin(self.y_test[self.y_test >= 0].unique(), self.classes).any()
-    @property
-    def units_test(self):
-        "What was held out as a whole, (M): classes or groups, the coarser of the two; None: each sample by itself"
-        kinds = [self.clean_test]*self.class_disjoint + [self.groups_test]*(self.groups_test is not None)
-        return min(kinds, key=lambda v: len(v.unique()), default=None)
     def __repr__(self):
         said = ', '.join(f'{k}: {v}' for k, v in self.description.items())
         return f'{type(self).__name__}({said})'
@@ -89,6 +84,12 @@ def alone_text(
     who = 'every held-out class has' if n == len(count) else f'{n} of {len(count)} held-out classes have'
     return (f'{who} a single sample, whose variance within its class is 0 and whose neighbours are of other classes, '
             'whatever the embedding')
+
+@patch(as_prop=True)
+def units_test(self:LabelledData):
+    "What was held out as a whole, (M): classes or groups, the coarser of the two; None: each sample by itself"
+    kinds = [self.clean_test]*self.class_disjoint + [self.groups_test]*(self.groups_test is not None)
+    return min(kinds, key=lambda v: len(v.unique()), default=None)
 
 @patch(as_prop=True)
 def description(self:LabelledData)->dict: # Text and numbers, ready for a table
@@ -368,6 +369,7 @@ def in_turns(
     order    # Some of the indices
 ):           # The same indices
     "Indices in another order: the first of each class, then the second of each, …"
+    order = plain_labels(order, 'indices')
     return order[_turn(plain_labels(labels)[order]).argsort(stable=True)]
 
 # %% ../nbs/08_data.ipynb #85f5fc95
@@ -379,6 +381,7 @@ def draw_classes(
     seed:int=0   # Of the stream 'data'
 )->tuple:        # Those drawn, and the others, both sorted
     "Divide classes at random"
+    classes = plain_labels(classes, 'classes')
     order = classes[torch.randperm(len(classes), generator=stream(seed, 'data'))]
     return order[:n].sort().values, order[n:].sort().values
 
@@ -407,6 +410,7 @@ def _to_a_third(quota, count):
     order = rounded.argsort(descending=off > 0, stable=True)[:abs(off)]
     return quota.index_add(0, order, torch.full_like(order, 1 if off > 0 else -1))
 
+# %% ../nbs/08_data.ipynb #x463599346
 def _folds(n, y, groups, seed):
     "The first of n divisions, groups whole, classes as alike as that allows: not where all have fewer than n samples"
     from sklearn.model_selection import StratifiedGroupKFold
@@ -424,6 +428,7 @@ def _undivided(y, groups, seed):
     held = inside[torch.from_numpy(rows)]
     return _sides(torch.isin(groups, groups[held]))                # with the outliers of these groups
 
+# %% ../nbs/08_data.ipynb #x327998699
 def _joined(y, groups):
     "Groups that share a class, as one, and those that share a class with these: (N)"
     from scipy.sparse import coo_array

@@ -25,6 +25,7 @@ def draw_partners(
     gen           # The stream they are drawn from
 ):                # Indices of the partners, (groups − 1, A)
     "Partners for each anchor, from the whole training set"
+    y, anchors = plain_labels(y), plain_labels(anchors, 'anchors')
     by_class = y.argsort(stable=True)
     _, c, count = y.unique(return_inverse=True, return_counts=True)
     c = c[anchors]
@@ -273,6 +274,7 @@ def members_per_class(
     batch_size:int   # Samples per batch
 )->int:              # K of P×K batches; 0: plain batches
     "K where there are more classes than a quarter of the batch size, else 0"
+    y = plain_labels(y)
     crowded = len(y[y >= 0].unique()) > batch_size/4
     return min(4, batch_size//2) if crowded and batch_size >= 4 else 0
 

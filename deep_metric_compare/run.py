@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from fastcore.basics import chunked, groupby
 from .store import CHECKPOINT, Run, environment
-from .core import RunConfig, UserError, check_choice, check_range, fingerprint
+from .core import RunConfig, UserError, check_choice, check_range, fingerprint, plain_labels
 from .core import stream
 from .store import write_run
 from .data import AUGMENTS, DATASETS, LabelledData, _check_batch, alone_text, dataset_of, load_data
@@ -358,6 +358,7 @@ def measured_rows(
     seed:int=0 # Their stream is (seed, 'evaluation')
 ):             # Indices, sorted: all points, or a sample with as equally many of each class as there are
     "Which points of many are measured"
+    labels = plain_labels(labels)
     if len(labels) <= most: return torch.arange(len(labels))
     return balanced_subset(labels - labels.min(), most, seed)
 
@@ -445,6 +446,7 @@ def linear_fits(
     labels  # Of the points to fit on, (N)
 )->bool:
     "Is a linear classifier of so many points and classes affordable? Each step of its fit goes through a table of both"
+    labels = plain_labels(labels)
     return len(labels)*len(labels.unique()) <= NUMBERS
 
 def _answers(rows, labels, each):

@@ -8,7 +8,7 @@ __all__ = ['cluster_shapes', 'draw_points', 'redraw_labels', 'realised_noise', '
 # %% ../nbs/04_synthetic.ipynb #3bd0cd91
 import torch
 import torch.nn.functional as F
-from .core import check_range, stream
+from .core import check_range, plain_labels, stream
 
 # %% ../nbs/04_synthetic.ipynb #063eca4d
 def cluster_shapes(
@@ -46,6 +46,7 @@ def redraw_labels(
     gen                  # `torch.Generator`
 )->torch.Tensor:         # Labels (N), int64
     "Replace each label by a uniform one, with probability `overlap_prob`"
+    clean = plain_labels(clean)
     redrawn = torch.rand(len(clean), generator=gen) < overlap_prob
     return torch.where(redrawn, torch.randint(n_classes, clean.shape, generator=gen), clean)
 
@@ -55,6 +56,7 @@ def realised_noise(
     clean    # True classes (N); negative for outliers, which are left out
 )->float:    # Share of wrong labels among the points that have a class; NaN if there are none
     "The share of labels that are wrong"
+    labels, clean = plain_labels(labels), plain_labels(clean)
     return (labels != clean)[clean >= 0].double().mean().item()
 
 # %% ../nbs/04_synthetic.ipynb #994339b5
