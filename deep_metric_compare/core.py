@@ -182,8 +182,8 @@ def loss_arguments(
 
 def _as_value(text):
     "What a user means by a word"
-    known = {'True': True, 'False': False, 'None': None}
-    if text in known: return known[text]
+    if text == 'None': return None
+    if text.lower() in ('true', 'false'): return text.lower() == 'true'
     try: number = float(text)
     except ValueError: return text
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
